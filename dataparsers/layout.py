@@ -1,0 +1,108 @@
+"""Names, palette and split of a talking-head dataset on disk.
+
+The one place that `preprocess/` (which writes the files) and `dataparsers/` (which reads them) take names from.
+It must not know nerfstudio, nor how any file is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Final, Tuple
+
+RGB = Tuple[int, int, int]
+
+HEAD: Final[RGB] = (0, 0, 255)
+HAIR: Final[RGB] = (0, 0, 0)
+NECK: Final[RGB] = (0, 255, 0)
+TORSO: Final[RGB] = (255, 0, 0)
+MOUTH: Final[RGB] = (100, 100, 100)
+BACKGROUND: Final[RGB] = (255, 255, 255)
+
+PALETTE: Final[Dict[str, RGB]] = {
+    "head": HEAD,
+    "hair": HAIR,
+    "neck": NECK,
+    "torso": TORSO,
+    "mouth": MOUTH,
+    "background": BACKGROUND,
+}
+
+FRAME_RATE: Final[float] = 25.0
+"""Frames per second of every dataset."""
+SAMPLE_RATE: Final[int] = 16_000
+"""Samples per second of ``aud.wav`` (mono)."""
+TRAIN_FRACTION: Final[float] = 10 / 11
+"""The first 10/11 of the frames train, the rest validate (chronological)."""
+
+
+def train_count(num_frames: int) -> int:
+    """How many of ``num_frames`` frames belong to the training split."""
+    return int(num_frames * TRAIN_FRACTION)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one dataset. ``i`` is the frame's ``img_id``; files are numbered from 0 without padding."""
+
+    root: Path
+
+    def transforms(self, split: str) -> Path:
+        """``split`` is "train" or "val"."""
+        return self.root / f"transforms_{split}.json"
+
+    def frame(self, i: int) -> Path:
+        """RGB frame, JPEG."""
+        return self.root / "ori_imgs" / f"{i}.jpg"
+
+    def landmarks(self, i: int) -> Path:
+        """68 landmarks, one "x y" per line, pixels."""
+        return self.root / "ori_imgs" / f"{i}.lms"
+
+    def parsing(self, i: int) -> Path:
+        """Region colours of :data:`PALETTE`, PNG."""
+        return self.root / "parsing" / f"{i}.png"
+
+    def teeth(self, i: int) -> Path:
+        """bool [H, W], numpy."""
+        return self.root / "teeth_mask" / f"{i}.npy"
+
+    def torso(self, i: int) -> Path:
+        """RGBA torso and neck, inpainted under the head, PNG."""
+        return self.root / "torso_imgs" / f"{i}.png"
+
+    def plate(self, i: int) -> Path:
+        """RGB plate behind the face for frame ``i``, PNG."""
+        return self.root / "bg" / f"{i}.png"
+
+    @property
+    def clean_plate(self) -> Path:
+        """RGB background without the person, JPEG."""
+        return self.root / "bc.jpg"
+
+    @property
+    def audio(self) -> Path:
+        return self.root / "aud.wav"
+
+    def audio_features(self, name: str) -> Path:
+        """[T, L, C] float32 windows of the features called ``name`` ("mel", "ds", "hu", ...)."""
+        return self.root / f"aud_{name}.npy"
+
+    @property
+    def action_units(self) -> Path:
+        """OpenFace-style CSV, one row a frame, columns AU01_r ... AU45_r."""
+        return self.root / "au.csv"
+
+    @property
+    def face_model_npz(self) -> Path:
+        """Arrays ``expression_params`` [T, 50], ``jaw_params`` [T, 3], ``eyelid_params`` [T, 2]."""
+        return self.root / "3dmm.npz"
+
+    @property
+    def face_model_pt(self) -> Path:
+        """The same as a torch file, as the reference's own scripts write it."""
+        return self.root / "3dmm.pt"
+
+    @property
+    def contact_sheet(self) -> Path:
+        return self.root / "contact_sheet.png"
