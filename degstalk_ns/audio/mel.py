@@ -1,0 +1,103 @@
+"""Waveform -> windows of log-mel vectors, one window a video frame: the default audio features.
+
+It must not know files, videos or networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """Log-mel windows. Vectors a second and vectors a window are the family's (DeepSpeech: 50 and 16)."""
+
+    channels: int = 64
+    """Mel bands C."""
+    vectors_per_second: int = 50
+    """Feature vectors a second: two a video frame."""
+    window: int = 16
+    """Vectors in the window of one frame L: 320 ms."""
+    fft_samples: int = 1024
+    """Length of the Fourier transform, samples at 16 kHz (64 ms): lowest bands need the resolution."""
+    window_samples: int = 640
+    """Length of the Hann window, samples (40 ms): two vectors' hops."""
+    lowest_hz: float = 60.0
+    highest_hz: float = 7600.0
+    floor_db: float = -80.0
+    """Power below this counts as silence, dB."""
+    centre_db: float = -50.0
+    """Power that becomes 0, dB: the mean over speech at usual levels. Fixed, so that no speaker shifts it."""
+    scale_db: float = 16.0
+    """Power step that becomes 1, dB: about the spread over speech."""
+
+    @property
+    def silence(self) -> float:
+        """Value of every band where there is no sound."""
+        return (self.floor_db - self.centre_db) / self.scale_db
+
+
+def frame_count(num_samples: int) -> int:
+    """Video frames at 25 fps that ``num_samples`` samples at 16 kHz cover, the last one perhaps in part."""
+    return -(-num_samples * int(FRAME_RATE) // SAMPLE_RATE)
+
+
+def log_mel(waveform: NDArray[np.float32], config: MelConfig | None = None) -> NDArray[np.float32]:
+    """Log-mel vectors: [S] samples at 16 kHz in [-1, 1] -> [V, C], vector ``j`` centred on ``j / 50`` s.
+
+    About zero mean and unit scale over speech; silence is the constant ``config.silence``.
+    """
+    config = config or MelConfig()
+    waveform = np.asarray(waveform, np.float32)
+    if waveform.ndim != 1:
+        raise ValueError(f"a mono waveform [S] is expected, got {waveform.shape}")
+    # An empty or tiny sound still has its zero padding: silence.
+    power = librosa.feature.melspectrogram(
+        y=waveform if len(waveform) else np.zeros(1, np.float32),
+        sr=SAMPLE_RATE,
+        n_fft=config.fft_samples,
+        win_length=config.window_samples,
+        hop_length=SAMPLE_RATE // config.vectors_per_second,
+        center=True,
+        pad_mode="constant",
+        power=2.0,
+        n_mels=config.channels,
+        fmin=config.lowest_hz,
+        fmax=config.highest_hz,
+        norm=None,
+    )
+    # Power of a full-scale sine in one band is (window sum / 2)^2: that is 0 dB.
+    full_scale = (config.window_samples / 4) ** 2
+    level = np.maximum(10 * np.log10(power / full_scale + 1e-12), config.floor_db)
+    return np.ascontiguousarray(((level - config.centre_db) / config.scale_db).T, dtype=np.float32)
+
+
+def mel_windows(
+    waveform: NDArray[np.float32], num_frames: int | None = None, config: MelConfig | None = None
+) -> NDArray[np.float32]:
+    """Windows of log-mel vectors for the frames of a 25 fps video that starts with the sound.
+
+    Args:
+        waveform: [S] samples at 16 kHz in [-1, 1].
+        num_frames: T; None is as many frames as the sound lasts. A longer video gets silence, a shorter one cuts.
+
+    Returns:
+        float32 [T, L, C]. Window ``i`` is centred on frame ``i`` (its vectors are those from ``2 i - L / 2 + 1`` on);
+        before the start and after the end there is silence.
+    """
+    config = config or MelConfig()
+    vectors = log_mel(waveform, config)
+    count = frame_count(len(waveform)) if num_frames is None else num_frames
+    stride = config.vectors_per_second // int(FRAME_RATE)
+    first = config.window // 2 - 1
+    padded = np.full((stride * count + config.window, config.channels), config.silence, np.float32)
+    kept = min(len(vectors), len(padded) - first)
+    padded[first : first + kept] = vectors[:kept]
+    rows = np.arange(count)[:, None] * stride + np.arange(config.window)
+    return padded[rows]

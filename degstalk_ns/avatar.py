@@ -1,0 +1,191 @@
+"""A head as a composition of regions: face and mouth Gaussians, each deformed by its field, rendered and composed.
+
+The whole method as one torch module. It must not know nerfstudio, files, steps or losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from degstalk_ns.driving import Conditions
+from degstalk_ns.fields.face import FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
+from degstalk_ns.gaussians import EmbeddedGaussians, GaussiansConfig, Offsets
+from degstalk_ns.portrait import GREEN_KEY, alpha_over, compose, over
+from degstalk_ns.rasterization import rasterize, spherical_harmonics
+from degstalk_ns.view import View
+
+Region = Literal["face", "mouth"]
+SCENE_EXTENT: float = 0.2
+"""Metres: the side of the box a head fits in; rates and sizes that the family gives relative to the scene's extent
+are multiplied by it."""
+REGIONS: tuple[Region, Region] = ("face", "mouth")
+
+
+@dataclass
+class AvatarConfig:
+    """What a head is made of."""
+
+    face: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=2_000))
+    """Gaussians of the face (release: 2,000 at the start)."""
+    mouth: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=10_000))
+    """Gaussians of the mouth interior (release: 10,000 at the start)."""
+    face_field: FaceFieldConfig = field(default_factory=FaceFieldConfig)
+    mouth_field: MouthFieldConfig = field(default_factory=MouthFieldConfig)
+    near_plane: float = 0.01
+    """Gaussians nearer to the camera are culled, metres."""
+
+
+@dataclass
+class RegionRender:
+    """One region, rendered.
+
+    Attributes:
+        colour: [H, W, 3] premultiplied. alpha: [H, W, 1] in 0..1.
+        extras: [H, W, E] further channels, premultiplied (attention, depth), in the order they were asked for.
+        meta: what the rasterizer tells about each Gaussian (``means2d`` carries the screen gradient).
+    """
+
+    colour: Tensor
+    alpha: Tensor
+    extras: Tensor
+    meta: dict[str, object]
+
+    def over_green(self) -> Tensor:
+        """The region over the green key, [H, W, 3]."""
+        return over(self.colour, self.alpha, self.colour.new_tensor(GREEN_KEY))
+
+
+@dataclass
+class Composition:
+    """A whole frame and its layers; all [H, W, ...]."""
+
+    rgb: Tensor
+    face: RegionRender
+    mouth: RegionRender
+    audio_attention: Tensor
+    expression_attention: Tensor
+    depth: Tensor
+
+    @property
+    def covered(self) -> Tensor:
+        """How much of the plate is hidden, [H, W, 1] in 0..1."""
+        return alpha_over(self.face.alpha, self.mouth.alpha)
+
+
+class Avatar(nn.Module):
+    """Face and mouth regions with their fields.
+
+    Args:
+        config: sizes and starting values.
+        audio_channels, audio_length: C and L of the audio windows that drive it.
+        expression_dim: E of the expression coefficients.
+        seed: of the starting positions.
+    """
+
+    def __init__(
+        self, config: AvatarConfig, audio_channels: int, audio_length: int, expression_dim: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.gaussians = nn.ModuleDict(
+            {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
+        )
+        self.face_field = FaceField(config.face_field, audio_channels, audio_length, expression_dim)
+        self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length)
+
+    def region(self, name: Region) -> EmbeddedGaussians:
+        gaussians = self.gaussians[name]
+        assert isinstance(gaussians, EmbeddedGaussians)
+        return gaussians
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All trainable parameters by name: ``face_means`` ... for Gaussians, ``face_field_grids`` ... for fields."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name in REGIONS:
+            for key, parameter in self.region(name).params.items():
+                groups[f"{name}_{key}"] = [parameter]
+        for name, module in (("face_field", self.face_field), ("mouth_field", self.mouth_field)):
+            for key, parameters in module.parameter_groups().items():
+                groups[f"{name}_{key}"] = list(parameters)
+        return groups
+
+    def face_motion(self, conditions: Conditions) -> FaceOutput:
+        """Offsets of the face's Gaussians under ``conditions``."""
+        params = self.region("face").params
+        return self.face_field(params["means"], params["embeddings"], conditions)
+
+    def mouth_motion(self, conditions: Conditions) -> MouthOutput:
+        """Offsets of the mouth's Gaussians under ``conditions``, and the predicted jaw."""
+        params = self.region("mouth").params
+        return self.mouth_field(params["means"], params["embeddings"], conditions)
+
+    def render_region(
+        self,
+        name: Region,
+        view: View,
+        offsets: Offsets | None,
+        sh_degree: int,
+        extras: list[Tensor] | None = None,
+        depth: bool = False,
+    ) -> RegionRender:
+        """Rasterizes one region.
+
+        Args:
+            offsets: of its field, or None for the canonical region.
+            extras: per-Gaussian values [N] rendered as further channels.
+            depth: appends the distance along the optical axis as the last channel, metres.
+        """
+        gaussians = self.region(name).deformed(offsets)
+        viewmats, Ks = view.viewmat[None], view.K[None]
+        colours = [spherical_harmonics(sh_degree, gaussians.means, gaussians.sh, viewmats)[0]]
+        colours += [value[:, None] for value in extras or []]
+        if depth:
+            colours.append((gaussians.means @ view.viewmat[2, :3] + view.viewmat[2, 3])[:, None])
+        renders, alphas, meta = rasterize(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            torch.cat(colours, 1) if len(colours) > 1 else colours[0],
+            viewmats,
+            Ks,
+            view.width,
+            view.height,
+            near_plane=self.config.near_plane,
+        )
+        return RegionRender(renders[0, ..., :3], alphas[0], renders[0, ..., 3:], meta)
+
+    def render(
+        self,
+        view: View,
+        conditions: Conditions,
+        plate: Tensor,
+        sh_degree: int,
+        moving: bool = True,
+        mouth_dilation: int = 0,
+    ) -> Composition:
+        """A whole frame (equation 7).
+
+        Args:
+            plate: [H, W, 3] in 0..1, what lies behind the regions.
+            moving: False renders the canonical head (before the motion stage).
+            mouth_dilation: window of the max filter on the mouth's alpha, pixels; 0 for none.
+        """
+        means = self.region("face").params["means"]
+        attention = [means.new_zeros(len(means))] * 2
+        face_offsets = mouth_offsets = None
+        if moving:
+            face_motion = self.face_motion(conditions)
+            face_offsets, mouth_offsets = face_motion.offsets, self.mouth_motion(conditions).offsets
+            attention = [face_motion.audio_attention, face_motion.expression_attention]
+        face = self.render_region("face", view, face_offsets, sh_degree, attention, depth=True)
+        mouth = self.render_region("mouth", view, mouth_offsets, sh_degree, depth=True)
+        rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate, mouth_dilation)
+        covered = alpha_over(face.alpha, mouth.alpha)
+        depth = (face.extras[..., 2:] + (1 - face.alpha) * mouth.extras) / covered.clamp_min(1e-6)
+        return Composition(rgb, face, mouth, face.extras[..., 0:1], face.extras[..., 1:2], depth)

@@ -1,0 +1,122 @@
+"""What drives the head at each moment: audio windows, expression, eyelids and jaw, looked up by frame or by time.
+
+It must not know where the numbers come from (files, a microphone, sliders), nor the fields that consume them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+AUDIO_NEIGHBOURS_BEFORE: int = 4
+AUDIO_NEIGHBOURS_AFTER: int = 4
+"""The audio attention sees 8 frames: 4 before the frame and 4 from it on (DEGSTalk and its family)."""
+
+
+@dataclass
+class Conditions:
+    """What drives one frame.
+
+    Attributes:
+        audio: [8, C, L] the audio windows of the 8 neighbouring frames, zero where the track has none.
+        expression: [E] expression coefficients (E = 50 for a monocular 3DMM tracker).
+        eyelids: [2] eyelid closure, right and left, 0 (open) to 1.
+        jaw: [3] jaw coefficients; a target of the jaw loss, never an input.
+    """
+
+    audio: Tensor
+    expression: Tensor
+    eyelids: Tensor
+    jaw: Tensor
+
+    def to(self, device: torch.device) -> Conditions:
+        return Conditions(
+            self.audio.to(device), self.expression.to(device), self.eyelids.to(device), self.jaw.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class DrivingTrack:
+    """Everything that drives the head over a whole recording or a whole new sound.
+
+    Attributes:
+        audio: [T, L, C] float32, one window of L feature vectors a frame (the dataset's order).
+        expression: [T, E]; eyelids: [T, 2]; jaw: [T, 3].
+    """
+
+    audio: Tensor
+    expression: Tensor
+    eyelids: Tensor
+    jaw: Tensor
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in ("audio", "expression", "eyelids", "jaw")}
+        if len(set(lengths.values())) != 1 or not len(self.audio):
+            raise ValueError(f"a driving track needs equally long, non-empty parts, got {lengths}")
+        if self.audio.ndim != 3:
+            raise ValueError(f"audio windows must be [T, L, C], got {tuple(self.audio.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    @property
+    def audio_channels(self) -> int:
+        return self.audio.shape[2]
+
+    @property
+    def audio_length(self) -> int:
+        """Feature vectors in a window."""
+        return self.audio.shape[1]
+
+    @property
+    def expression_dim(self) -> int:
+        return self.expression.shape[1]
+
+    def frame_at(self, time: float) -> int:
+        """The frame nearest to ``time`` in [0, 1] (0 is the first frame, 1 the last); outside it is clamped."""
+        last = len(self) - 1
+        return int(min(max(round(time * last), 0), last))
+
+    def time_of(self, frame: int) -> float:
+        """The time in [0, 1] at which ``frame`` shows."""
+        return frame / max(len(self) - 1, 1)
+
+    def at(self, time: float) -> Conditions:
+        """Conditions at ``time`` in [0, 1]."""
+        return self.at_frame(self.frame_at(time))
+
+    def at_frame(self, frame: int) -> Conditions:
+        """Conditions of ``frame`` in 0..T-1.
+
+        Raises:
+            IndexError: the track has no such frame.
+        """
+        if not 0 <= frame < len(self):
+            raise IndexError(f"frame {frame} of a driving track of {len(self)}")
+        first, last = frame - AUDIO_NEIGHBOURS_BEFORE, frame + AUDIO_NEIGHBOURS_AFTER
+        inside = self.audio[max(first, 0) : last]
+        windows = self.audio.new_zeros(last - first, *self.audio.shape[1:])
+        windows[max(-first, 0) : max(-first, 0) + len(inside)] = inside
+        return Conditions(
+            audio=windows.transpose(1, 2).contiguous(),
+            expression=self.expression[frame],
+            eyelids=self.eyelids[frame],
+            jaw=self.jaw[frame],
+        )
+
+    def frozen(self, frame: int = 0) -> DrivingTrack:
+        """The same length, but every frame driven like ``frame``: what is left when nothing drives the head."""
+        return DrivingTrack(
+            *(
+                part[frame : frame + 1].expand_as(part).contiguous()
+                for part in (self.audio, self.expression, self.eyelids, self.jaw)
+            )
+        )
+
+    def with_audio(self, audio: Tensor) -> DrivingTrack:
+        """The same track driven by other audio windows [T, L, C]."""
+        if audio.shape != self.audio.shape:
+            raise ValueError(f"audio windows must be {tuple(self.audio.shape)}, got {tuple(audio.shape)}")
+        return replace(self, audio=audio)

@@ -1,0 +1,101 @@
+"""All metrics of a frame at once, and their means over many frames, with what could not be measured said.
+
+It ties the metrics of `metrics.py` together. It must not know nerfstudio, models or datasets.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+
+import torch
+from torch import Tensor
+
+from degstalk_ns.losses import Box, cropped
+from degstalk_ns.metrics import LipLandmarkDistance, Lpips, lmd_availability, lpips_availability, psnr, ssim
+
+
+def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
+    """Mean absolute difference of two images [H, W, 3] inside ``box``."""
+    return float((cropped(image, box) - cropped(target, box)).abs().mean())
+
+
+class FrameMetrics:
+    """PSNR, SSIM, LPIPS and LMD of a rendered frame; those that cannot be had here are left out.
+
+    Args:
+        lip_landmarks: measure LMD, which looks for a face in both frames (about 20 ms on a CPU).
+    """
+
+    def __init__(self, lip_landmarks: bool = True) -> None:
+        self._lip_landmarks = lip_landmarks
+        self._lpips: Lpips | None = None
+        self._lmd: LipLandmarkDistance | None = None
+        self.left_out: list[str] | None = None
+        """Reasons for metrics left out, one line each; None before the first frame."""
+
+    def _prepare(self) -> list[str]:
+        reasons = []
+        reason = lpips_availability()
+        if reason is None:
+            self._lpips = Lpips()
+        else:
+            reasons.append(reason)
+        reason = lmd_availability() if self._lip_landmarks else "LMD is left out: it was switched off"
+        if reason is None:
+            self._lmd = LipLandmarkDistance()
+            # MediaPipe's task must be closed before Python's own shutdown.
+            atexit.register(self._lmd.close)
+        else:
+            reasons.append(reason)
+        return reasons
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, target: Tensor) -> dict[str, float]:
+        """Metrics of ``image`` against ``target``, both [H, W, 3] in 0..1; a face that is not found gives no "lmd"."""
+        if self.left_out is None:
+            self.left_out = self._prepare()
+        values: dict[str, float | None] = {"psnr": psnr(image, target), "ssim": ssim(image, target)}
+        if self._lpips is not None:
+            values["lpips"] = self._lpips.distance(image, target)
+        if self._lmd is not None:
+            values["lmd"] = self._lmd(image, target)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class MetricTable:
+    """Collects metrics of many frames, some of which may lack some metric."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, metrics: dict[str, float]) -> None:
+        self._rows.append(metrics)
+
+    def _values(self, name: str) -> list[float]:
+        return [row[name] for row in self._rows if name in row and math.isfinite(row[name])]
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self._rows for name in row))
+
+    def gaps(self) -> list[str]:
+        """One line for each metric that is missing in some frames."""
+        lines = []
+        for name in self.names:
+            found = len(self._values(name))
+            if found < len(self._rows):
+                lines.append(f"{name}: measured in {found} of {len(self._rows)} frames; the mean is over those")
+        return lines
+
+    def mean(self, with_std: bool = False) -> dict[str, float]:
+        """Mean of each metric over the frames that have it; with ``with_std`` also ``<name>_std``."""
+        result: dict[str, float] = {}
+        for name in self.names:
+            values = torch.tensor(self._values(name), dtype=torch.float64)
+            if not len(values):
+                continue
+            result[name] = float(values.mean())
+            if with_std:
+                result[f"{name}_std"] = float(values.std()) if len(values) > 1 else 0.0
+        return result

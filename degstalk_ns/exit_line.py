@@ -1,0 +1,30 @@
+"""How a mistake of the user ends a command line: one line on stderr and exit code 1, no traceback.
+
+For adapters and command lines only. It must not know nerfstudio, nor what any error is about.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from degstalk_ns.errors import UserError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a :class:`~degstalk_ns.errors.UserError` into ``[degstalk] error: ...`` on stderr and exit code 1.
+
+    Works as a context manager (``with one_line_errors():``) and as a decorator (``@one_line_errors()``). Any other
+    exception passes through with its traceback: it is ours to mend, not the user's.
+
+    Raises:
+        SystemExit: code 1, in place of the UserError.
+    """
+    try:
+        yield
+    except UserError as error:
+        # A message of several lines would no longer be one line; whitespace is all that is changed.
+        print("[degstalk] error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,89 @@
+"""Audio encoder: a window of audio features per frame becomes one vector, smoothed by attention over its neighbours.
+
+It must not know Gaussians, nor which audio features (mel, DeepSpeech, HuBERT) the windows hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+
+
+@dataclass
+class AudioEncoderConfig:
+    """Widths of the encoder. Origin of all: the values of DEGSTalk's release (method section: audio encoder)."""
+
+    conv_widths: tuple[int, ...] = (32, 32, 64, 64)
+    """Output channels of the Conv1d layers (kernel 3, stride 2) over one frame's window."""
+    hidden: int = 64
+    """Width between the two linear layers."""
+    features: int = 32
+    """Audio features per frame."""
+    attention_widths: tuple[int, ...] = (16, 8, 4, 2, 1)
+    """Output channels of the Conv1d layers (kernel 3, stride 1) over the neighbouring frames."""
+    frames: int = 8
+    """Neighbouring frames that the attention sees (4 before, 4 after)."""
+    leaky_slope: float = 0.02
+    """Negative slope of the leaky ReLUs."""
+
+
+class AudioEncoder(nn.Module):
+    """Convolutions over each frame's window, then attention over 8 frames. Source: DEGSTalk, method section (audio)."""
+
+    def __init__(self, channels: int, length: int, config: AudioEncoderConfig | None = None) -> None:
+        """
+        Args:
+            channels: C, features per time step (29 DeepSpeech, 1024 HuBERT, the number of mel bands, ...).
+            length: L, time steps in a window (16; HuBERT 2). Any L >= 1 works.
+            config: widths; the release's by default.
+        """
+        super().__init__()
+        self.config = config = config or AudioEncoderConfig()
+        self.channels, self.length = channels, length
+        convs: list[nn.Module] = []
+        width = channels
+        for out in config.conv_widths:
+            convs += [nn.Conv1d(width, out, kernel_size=3, stride=2, padding=1), nn.LeakyReLU(config.leaky_slope)]
+            width = out
+        self.window_convs = nn.Sequential(*convs)
+        self.window_head = nn.Sequential(
+            nn.Linear(width, config.hidden), nn.LeakyReLU(config.leaky_slope), nn.Linear(config.hidden, config.features)
+        )
+        attention: list[nn.Module] = []
+        width = config.features
+        for out in config.attention_widths:
+            attention += [nn.Conv1d(width, out, kernel_size=3, padding=1), nn.LeakyReLU(config.leaky_slope)]
+            width = out
+        self.attention = nn.Sequential(
+            *attention, nn.Flatten(), nn.Linear(width * config.frames, config.frames), nn.Softmax(dim=-1)
+        )
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Encode the windows around one frame.
+
+        Args:
+            windows: [8, C, L] float; frames that the track lacks are zero.
+
+        Returns:
+            [32] audio features of the frame.
+
+        Raises:
+            ValueError: the windows have another shape.
+        """
+        expected = (self.config.frames, self.channels, self.length)
+        if tuple(windows.shape) != expected:
+            raise ValueError(f"audio windows must be {list(expected)}, got {list(windows.shape)}")
+        # Four strides of 2 leave one step of a window up to 16 long, so the mean is the identity there.
+        per_frame = self.window_head(self.window_convs(windows).mean(dim=-1))  # [8, 32]
+        weights = self.attention(per_frame.t()[None])  # [1, 8]
+        return cast(Tensor, (weights @ per_frame)[0])
+
+    def attention_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the attention over frames; they have a learning rate of their own."""
+        return list(self.attention.parameters())
+
+    def window_parameters(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        return [*self.window_convs.parameters(), *self.window_head.parameters()]

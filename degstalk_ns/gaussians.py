@@ -1,0 +1,273 @@
+"""The Gaussians of one region: their parameters, what they are once deformed and activated, and .ply files.
+
+It must not know what deforms them, how they are drawn, nor nerfstudio.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from plyfile import PlyData, PlyElement, PlyParseError
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from degstalk_ns.errors import UserError
+
+SH_C0: float = 0.5 / math.sqrt(math.pi)
+"""Value of the degree-0 spherical harmonic."""
+
+
+@dataclass
+class GaussiansConfig:
+    """How a region starts. Defaults: the face, as in DEGSTalk's release."""
+
+    num_points: int = 2_000
+    """Gaussians at the start. Origin: release (mouth: 10,000)."""
+    bound: float = 0.1
+    """Half the edge of the cube they start in, world units (about metres). Origin: release."""
+    initial_opacity: float = 0.1
+    """Opacity at the start, in (0, 1). Origin: 3-D Gaussian splatting, and the release."""
+    initial_colour: float = 1 / 255
+    """Start colours are uniform in [0, initial_colour], of 1. Origin: release (near black)."""
+    sh_degree: int = 2
+    """Highest degree of the spherical harmonics. Origin: release."""
+    embedding_dim: int = 32
+    """Width of the embedding z. Origin: DEGSTalk, method section."""
+    initial_neighbours: int = 3
+    """A Gaussian starts as wide as the mean distance to this many neighbours. Origin: 3-D Gaussian splatting."""
+
+
+@dataclass
+class Offsets:
+    """What a field adds to the raw parameters. None stands for zero.
+
+    Attributes:
+        d_means: [N, 3] world units. d_scales: [N, 3] on log scales. d_quats: [N, 4] wxyz, before normalisation.
+    """
+
+    d_means: Tensor | None = None
+    d_scales: Tensor | None = None
+    d_quats: Tensor | None = None
+
+
+@dataclass
+class ActivatedGaussians:
+    """Gaussians ready to be rasterized.
+
+    Attributes:
+        means: [N, 3] world units. quats: [N, 4] wxyz, not normalised (the rasterizer does it).
+        scales: [N, 3] world units, > 0. opacities: [N] in [0, 1].
+        sh: [N, K, 3] spherical-harmonic coefficients, degree 0 first.
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh: Tensor
+
+
+class EmbeddedGaussians(nn.Module):
+    """The parameters of one region. Source: DEGSTalk, method section (embedded Gaussians).
+
+    ``params`` holds, for N Gaussians: "means" [N, 3] world units, "scales" [N, 3] their logarithm, "quats" [N, 4] wxyz,
+    "opacities" [N] logit, "sh0" [N, 1, 3], "shN" [N, (degree + 1)^2 - 1, 3], "embeddings" [N, 32] (zero at the start).
+    """
+
+    def __init__(self, config: GaussiansConfig, seed: int = 0) -> None:
+        """
+        Args:
+            config: how many, where and how they start.
+            seed: of the start positions and colours; the global random state is left alone.
+
+        Raises:
+            UserError: fewer than one Gaussian, or a start opacity outside (0, 1).
+        """
+        super().__init__()
+        if config.num_points < 1:
+            raise UserError(f"num_points must be at least 1, got {config.num_points}")
+        if not 0 < config.initial_opacity < 1:
+            raise UserError(f"initial_opacity must lie between 0 and 1, got {config.initial_opacity}")
+        self.config = config
+        n = config.num_points
+        random = torch.Generator().manual_seed(seed)
+        means = (torch.rand(n, 3, generator=random) * 2 - 1) * config.bound
+        widths = neighbour_distance(means, config.initial_neighbours)
+        colours = torch.rand(n, 1, 3, generator=random) * config.initial_colour
+        self.params = nn.ParameterDict(
+            {
+                "means": nn.Parameter(means),
+                "scales": nn.Parameter(widths.log()[:, None].repeat(1, 3)),
+                "quats": nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1)),
+                "opacities": nn.Parameter(torch.full((n,), config.initial_opacity).logit()),
+                "sh0": nn.Parameter((colours - 0.5) / SH_C0),
+                "shN": nn.Parameter(torch.zeros(n, (config.sh_degree + 1) ** 2 - 1, 3)),
+                "embeddings": nn.Parameter(torch.zeros(n, config.embedding_dim)),
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.params["means"])
+
+    @property
+    def means(self) -> Tensor:
+        """[N, 3] undeformed positions, world units."""
+        return self.params["means"]
+
+    @property
+    def embeddings(self) -> Tensor:
+        """[N, 32]."""
+        return self.params["embeddings"]
+
+    @property
+    def sh_coefficients(self) -> Tensor:
+        """[N, K, 3], degree 0 first."""
+        return torch.cat([self.params["sh0"], self.params["shN"]], dim=1)
+
+    @property
+    def base_colours(self) -> Tensor:
+        """[N, 3] colour without its view-dependent part, clamped to [0, 1]; no gradient."""
+        return base_colours(self.params["sh0"])
+
+    def deformed(self, offsets: Offsets | None = None) -> ActivatedGaussians:
+        """Adds the offsets to the raw parameters and activates them. Source: DEGSTalk, method section (deformation).
+
+        Args:
+            offsets: [N, ...] tensors; None (all or some) leaves the Gaussians where they are.
+
+        Returns:
+            Activated Gaussians, differentiable in the parameters and the offsets.
+        """
+        p, o = self.params, offsets or Offsets()
+        return ActivatedGaussians(
+            means=p["means"] if o.d_means is None else p["means"] + o.d_means,
+            quats=p["quats"] if o.d_quats is None else p["quats"] + o.d_quats,
+            scales=(p["scales"] if o.d_scales is None else p["scales"] + o.d_scales).exp(),
+            opacities=p["opacities"].sigmoid(),
+            sh=self.sh_coefficients,
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # A checkpoint holds as many Gaussians as had grown. Resizing .data keeps the Parameters that optimizers hold.
+        for name, parameter in self.params.items():
+            stored = state_dict.get(f"{prefix}params.{name}")
+            if isinstance(stored, Tensor) and stored.shape[1:] == parameter.shape[1:] and len(stored) != len(parameter):
+                parameter.grad = None
+                parameter.data = parameter.data.new_empty(stored.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def base_colours(sh0: Tensor) -> Tensor:
+    """[N, 1, 3] degree-0 coefficients -> [N, 3] colours clamped to [0, 1]; no gradient."""
+    return (sh0.detach()[:, 0] * SH_C0 + 0.5).clamp(0.0, 1.0)
+
+
+def neighbour_distance(points: Tensor, neighbours: int) -> Tensor:
+    """Mean distance from each point to its nearest others.
+
+    Args:
+        points: [N, 3] world units. neighbours: how many others (fewer where there are not as many).
+
+    Returns:
+        [N] world units, at least 1e-7 (coinciding points); 1 for a lone point.
+    """
+    if len(points) < 2:
+        return torch.ones(len(points))
+    coordinates = points.detach().cpu().numpy()
+    distances, _ = cKDTree(coordinates).query(coordinates, k=min(neighbours + 1, len(points)))
+    return torch.from_numpy(distances[:, 1:].mean(axis=1)).to(points).clamp_min(1e-7)
+
+
+def save_ply(path: Path, gaussians: EmbeddedGaussians | ActivatedGaussians) -> None:
+    """Writes the layout that 3-D Gaussian splatting viewers read, whole or not at all.
+
+    Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2 (log),
+    rot_0..3 (wxyz). Embeddings have no place in it.
+
+    Args:
+        path: the file; its folder must exist.
+        gaussians: raw ones are written undeformed, activated ones as they stand.
+    """
+    raw: dict[str, Tensor]
+    if isinstance(gaussians, EmbeddedGaussians):
+        raw = {name: gaussians.params[name] for name in ("means", "opacities", "scales", "quats")}
+        sh = gaussians.sh_coefficients
+    else:
+        # Opacities of exactly 0 or 1 have no finite logit.
+        opacities = gaussians.opacities.clamp(1e-6, 1 - 1e-6).logit()
+        raw = {"means": gaussians.means, "opacities": opacities, "scales": gaussians.scales.clamp_min(1e-30).log()}
+        raw["quats"] = gaussians.quats
+        sh = gaussians.sh
+    n = len(raw["means"])
+    columns = [
+        raw["means"],
+        torch.zeros_like(raw["means"]),
+        sh[:, 0],
+        sh[:, 1:].transpose(1, 2).reshape(n, -1),
+        raw["opacities"][:, None],
+        raw["scales"],
+        raw["quats"],
+    ]
+    table = torch.cat([column.detach().cpu().float() for column in columns], dim=1).contiguous().numpy()
+    rows = table.view([(name, "<f4") for name in _ply_properties(sh.shape[1])])[:, 0]
+    partial = path.with_name(path.name + ".partial")
+    PlyData([PlyElement.describe(rows, "vertex")]).write(str(partial))
+    os.replace(partial, path)
+
+
+def load_ply(path: Path) -> ActivatedGaussians:
+    """Reads the layout that :func:`save_ply` and other 3-D Gaussian splatting software write.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Activated Gaussians on the CPU, float32.
+
+    Raises:
+        UserError: no such file, not a .ply, or one without the properties of Gaussians.
+    """
+    try:
+        vertices = PlyData.read(str(path))["vertex"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; give the .ply of a Gaussian splat") from error
+    except (PlyParseError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a .ply with vertices ({error}); give the .ply of a Gaussian splat") from error
+    present = {p.name for p in vertices.properties}
+    coefficients = 1 + sum(name.startswith("f_rest_") for name in present) // 3
+    wanted = [name for name in _ply_properties(coefficients) if name not in ("nx", "ny", "nz")]
+    missing = [name for name in wanted if name not in present]
+    if missing or math.isqrt(coefficients) ** 2 != coefficients:
+        raise UserError(
+            f"{path}: not a Gaussian splat: "
+            + (f"properties {', '.join(missing[:5])} are missing" if missing else f"{coefficients} SH coefficients")
+            + "; expected the 3-D Gaussian splatting layout"
+        )
+    table = torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=1))
+    means, dc, rest, opacities, scales, quats = table.split([3, 3, 3 * (coefficients - 1), 1, 3, 4], dim=1)
+    rest = rest.reshape(len(table), 3, coefficients - 1).transpose(1, 2)
+    return ActivatedGaussians(
+        means=means.contiguous(),
+        quats=quats.contiguous(),
+        scales=scales.exp(),
+        opacities=opacities[:, 0].sigmoid(),
+        sh=torch.cat([dc[:, None], rest], dim=1),
+    )
+
+
+def _ply_properties(coefficients: int) -> list[str]:
+    """Names of the columns for K = ``coefficients`` spherical-harmonic coefficients."""
+    return [
+        *("x", "y", "z", "nx", "ny", "nz"),
+        *(f"f_dc_{i}" for i in range(3)),
+        *(f"f_rest_{i}" for i in range(3 * (coefficients - 1))),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]

@@ -1,0 +1,191 @@
+"""The training losses: equations 8 and 9 and the regularisers of DEGSTalk, on images, masks and offsets.
+
+It must not know Gaussians, steps or nerfstudio: which loss is on when is `stages.py`'s business.
+Image losses are evaluated on the smallest box outside which both images are equal, and normalised by the whole
+image: the value is that of the whole image, the cost is that of the face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ssim
+from torch import Tensor
+
+Box = tuple[int, int, int, int]
+"""Pixels ``y0, y1, x0, x1``, ends excluded."""
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""LPIPS of two batches [B, 3, h, w] in 0..1: one value an image, [B]."""
+
+SSIM_WINDOW = 11
+"""Pixels of SSIM's Gaussian window (sigma 1.5), as in the SSIM paper."""
+
+
+@dataclass
+class LossConfig:
+    """Weights. Defaults are the release's; the paper's text names lambda = 0.5 and gamma = 0.2."""
+
+    lambda_dssim: float = 0.2
+    """Weight of D-SSIM (equation 8; release 0.2, paper 0.5)."""
+    jaw: float = 1e-3
+    """Weight beta of the jaw loss (L1)."""
+    offsets: float = 1e-5
+    """Weight of each kind of offset's L1."""
+    alpha: float = 1e-3
+    """Weight of the regions' alpha against their masks."""
+    attention: float = 1e-4
+    """Weight of the attention that must stay off lips (expression) and hair (both)."""
+    face_lips_perceptual: float = 0.01
+    """LPIPS on the crop of the lips, end of the motion stage."""
+    face_patch_perceptual: float = 0.2
+    """LPIPS on patches of the face with the lips painted over, end of the motion stage."""
+    mouth_patch_perceptual: float = 0.5
+    """LPIPS on patches of the mouth, end of the motion stage."""
+    fuse_perceptual: float = 0.5
+    """Weight gamma of LPIPS in the second half of the fuse stage (equation 9; release 0.5, paper 0.2)."""
+    face_patch: tuple[int, int] = (64, 96)
+    """Smallest and largest side of the face's random patches, pixels."""
+    mouth_patch: tuple[int, int] = (32, 42)
+    """Smallest and largest side of the mouth's and the fuse stage's random patches, pixels."""
+    hair_every: int = 7
+    """Of so many motion steps all but one ignore hair pixels in the face loss."""
+
+
+def union_box(*masks: Tensor, margin: int = 0) -> Box:
+    """Smallest box around all pixels set in any of ``masks`` (bool [H, W]), grown by ``margin`` pixels within the
+    image; an empty box ``(0, 0, 0, 0)`` when none is set."""
+    rows = torch.stack([mask.any(1) for mask in masks]).any(0).nonzero()
+    columns = torch.stack([mask.any(0) for mask in masks]).any(0).nonzero()
+    if not len(rows):
+        return 0, 0, 0, 0
+    height, width = masks[0].shape
+    return (
+        max(int(rows[0]) - margin, 0),
+        min(int(rows[-1]) + 1 + margin, height),
+        max(int(columns[0]) - margin, 0),
+        min(int(columns[-1]) + 1 + margin, width),
+    )
+
+
+def grown_to(box: Box, size: int, height: int, width: int) -> Box:
+    """``box`` grown to at least ``size`` pixels a side where the image allows it."""
+
+    def grow(low: int, high: int, limit: int) -> tuple[int, int]:
+        missing = max(size - (high - low), 0)
+        low = max(min(low - missing // 2, limit - size), 0)
+        return low, min(max(high, low + size), limit)
+
+    return *grow(box[0], box[1], height), *grow(box[2], box[3], width)  # type: ignore[return-value]
+
+
+def cropped(image: Tensor, box: Box) -> Tensor:
+    """``image`` [H, W, ...] inside ``box``."""
+    return image[box[0] : box[1], box[2] : box[3]]
+
+
+def _nchw(image: Tensor) -> Tensor:
+    return image.permute(2, 0, 1)[None]
+
+
+def l1_dssim(image: Tensor, target: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+    """L1 and D-SSIM = 1 - SSIM of two images that differ only inside ``box`` (equation 8).
+
+    Args:
+        image, target: [H, W, 3] in 0..1.
+        box: must hold every pixel where they differ.
+
+    Returns:
+        The mean L1 and the mean D-SSIM over the whole image (SSIM without padding: over its valid pixels).
+    """
+    height, width = image.shape[:2]
+    l1 = (cropped(image, box) - cropped(target, box)).abs().sum() / image.numel()
+    half = SSIM_WINDOW // 2
+    # Every window that touches the box counts, and each needs its own surroundings: twice half a window.
+    y0, y1, x0, x1 = box
+    touched = (max(y0 - 2 * half, 0), min(y1 + 2 * half, height), max(x0 - 2 * half, 0), min(x1 + 2 * half, width))
+    around = grown_to(touched, SSIM_WINDOW, height, width)
+    valid = (around[1] - around[0] - 2 * half) * (around[3] - around[2] - 2 * half)
+    share = valid / ((height - 2 * half) * (width - 2 * half))
+    similarity = ssim(_nchw(cropped(image, around)), _nchw(cropped(target, around)), data_range=1.0)
+    return l1, (1.0 - similarity) * share
+
+
+def jaw_loss(predicted: Tensor, tracked: Tensor) -> Tensor:
+    """L1 between the predicted and the tracked jaw coefficients, both [3]."""
+    return (predicted - tracked).abs().mean()
+
+
+def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None) -> Tensor:
+    """Keeps a region's alpha [H, W, 1] (0..1) at its mask (bool [H, W]): mean L1 over pixels that are not ignored."""
+    difference = (alpha[..., 0] - mask.to(alpha.dtype)).abs()
+    if ignored is not None:
+        difference = difference * ~ignored
+    return difference.mean()
+
+
+def off_region(attention: Tensor, region: Tensor) -> Tensor:
+    """Mean of a rendered attention map [H, W] over ``region`` (bool [H, W]); zero where the region is empty."""
+    return (attention * region).sum() / region.sum().clamp_min(1)
+
+
+def padded_to(patches: Tensor, size: int) -> Tensor:
+    """Batches [B, 3, h, w] replicated at the borders to at least ``size`` a side: AlexNet needs that much."""
+    missing_h, missing_w = max(size - patches.shape[2], 0), max(size - patches.shape[3], 0)
+    if not missing_h and not missing_w:
+        return patches
+    left, top = missing_w // 2, missing_h // 2
+    return F.pad(patches, (left, missing_w - left, top, missing_h - top), mode="replicate")
+
+
+LPIPS_MINIMUM = 32
+"""Pixels a side below which AlexNet's pooling has nothing left to pool."""
+
+
+def crop_perceptual(image: Tensor, target: Tensor, box: Box, perceptual: Perceptual) -> Tensor:
+    """LPIPS of the crop ``box`` of two images [H, W, 3]; zero for an empty box."""
+    if box[1] <= box[0] or box[3] <= box[2]:
+        return image.sum() * 0.0
+    pair = torch.cat([_nchw(cropped(image, box)), _nchw(cropped(target, box))])
+    pair = padded_to(pair, LPIPS_MINIMUM)
+    return perceptual(pair[:1], pair[1:]).mean()
+
+
+def patch_perceptual(
+    image: Tensor, target: Tensor, box: Box, sizes: tuple[int, int], perceptual: Perceptual, generator: torch.Generator
+) -> Tensor:
+    """Mean LPIPS over the whole image cut into square patches of one random size.
+
+    Patches outside ``box`` are equal in both images and have LPIPS 0, so only those over the box are computed.
+
+    Args:
+        image, target: [H, W, 3] in 0..1, equal outside ``box``.
+        sizes: smallest and largest side in pixels, both included.
+        generator: draws size and offset of the grid (on the CPU).
+    """
+    height, width = image.shape[:2]
+    if box[1] <= box[0] or box[3] <= box[2]:
+        return image.sum() * 0.0
+    size = int(torch.randint(sizes[0], sizes[1] + 1, (1,), generator=generator))
+    size = min(size, height, width)
+
+    def starts(low: int, high: int, limit: int) -> tuple[int, int]:
+        count = -(-(high - low) // size)
+        count = min(count, limit // size)
+        slack = limit - count * size
+        first = int(torch.randint(0, size, (1,), generator=generator))
+        return min(max(low - first % max(count * size - (high - low) + 1, 1), 0), slack), count
+
+    y0, rows = starts(box[0], box[1], height)
+    x0, columns = starts(box[2], box[3], width)
+
+    def patches(picture: Tensor) -> Tensor:
+        area = picture[y0 : y0 + rows * size, x0 : x0 + columns * size]
+        grid = area.reshape(rows, size, columns, size, 3).permute(0, 2, 4, 1, 3)
+        return padded_to(grid.reshape(rows * columns, 3, size, size), LPIPS_MINIMUM)
+
+    share = rows * columns / max((height // size) * (width // size), 1)
+    return perceptual(patches(image), patches(target)).mean() * share

@@ -1,0 +1,348 @@
+"""Adapter to nerfstudio's Model: cameras and batches in, the avatar's renders, losses, metrics and images out.
+
+It wires the core (`avatar.py`, `objective.py`, `stages.py`, `densification.py`) to the trainer; no mathematics of its
+own, and no file is read here but through the plates' reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor, nn
+
+from degstalk_ns.audio.silence import silent_windows
+from degstalk_ns.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
+from degstalk_ns.dataparsers.dataset import Recording, read_frame
+from degstalk_ns.densification import DensificationConfig, Densifier
+from degstalk_ns.driving import Conditions, DrivingTrack
+from degstalk_ns.errors import UserError
+from degstalk_ns.evaluation import FrameMetrics
+from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.losses import LossConfig, Perceptual
+from degstalk_ns.metrics import Lpips, lpips_availability
+from degstalk_ns.objective import FrameTarget, Terms, face_terms, first_non_finite, fuse_terms, mouth_terms
+from degstalk_ns.plates import PlateCache
+from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
+from degstalk_ns.view import RecordedCamera, View
+
+Outputs = dict[str, Any]
+
+
+@dataclass
+class DegstalkModelConfig(ModelConfig):
+    """Every number of the method. Defaults are the release's."""
+
+    _target: type = field(default_factory=lambda: DegstalkModel)
+    enable_collider: bool = False
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    face_growth: DensificationConfig = field(default_factory=DensificationConfig)
+    mouth_growth: DensificationConfig = field(
+        default_factory=lambda: DensificationConfig(gradient_threshold=2e-4, green_key="shrink")
+    )
+    extent: float = SCENE_EXTENT
+    """Size of the scene that growth compares scales with, metres."""
+    fuse_opacity_lr: float = 0.001
+    """Learning rate of the face's opacities in the fuse stage (release: 0.001)."""
+    mouth_dilation: int = 0
+    """Window in pixels (odd) of a max filter on the mouth's alpha when rendering; 0 for none (release's option: 13)."""
+    plates_in_memory: int = 32
+    """Plates kept in memory while rendering."""
+    free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour behind the head, 0..1, where the camera is not the recorded one and so no plate fits."""
+    lip_landmarks: bool = True
+    """Measure LMD with MediaPipe when evaluating."""
+    seed: int = 0
+    """Of starting positions and patch grids."""
+
+
+class DegstalkModel(Model):
+    """DEGSTalk in nerfstudio. A training step renders the face for ``cameras[0]`` and the mouth for ``cameras[1]``;
+    elsewhere one camera gives one composed frame, driven by the recording at the camera's time."""
+
+    config: DegstalkModelConfig
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        recording = self.kwargs["metadata"]["recording"]
+        assert isinstance(recording, Recording)
+        self.recording = recording
+        self.track = DrivingTrack(
+            *(
+                torch.from_numpy(part.copy())
+                for part in (recording.audio, recording.expression, recording.eyelids, recording.jaw)
+            )
+        )
+        self.recorded_track = self.track
+        rows = recording.track_rows
+        images = {row: image for image, row in rows.items()}
+        self.plates = PlateCache(
+            lambda row: read_frame(recording, images[row], what=("plate",)).plate,
+            torch.tensor(sorted(images)).numpy(),
+            self.config.plates_in_memory,
+        )
+        self.recorded = {
+            int(row): torch.from_numpy(c2w.copy())
+            for table in (recording.train, recording.val)
+            for row, c2w in zip(table.aud_ids, table.c2w, strict=True)
+        }
+        self.avatar = Avatar(
+            self.config.avatar,
+            self.track.audio_channels,
+            self.track.audio_length,
+            self.track.expression_dim,
+            seed=self.config.seed,
+        )
+        # What rendering needs to know of the training so far; in the checkpoint.
+        self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
+        self.register_buffer("moving", torch.zeros((), dtype=torch.bool))
+        self.step = 0
+        self.schedule: Schedule | None = None
+        self.densifiers = {
+            "face": Densifier(self.config.face_growth, self.config.extent),
+            "mouth": Densifier(self.config.mouth_growth, self.config.extent),
+        }
+        self.patches = torch.Generator()
+        self.metrics = FrameMetrics(lip_landmarks=self.config.lip_landmarks)
+        self._lpips: Perceptual | None = None
+        self._optimizers: Optimizers | None = None
+        self._latest: dict[Region, RegionRender] = {}
+
+    # --- parameters -------------------------------------------------------------------------------------------------
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.avatar.parameter_groups()
+
+    def update_to_step(self, step: int) -> None:
+        self.step = step
+
+    # --- stages -----------------------------------------------------------------------------------------------------
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        assert attributes.trainer is not None and attributes.optimizers is not None
+        self.schedule = Schedule(self.config.schedule, attributes.trainer.config.max_num_iterations)
+        self._optimizers = attributes.optimizers
+        self._base_rates = {
+            name: config["optimizer"].lr for name, config in attributes.trainer.config.optimizers.items()
+        }
+        reason = lpips_availability()
+        if reason is None:
+            self._lpips = Lpips()
+        else:
+            CONSOLE.print(f"[yellow]Training without its perceptual losses, evaluating without LPIPS: {reason}")
+        return [
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_step),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.grow),
+        ]
+
+    def enter_step(self, step: int) -> None:
+        """Before each step: its stage decides what is trainable, the learning rates and the SH degree."""
+        assert self.schedule is not None and self._optimizers is not None
+        self.step = step
+        stage = self.schedule.stage(step)
+        self.sh_degree.fill_(self.schedule.sh_degree(step, self.config.avatar.face.sh_degree))
+        self.moving.fill_(stage is not Stage.STATIC)
+        for name, parameters in self.avatar.parameter_groups().items():
+            trainable = self.schedule.trains(step, name)
+            rate = self._base_rates[name] * self.schedule.rate_factor(step, LearningRateKind.of(name))
+            if stage is Stage.FUSE and name == "face_opacities":
+                rate = self.config.fuse_opacity_lr
+            for parameter in parameters:
+                parameter.requires_grad_(trainable)
+            for group in self._optimizers.optimizers[name].param_groups:
+                group["lr"] = rate
+
+    def grow(self, step: int) -> None:
+        """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
+        assert self.schedule is not None and self._optimizers is not None
+        if not self._latest:
+            return
+        for name, render in self._latest.items():
+            self.densifiers[name].observe(render.meta)
+        self._latest = {}
+        for name in REGIONS:
+            gaussians = self.avatar.region(name)
+            optimizers = {key: self._optimizers.optimizers[f"{name}_{key}"] for key in gaussians.params}
+            report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule)
+            if report.changed:
+                for key, parameter in gaussians.params.items():
+                    self._optimizers.parameters[f"{name}_{key}"] = [parameter]
+
+    # --- rendering --------------------------------------------------------------------------------------------------
+
+    def _view(self, cameras: Cameras, index: int) -> tuple[View, int]:
+        """The camera as a view, and the frame of the track that it shows."""
+        camera = cameras.reshape(-1)[index]  # type: ignore[operator]
+        time_ = 0.0 if camera.times is None else float(camera.times)
+        view = View.from_c2w(
+            camera.camera_to_worlds.to(self.device).float(),
+            (float(camera.fx), float(camera.fy)),
+            (float(camera.cx), float(camera.cy)),
+            (int(camera.width), int(camera.height)),
+        )
+        return view, self.track.frame_at(time_)
+
+    @contextmanager
+    def driven_by(self, track: DrivingTrack) -> Iterator[None]:
+        """Inside, the head is driven by another track of the same length."""
+        previous, self.track = self.track, track
+        try:
+            yield
+        finally:
+            self.track = previous
+
+    def silent_track(self) -> DrivingTrack | None:
+        """The recorded track with silence for sound; None for features whose silence is not known."""
+        windows = silent_windows(self.recording.audio_name, self.recording.audio.shape)
+        return None if windows is None else self.recorded_track.with_audio(torch.from_numpy(windows))
+
+    def _conditions(self, frame: int) -> Conditions:
+        return self.track.at_frame(frame).to(self.device)
+
+    def get_outputs(self, ray_bundle: Cameras) -> Outputs:  # type: ignore[override]
+        if not self.training:
+            return self._frame_outputs(ray_bundle)
+        assert self.schedule is not None, "training has not been set up"
+        stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
+        face_view, face_frame = self._view(ray_bundle, 0)
+        mouth_view, mouth_frame = self._view(ray_bundle, 1)
+        face_motion = mouth_motion = None
+        mouth_conditions = self._conditions(mouth_frame)
+        if stage is not Stage.STATIC:
+            with torch.set_grad_enabled(stage is Stage.MOTION):
+                face_motion = self.avatar.face_motion(self._conditions(face_frame))
+                mouth_motion = self.avatar.mouth_motion(mouth_conditions)
+        attention = (
+            [face_motion.audio_attention, face_motion.expression_attention]
+            if face_motion is not None and stage is Stage.MOTION
+            else []
+        )
+        face = self.avatar.render_region(
+            "face", face_view, face_motion.offsets if face_motion else None, degree, attention
+        )
+        mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
+        if stage is not Stage.FUSE:
+            for render in (face, mouth):
+                means2d = render.meta["means2d"]
+                if means2d.requires_grad:
+                    means2d.retain_grad()
+            self._latest = {"face": face, "mouth": mouth}
+        return {
+            "stage": stage,
+            "face": face,
+            "mouth": mouth,
+            "face_motion": face_motion,
+            "mouth_motion": mouth_motion,
+            "jaw": mouth_conditions.jaw,
+        }
+
+    def _frame_outputs(self, camera: Cameras) -> Outputs:
+        view, frame = self._view(camera, 0)
+        fits = self._recorded_camera(frame).fits(view)
+        if fits:
+            plate = self.plates.at_frame(frame, view.width, view.height, self.device)
+        else:
+            plate = torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
+        picture = self.compose(view, self._conditions(frame), plate)
+        return {
+            "rgb": picture.rgb.clamp(0.0, 1.0),
+            "accumulation": torch.ones_like(picture.depth) if fits else picture.covered,
+            "depth": picture.depth,
+            "face": picture.face.colour.clamp(0.0, 1.0),
+            "mouth": picture.mouth.colour.clamp(0.0, 1.0),
+            "face_alpha": picture.face.alpha,
+            "mouth_alpha": picture.mouth.alpha,
+            "audio_attention": picture.audio_attention,
+            "expression_attention": picture.expression_attention,
+            "plate": plate,
+        }
+
+    def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
+        """A composed frame with what the training so far allows (motion, SH degree)."""
+        return self.avatar.render(
+            view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
+        )
+
+    def _recorded_camera(self, frame: int) -> RecordedCamera:
+        recording = self.recording
+        return RecordedCamera(
+            self.recorded[self.plates.nearest(frame)].to(self.device),
+            recording.focal,
+            recording.width,
+            recording.height,
+        )
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> Outputs:
+        with one_line_errors():
+            return self._frame_outputs(camera)
+
+    # --- losses -----------------------------------------------------------------------------------------------------
+
+    def get_loss_dict(self, outputs: Outputs, batch: dict[str, Any], metrics_dict: Any = None) -> Terms:
+        if "stage" not in outputs:  # an evaluation batch
+            return {"rgb_l1": (outputs["rgb"] - batch["image"]).abs().mean()}
+        assert self.schedule is not None
+        step, losses = self.step, self.config.losses
+        self.patches.manual_seed(self.config.seed * 1_000_003 + step)
+        face_target, mouth_target = batch["face"], batch["mouth"]
+        if outputs["stage"] is Stage.FUSE:
+            lpips = self._lpips if self.schedule.fuse_perceptual(step) else None
+            terms = fuse_terms(outputs["face"], outputs["mouth"], face_target, losses, lpips, self.patches)
+        else:
+            lpips = self._lpips if self.schedule.perceptual(step) else None
+            ignore_hair = self.schedule.ignores_hair(step, losses.hair_every)
+            terms = face_terms(
+                outputs["face"], outputs["face_motion"], face_target, losses, ignore_hair, lpips, self.patches
+            ) | mouth_terms(
+                outputs["mouth"], outputs["mouth_motion"], mouth_target, outputs["jaw"], losses, lpips, self.patches
+            )
+        with one_line_errors():
+            broken = first_non_finite(terms)
+            if broken is not None:
+                raise UserError(
+                    f"the loss term {broken} is not finite at step {step} ({outputs['stage'].value} stage); training "
+                    "stops and the last checkpoint is kept: resume from it with --load-dir and lower learning rates, "
+                    "and check the frames and masks of the dataset"
+                )
+        return terms
+
+    def get_metrics_dict(self, outputs: Outputs, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {
+            f"{name}_gaussians": torch.tensor(float(len(self.avatar.region(name).params["means"]))) for name in REGIONS
+        }
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def get_image_metrics_and_images(
+        self, outputs: Outputs, batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        target: FrameTarget = batch["target"]
+        truth, image = target.image, outputs["rgb"]
+        masks = torch.stack([target.face_region, target.mouth_region, target.hair], -1).float()
+        attention = torch.cat([outputs["audio_attention"], outputs["expression_attention"]], 1)
+        images = {
+            "composition": torch.cat([truth, image], 1),
+            "face": outputs["face"],
+            "mouth": outputs["mouth"],
+            "plate": outputs["plate"],
+            "masks": masks,
+            "attention": (attention / attention.amax().clamp_min(1e-6)).expand(-1, -1, 3),
+        }
+        first = self.metrics.left_out is None
+        values = self.metrics(image, truth)
+        if first:
+            for reason in self.metrics.left_out or []:
+                CONSOLE.print(f"[yellow]{reason}")
+        return values, images

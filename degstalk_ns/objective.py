@@ -1,0 +1,182 @@
+"""The training objective of each stage: which pixels of which region are compared with what, and the sum of terms.
+
+It ties `losses.py` (the terms) to rendered regions and a frame's masks. It must not know steps, files or nerfstudio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from degstalk_ns.avatar import RegionRender
+from degstalk_ns.fields.face import FaceOutput
+from degstalk_ns.fields.mouth import MouthOutput
+from degstalk_ns.gaussians import Offsets
+from degstalk_ns.losses import (
+    Box,
+    LossConfig,
+    Perceptual,
+    alpha_loss,
+    crop_perceptual,
+    jaw_loss,
+    l1_dssim,
+    off_region,
+    patch_perceptual,
+    union_box,
+)
+from degstalk_ns.portrait import GREEN_KEY, alpha_over, compose, dilate
+
+Terms = dict[str, Tensor]
+
+
+@dataclass
+class FrameTarget:
+    """One recorded frame with the masks that training needs; images float32 in 0..1, masks bool [H, W].
+
+    Attributes:
+        image: [H, W, 3].
+        face_region: head grown by the configured window, without the mouth.
+        mouth_region: mouth interior and teeth.
+        hair: hair.
+        lips: box ``y0, y1, x0, x1`` around the lips, pixels.
+        plate: [H, W, 3] behind the face, or None where the stage needs none.
+    """
+
+    image: Tensor
+    face_region: Tensor
+    mouth_region: Tensor
+    hair: Tensor
+    lips: Box
+    plate: Tensor | None = None
+
+    def lips_mask(self) -> Tensor:
+        mask = torch.zeros_like(self.hair)
+        mask[self.lips[0] : self.lips[1], self.lips[2] : self.lips[3]] = True
+        return mask
+
+
+def face_region(head: NDArray[np.bool_], mouth: NDArray[np.bool_], dilation: int) -> NDArray[np.bool_]:
+    """The face's target region: head and mouth together, grown by ``dilation`` pixels, without the mouth."""
+    return dilate(head | mouth, dilation) & ~mouth
+
+
+def painted(image: Tensor, mask: Tensor) -> Tensor:
+    """``image`` [H, W, 3] with the green key where ``mask`` (bool [H, W]) is set."""
+    return torch.where(mask[..., None], image.new_tensor(GREEN_KEY), image)
+
+
+def offsets_l1(offsets: Offsets) -> Tensor:
+    """Sum of the mean absolute values of each kind of offset that the field predicts."""
+    kinds = [value for value in (offsets.d_means, offsets.d_scales, offsets.d_quats) if value is not None]
+    return torch.stack([value.abs().mean() for value in kinds]).sum()
+
+
+def _covered(render: RegionRender) -> Tensor:
+    return render.alpha.detach()[..., 0] > 0
+
+
+def face_terms(
+    render: RegionRender,
+    motion: FaceOutput | None,
+    target: FrameTarget,
+    config: LossConfig,
+    ignore_hair: bool,
+    perceptual: Perceptual | None,
+    generator: torch.Generator,
+) -> Terms:
+    """Static and motion stage, face: the frame inside the face region, green elsewhere and in the mouth.
+
+    Args:
+        render: with audio and expression attention as extras when ``motion`` is given.
+        motion: the field's output, None in the static stage.
+        ignore_hair: hair pixels are painted green in both images.
+        perceptual: LPIPS, or None where it is off.
+    """
+    image, truth = render.over_green(), painted(target.image, ~target.face_region)
+    ignored = target.hair if ignore_hair else torch.zeros_like(target.hair)
+    if ignore_hair:
+        image, truth = painted(image, ignored), painted(truth, ignored)
+    box = union_box(target.face_region, _covered(render))
+    l1, dssim = l1_dssim(image, truth, box)
+    terms = {"face_l1": l1, "face_dssim": config.lambda_dssim * dssim}
+    if motion is None:
+        return terms
+    lips = target.lips_mask()
+    audio_attention, expression_attention = render.extras[..., 0], render.extras[..., 1]
+    terms["face_alpha"] = config.alpha * alpha_loss(render.alpha, target.face_region, ignored)
+    terms["face_offsets"] = config.offsets * offsets_l1(motion.offsets)
+    terms["face_attention"] = config.attention * (
+        off_region(expression_attention, lips)
+        + off_region(expression_attention, target.hair)
+        + off_region(audio_attention, target.hair)
+    )
+    if perceptual is not None:
+        terms["face_lips_lpips"] = config.face_lips_perceptual * crop_perceptual(image, truth, target.lips, perceptual)
+        terms["face_patch_lpips"] = config.face_patch_perceptual * patch_perceptual(
+            painted(image, lips), painted(truth, lips), box, config.face_patch, perceptual, generator
+        )
+    return terms
+
+
+def mouth_terms(
+    render: RegionRender,
+    motion: MouthOutput | None,
+    target: FrameTarget,
+    jaw: Tensor,
+    config: LossConfig,
+    perceptual: Perceptual | None,
+    generator: torch.Generator,
+) -> Terms:
+    """Static and motion stage, mouth: the frame inside the mouth, green elsewhere; around it, inside the lips' box,
+    pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
+    ignored = target.lips_mask() & ~target.mouth_region
+    image = painted(render.over_green(), ignored)
+    truth = painted(target.image, ~target.mouth_region)
+    box = union_box(target.mouth_region, _covered(render))
+    l1, dssim = l1_dssim(image, truth, box)
+    terms = {"mouth_l1": l1, "mouth_dssim": config.lambda_dssim * dssim}
+    if motion is None:
+        return terms
+    terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, target.mouth_region, ignored)
+    terms["mouth_offsets"] = config.offsets * offsets_l1(motion.offsets)
+    terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
+    if perceptual is not None:
+        terms["mouth_patch_lpips"] = config.mouth_patch_perceptual * patch_perceptual(
+            image, truth, box, config.mouth_patch, perceptual, generator
+        )
+    return terms
+
+
+def fuse_terms(
+    face: RegionRender,
+    mouth: RegionRender,
+    target: FrameTarget,
+    config: LossConfig,
+    perceptual: Perceptual | None,
+    generator: torch.Generator,
+) -> Terms:
+    """Fuse stage: the whole composed frame against the recorded one (equation 9)."""
+    if target.plate is None:
+        raise ValueError("the fuse stage needs the frame's plate")
+    image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, target.plate)
+    hidden = alpha_over(face.alpha, mouth.alpha).detach()[..., 0] > 0
+    box = union_box(target.face_region, target.mouth_region, hidden)
+    l1, dssim = l1_dssim(image, target.image, box)
+    terms = {"fuse_l1": l1, "fuse_dssim": config.lambda_dssim * dssim}
+    if perceptual is not None:
+        terms["fuse_lpips"] = config.fuse_perceptual * patch_perceptual(
+            image, target.image, box, config.mouth_patch, perceptual, generator
+        )
+    return terms
+
+
+def first_non_finite(terms: Terms) -> str | None:
+    """Name of the first term that is not a finite number, or None."""
+    for name, value in terms.items():
+        if not bool(torch.isfinite(value)):
+            return name
+    return None

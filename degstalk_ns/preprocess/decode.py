@@ -1,0 +1,280 @@
+"""Any video file -> RGB frames at 25 fps and 16 kHz mono sound that start at the same moment.
+
+It must not know faces, crops or datasets. Frames are streamed: memory does not grow with the length of the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.errors import UserError
+
+MINIMUM_SECONDS: float = 4.0
+"""Shorter recordings hold too few mouth shapes to learn from (and too few frames for the split)."""
+AUDIO_GAP_SECONDS: float = 0.05
+"""A jump of the sound's timestamps larger than this is a gap (silence is put in), smaller is rounding."""
+MISSING_END_SECONDS: float = 0.5
+"""How much of the end may fail to decode (the last frame is held) before the file counts as damaged."""
+IDENTITY_BYTES: int = 1 << 20
+"""Bytes at the head and at the tail of a file that its identity is taken from."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is once it is upright, with square pixels and at 25 fps.
+
+    Attributes:
+        path: the file.
+        width, height: pixels after rotation and pixel aspect.
+        rotation: counter-clockwise degrees (a multiple of 90) to turn a stored frame upright.
+        start: timestamp of the first frame, seconds; sound is aligned to it.
+        seconds: from the first frame's start to the last frame's end.
+        source_rate: average frames per second in the file.
+        num_frames: frames at 25 fps.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rotation: int
+    start: float
+    seconds: float
+    source_rate: float
+    num_frames: int
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a video")
+    try:
+        return av.open(str(path))
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path}: not a video that can be read ({_reason(error)}); expected an mp4, mov, mkv, ..."
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    for stream in container.streams.video:
+        if not int(stream.disposition) & int(av.stream.Disposition.attached_pic):
+            return stream
+    raise UserError(f"{path}: holds no video stream; expected a video with sound")
+
+
+def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS) -> VideoInfo:
+    """Look at a video without decoding more than its first frame.
+
+    Raises:
+        UserError: not a video; no sound; shorter than ``minimum_seconds``.
+    """
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        if not container.streams.audio:
+            raise UserError(
+                f"{path}: has no sound; the portrait is driven by speech, so expected a video with an audio track"
+            )
+        try:
+            frame = next(container.decode(stream))
+        except (StopIteration, av.error.FFmpegError):
+            raise UserError(
+                f"{path}: not one frame of its video can be decoded; the file is damaged or not a video"
+            ) from None
+        rotation = _rotation(frame)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        width, height = max(round(frame.width * aspect), 1), frame.height
+        if rotation % 180:
+            width, height = height, width
+    start, end, count = _time_range(path)
+    seconds = end - start
+    if seconds < minimum_seconds - 1e-3:
+        raise UserError(f"{path}: {seconds:.1f} s long; expected at least {minimum_seconds:g} s of speech")
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        rotation=rotation,
+        start=start,
+        seconds=seconds,
+        source_rate=count / seconds,
+        # A tenth of a frame of tolerance: time bases round the last frame's end a little short.
+        num_frames=int(seconds * FRAME_RATE + 0.1),
+    )
+
+
+def _time_range(path: Path) -> tuple[float, float, int]:
+    """First frame's start, last frame's end (seconds) and number of frames, from packets: headers can be wrong."""
+    times: list[int] = []
+    last_duration = 0
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        base = float(stream.time_base or Fraction(1, 1000))
+        try:
+            for packet in container.demux(stream):
+                if packet.pts is None or packet.size == 0 or getattr(packet, "is_discard", False):
+                    continue
+                if not times or packet.pts >= max(times[-64:]):
+                    last_duration = packet.duration or 0
+                times.append(packet.pts)
+        except av.error.FFmpegError:
+            pass  # a broken tail: what was read so far counts
+        average = float(stream.average_rate or 0)
+    if not times:
+        raise UserError(f"{path}: its video carries no timestamps; re-encode it, for example to mp4")
+    first, last = min(times), max(times)
+    if last_duration == 0 and len(times) > 1:
+        last_duration = round((last - first) / (len(times) - 1))
+    elif last_duration == 0 and average:
+        last_duration = round(1 / average / base)
+    return first * base, (last + last_duration) * base, len(times)
+
+
+def _rotation(frame: av.VideoFrame) -> int:
+    return round(float(getattr(frame, "rotation", 0)) / 90) * 90 % 360
+
+
+def _upright(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    image = np.rot90(image, info.rotation // 90)
+    if image.shape[:2] != (info.height, info.width):  # pixel aspect, or a stream that changes its size
+        return cv2.resize(image, (info.width, info.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(image)
+
+
+def frames(info: VideoInfo, indices: range | None = None) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Stream the frames of the 25 fps video: frame ``i`` is the stored frame nearest to ``i / 25`` s.
+
+    Args:
+        info: from :func:`probe`.
+        indices: the frames wanted (a range that rises); None is all. Only these are converted to RGB.
+
+    Yields:
+        (i, RGB [height, width, 3] uint8), i rising.
+
+    Raises:
+        UserError: the video ends, or cannot be decoded, long before its stated end.
+    """
+    wanted = iter(range(info.num_frames) if indices is None else indices)
+    target = next(wanted, None)
+    if target is None:
+        return
+    held: av.VideoFrame | None = None
+    held_time = 0.0
+    converted: NDArray[np.uint8] | None = None
+    with _open(info.path) as container:
+        stream = _video_stream(container, info.path)
+        stream.thread_type = "AUTO"
+        for frame in _decoded(container, stream):
+            if frame.pts is None:
+                continue
+            time = float(frame.pts * (frame.time_base or stream.time_base)) - info.start
+            while target is not None and held is not None and target / FRAME_RATE <= (held_time + time) / 2:
+                if converted is None:
+                    converted = _upright(held, info)
+                yield target, converted
+                target = next(wanted, None)
+            if target is None:
+                return
+            held, held_time, converted = frame, time, None
+        if held is None or target / FRAME_RATE > held_time + MISSING_END_SECONDS + 1 / min(
+            info.source_rate, FRAME_RATE
+        ):
+            raise UserError(
+                f"{info.path}: decoding stops at {held_time:.1f} s of {info.seconds:.1f} s; the file is damaged, re-encode or cut it"
+            )
+        last = _upright(held, info)
+        while target is not None:
+            yield target, last
+            target = next(wanted, None)
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Decoded frames in presentation order; packets that cannot be decoded are skipped."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        except av.error.FFmpegError:
+            return
+
+
+def read_audio(info: VideoInfo) -> NDArray[np.float32]:
+    """Sound of the video: 16 kHz mono in [-1, 1], sample 0 at the first frame's start, ``num_frames / 25`` s long.
+
+    An offset between the streams and gaps inside the sound are honoured by timestamps; what is missing is silence.
+
+    Raises:
+        UserError: there is no sound, or none of it can be decoded.
+    """
+    samples = np.zeros(round(info.num_frames / FRAME_RATE * SAMPLE_RATE), np.float32)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    position: int | None = None  # where the next resampled sample goes; None before the first
+    source_time = 0.0  # where the next source frame is expected, seconds
+
+    def put(pieces: list[av.AudioFrame]) -> None:
+        nonlocal position
+        for piece in pieces:
+            data = piece.to_ndarray().reshape(-1)
+            assert position is not None
+            low, high = max(position, 0), min(position + len(data), len(samples))
+            if high > low:
+                samples[low:high] = data[low - position : high - position]
+            position += len(data)
+
+    with _open(info.path) as container:
+        if not container.streams.audio:
+            raise UserError(f"{info.path}: has no sound; expected a video with an audio track")
+        stream = container.streams.audio[0]
+        for packet in container.demux(stream):
+            try:
+                decoded = packet.decode()
+            except av.error.FFmpegError:
+                continue  # a damaged packet: the next timestamp leaves silence in its place
+            for frame in decoded:
+                time = source_time
+                if frame.pts is not None:
+                    time = float(frame.pts * (frame.time_base or stream.time_base)) - info.start
+                if position is None or abs(time - source_time) > AUDIO_GAP_SECONDS:
+                    if position is not None:
+                        put(resampler.resample(None))
+                        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+                    position = round(time * SAMPLE_RATE)
+                    source_time = time
+                source_time += frame.samples / frame.sample_rate
+                frame.pts = None  # positions are kept here, not by the resampler
+                put(resampler.resample(frame))
+        if position is None:
+            raise UserError(
+                f"{info.path}: none of its sound can be decoded; expected a video with a readable audio track"
+            )
+        put(resampler.resample(None))
+    return np.clip(samples, -1.0, 1.0)
+
+
+def identity(path: Path) -> dict[str, int | str]:
+    """What tells one video from another: its size in bytes and the SHA-1 of its head and tail."""
+    size = path.stat().st_size
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("rb") as file:
+        digest.update(file.read(IDENTITY_BYTES))
+        file.seek(max(size - IDENTITY_BYTES, 0))
+        digest.update(file.read(IDENTITY_BYTES))
+    return {"size": size, "sha1": digest.hexdigest()}

@@ -1,0 +1,154 @@
+"""What the 478 points of MediaPipe's face mesh mean: rings, contours, the rigid part, and the 68-point convention.
+
+Index lists and measures on arrays of points. It must know neither MediaPipe's code nor images nor files.
+"Left" and "right" are the subject's own: the subject's right eye is on the left side of an unmirrored picture.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+
+NUM_POINTS: Final = 478
+"""468 points of the mesh and 10 of the irises."""
+
+LIPS_OUTER: Final[tuple[int, ...]] = (
+    *(61, 185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(291, 375, 321, 405, 314, 17, 84, 181, 91, 146),
+)
+"""Outer edge of the lips as a closed polygon: from the subject's right corner over the upper lip to the left corner,
+and back along the lower lip."""
+
+LIPS_INNER: Final[tuple[int, ...]] = (
+    *(78, 191, 80, 81, 82, 13, 312, 311, 310, 415),
+    *(308, 324, 318, 402, 317, 14, 87, 178, 88, 95),
+)
+"""Inner edge of the lips as a closed polygon, in the same order as :data:`LIPS_OUTER`."""
+
+RIGHT_EYE: Final[tuple[int, ...]] = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+"""The subject's right eye as a closed polygon: outer corner, upper lid, inner corner, lower lid."""
+LEFT_EYE: Final[tuple[int, ...]] = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+"""The subject's left eye, mirrored order: outer corner, upper lid, inner corner, lower lid."""
+RIGHT_EYE_CORNERS: Final[tuple[int, int]] = (33, 133)
+"""Outer and inner corner of the subject's right eye."""
+LEFT_EYE_CORNERS: Final[tuple[int, int]] = (263, 362)
+"""Outer and inner corner of the subject's left eye."""
+
+RIGHT_BROW: Final[tuple[int, ...]] = (70, 63, 105, 66, 107)
+LEFT_BROW: Final[tuple[int, ...]] = (336, 296, 334, 293, 300)
+
+FACE_OVAL: Final[tuple[int, ...]] = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+)
+"""Outline of the face as a closed polygon, from the top of the forehead over the subject's left side."""
+
+FOREHEAD_TOP: Final = 10
+CHIN: Final = 152
+NOSE_TIP: Final = 1
+
+_JAW = (127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356)
+_NOSE = (168, 197, 5, 1, 98, 97, 2, 326, 327)
+_EYES_68 = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
+_LIPS_68 = (61, 39, 37, 0, 267, 269, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178)
+
+TO_68: Final[tuple[int, ...]] = (*_JAW, *RIGHT_BROW, *LEFT_BROW, *_NOSE, *_EYES_68, *_LIPS_68)
+"""Mesh point for each of the 68 points of the iBUG / 300-W convention: 0-16 jaw from the subject's right ear, 17-26
+brows, 27-35 nose, 36-47 eyes, 48-59 outer lips, 60-67 inner lips. Jaw and lip points are the mesh points nearest to
+equal spacing along the outline."""
+
+RIGID: Final[tuple[int, ...]] = (
+    # nose bridge and its sides
+    *(168, 6, 197, 195, 5, 4, 1, 8, 193, 417, 122, 351, 196, 419, 188, 412, 174, 399),
+    # eye corners
+    *(33, 133, 263, 362, 130, 359, 243, 463),
+    # forehead
+    *(9, 151, 10, 108, 337, 109, 338, 67, 297, 69, 299, 103, 332, 104, 333),
+    # temples and the outline down to the ears
+    *(54, 284, 21, 251, 162, 389, 127, 356, 234, 454, 71, 301, 139, 368, 34, 264, 227, 447),
+)
+"""Points that move with the skull."""
+
+_LIP_GAPS: Final = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))  # upper and lower inner lip, face to face
+_EYE_GAPS: Final = (((160, 144), (159, 145), (158, 153)), ((387, 373), (386, 374), (385, 380)))  # right, left
+
+
+def to_68(points: FloatArray) -> FloatArray:
+    """The 68 points of the iBUG / 300-W convention.
+
+    Args:
+        points: [..., 478, 2 or 3] mesh points, pixels.
+
+    Returns:
+        [..., 68, 2] x, y in the same pixels.
+    """
+    return points[..., list(TO_68), :2]
+
+
+def eye_distance(points: FloatArray) -> FloatArray:
+    """[...] distance between the centres of the eyes, in the unit of ``points`` [..., 478, 2 or 3].
+
+    With three coordinates it does not shrink when the head turns.
+    """
+    right = points[..., list(RIGHT_EYE_CORNERS), :].mean(axis=-2)
+    left = points[..., list(LEFT_EYE_CORNERS), :].mean(axis=-2)
+    return np.linalg.norm(left - right, axis=-1)
+
+
+def mouth_opening(points: FloatArray) -> FloatArray:
+    """How far the mouth is open: gap of the inner lips over the distance between the eyes.
+
+    Independent of the size of the face, and with three coordinates of the head's pose.
+
+    Args:
+        points: [..., 478, 2 or 3] mesh points, any unit.
+
+    Returns:
+        [...] 0 for closed lips, about 0.5 for a wide open mouth.
+    """
+    upper, lower = (list(side) for side in zip(*_LIP_GAPS, strict=True))
+    gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1).mean(axis=-1)
+    return gap / np.maximum(eye_distance(points), 1e-9)
+
+
+def eye_opening(points: FloatArray) -> FloatArray:
+    """How far the eyes are open: gap of the lids over the width of the eye (the "eye aspect ratio").
+
+    Args:
+        points: [..., 478, 2 or 3] mesh points, any unit.
+
+    Returns:
+        [..., 2] the subject's right and left eye; about 0.3 open, under 0.1 closed.
+    """
+    sides = []
+    for pairs, corners in zip(_EYE_GAPS, (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS), strict=True):
+        upper, lower = (list(side) for side in zip(*pairs, strict=True))
+        gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1).mean(axis=-1)
+        width = np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1)
+        sides.append(gap / np.maximum(width, 1e-9))
+    return np.stack(sides, axis=-1)
+
+
+def lips_rectangle(points: FloatArray, width: int, height: int, margin: float = 0.25) -> tuple[int, int, int, int]:
+    """The box around the lips of one frame.
+
+    Args:
+        points: [478, 2 or 3] mesh points, pixels.
+        width: image width, pixels.
+        height: image height, pixels.
+        margin: added on each side, as a part of the lips' width.
+
+    Returns:
+        (left, top, right, bottom) in whole pixels, right and bottom excluded, inside the image and at least 1 px large.
+    """
+    lips = points[list(LIPS_OUTER), :2]
+    low, high = lips.min(axis=0), lips.max(axis=0)
+    border = margin * (high[0] - low[0])
+    left, top = np.floor(low - border).astype(int)
+    right, bottom = np.ceil(high + border).astype(int)
+    left, top = int(np.clip(left, 0, width - 1)), int(np.clip(top, 0, height - 1))
+    return left, top, int(np.clip(right, left + 1, width)), int(np.clip(bottom, top + 1, height))

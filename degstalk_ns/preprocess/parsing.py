@@ -1,0 +1,327 @@
+"""Region masks of one frame: head, hair, neck, torso, mouth interior, teeth and background.
+
+MediaPipe's multiclass segmenter says what a pixel is made of, the landmarks say which part of the person it is. It must
+not know files of a dataset, nor other frames than those it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import mediapipe as mp
+import numpy as np
+from mediapipe.tasks import python as tasks
+from mediapipe.tasks.python import vision
+from numpy.typing import NDArray
+
+from degstalk_ns.dataparsers.layout import PALETTE
+from degstalk_ns.preprocess import landmarks as lm
+
+HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(6)
+"""Codes of the regions, in the order of ``layout.PALETTE``."""
+
+_BACKGROUND, _HAIR, _BODY_SKIN, _FACE_SKIN, _CLOTHES, _OTHERS = range(6)
+"""Classes of the multiclass selfie segmenter."""
+
+SEGMENTER_SIZE: Final[int] = 256
+"""Side of the image that the segmenter sees, pixels (its model card)."""
+
+_NOSE_BASE: Final[int] = 2
+_JAW_ANGLES: Final[tuple[int, int]] = (172, 397)
+"""Points of the face outline where the jaw turns towards the ears."""
+
+Codes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ParsingConfig:
+    """Tuned on portraits of 512 x 512; lengths are fractions so that they hold at any size."""
+
+    smoothing: float = 0.25
+    """Weight of the frame before and of the frame after in the class confidences (0: none). 0.25 halves the flicker of
+    edges at rest and moves an edge by a quarter of its step when it moves."""
+    chin_band: float = 0.02
+    """Half width, in face heights, of the band around the landmarks' outline where the segmenter has the last word."""
+    island: float = 0.001
+    """Connected pieces smaller than this share of the image are given to their surroundings."""
+    others_overlap: float = 0.2
+    """An accessory belongs to the head when at least this share of it lies inside the face outline (glasses)."""
+    beard_width: float = 0.8
+    """Hair inside the face outline below the nose is beard (head) within this share of the outline's width; at the
+    sides it is long hair."""
+    teeth_contrast: float = 40.0
+    """Least spread of lightness (0..255) inside the mouth for teeth to be looked for."""
+    teeth_pixels: int = 20
+    """Least number of pixels of the mouth interior for teeth to be looked for (512 x 512)."""
+
+
+class Segmenter:
+    """Class confidences of one image. One instance serves one thread at a time; close it when done."""
+
+    def __init__(self, model: Path) -> None:
+        self._task = vision.ImageSegmenter.create_from_options(
+            vision.ImageSegmenterOptions(
+                base_options=tasks.BaseOptions(model_asset_buffer=model.read_bytes()),
+                running_mode=vision.RunningMode.IMAGE,
+                output_category_mask=False,
+                output_confidence_masks=True,
+            )
+        )
+
+    def confidences(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """RGB [H, W, 3] uint8 -> [256, 256, 6] probabilities of the segmenter's classes."""
+        small = cv2.resize(frame, (SEGMENTER_SIZE, SEGMENTER_SIZE), interpolation=cv2.INTER_AREA)
+        result = self._task.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
+        masks = [mask.numpy_view().reshape(SEGMENTER_SIZE, SEGMENTER_SIZE) for mask in result.confidence_masks]
+        return np.stack(masks, -1)
+
+    def close(self) -> None:
+        self._task.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def smooth(
+    before: NDArray[np.float32] | None,
+    now: NDArray[np.float32],
+    after: NDArray[np.float32] | None,
+    config: ParsingConfig,
+) -> NDArray[np.float32]:
+    """Confidences [h, w, 6] of a frame, evened out with its neighbours' (None: there is none)."""
+    total, weight = now, 1.0
+    side = config.smoothing / max(1 - 2 * config.smoothing, 1e-6)
+    for neighbour in (before, after):
+        if neighbour is not None and side > 0:
+            total = total + side * neighbour
+            weight += side
+    return (total / np.float32(weight)).astype(np.float32, copy=False)
+
+
+def parse(
+    confidences: NDArray[np.float32], points: NDArray[np.float32], height: int, width: int, config: ParsingConfig
+) -> Codes:
+    """Region codes of one frame.
+
+    Args:
+        confidences: [h, w, 6] probabilities of the segmenter's classes, any resolution.
+        points: [478, 2 or more] landmarks, x and y in pixels of the frame (pixel centres at halves).
+        height, width: of the frame.
+
+    Returns:
+        uint8 [height, width]: ``HEAD`` ... ``BACKGROUND``.
+    """
+    # Interpolating probabilities before the decision gives smooth outlines; interpolating labels would give steps.
+    full = cv2.resize(confidences, (width, height), interpolation=cv2.INTER_CUBIC)
+    classes = full.argmax(-1).astype(np.uint8)
+    face = points[:, :2].astype(np.float32)
+    outline = face[list(lm.FACE_OVAL)]
+    inside = fill_polygon(outline, height, width)
+    down = face[lm.CHIN] - face[lm.FOREHEAD_TOP]
+    face_height = float(np.linalg.norm(down))
+    down = down / max(face_height, 1e-6)
+
+    classes = _only_the_person(classes, inside)
+    codes = np.select(
+        [classes == _BACKGROUND, classes == _HAIR, classes == _FACE_SKIN, classes == _BODY_SKIN],
+        [BACKGROUND, HAIR, HEAD, NECK],
+        TORSO,
+    ).astype(np.uint8)
+    _place_others(codes, classes == _OTHERS, inside, config)
+    _fix_chin_line(codes, face, inside, down, face_height, config)
+    _beard_to_head(codes, face, inside, down, config)
+    _split_skin(codes, face, inside, down, face_height)
+    codes = _without_islands(codes, round(config.island * height * width))
+    codes[mouth_interior(points, height, width)] = MOUTH
+    return codes
+
+
+def fill_polygon(polygon: NDArray[np.float32], height: int, width: int, samples: int = 4) -> Mask:
+    """bool [height, width]: pixels that lie inside ``polygon`` [K, 2] (pixels, x and y) by more than half.
+
+    Drawn ``samples`` times finer, because a polygon that is thinner than a pixel (closed lips) must come out empty.
+    """
+    mask = np.zeros((height, width), bool)
+    low = np.clip(np.floor(polygon.min(0)).astype(int) - 1, 0, (width, height))
+    high = np.clip(np.ceil(polygon.max(0)).astype(int) + 2, 0, (width, height))
+    columns, rows = int(high[0] - low[0]), int(high[1] - low[1])
+    if columns <= 0 or rows <= 0:
+        return mask
+    fine = np.zeros((rows * samples, columns * samples), np.uint8)
+    # fillPoly also draws the outline, half a fine pixel too wide on each side: little at four times the resolution.
+    shift = 4
+    # Landmarks count from the image's corner (pixel centres at halves), OpenCV from the first pixel's centre.
+    scaled = ((polygon - low) * samples - 0.5) * (1 << shift)
+    cv2.fillPoly(fine, [np.round(scaled).astype(np.int32)], 255, shift=shift)
+    coarse = cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA)
+    mask[low[1] : high[1], low[0] : high[0]] = coarse > 127
+    return mask
+
+
+def mouth_interior(points: NDArray[np.float32], height: int, width: int) -> Mask:
+    """bool [height, width]: what is seen between the lips, from the inner lip landmarks [478, 2 or more]."""
+    return fill_polygon(points[list(lm.LIPS_INNER), :2].astype(np.float32), height, width)
+
+
+def teeth(frame: NDArray[np.uint8], interior: Mask, config: ParsingConfig | None = None) -> Mask:
+    """bool [H, W]: teeth inside the mouth interior, lighter and less red than the mouth's own average.
+
+    Args:
+        frame: RGB [H, W, 3] uint8.
+        interior: bool [H, W] of :func:`mouth_interior`.
+    """
+    config = config or ParsingConfig()
+    found = np.zeros_like(interior)
+    if interior.sum() < config.teeth_pixels * interior.size / 512**2:
+        return found
+    x, y, w, h = cv2.boundingRect(interior.astype(np.uint8))
+    window = (slice(y, y + h), slice(x, x + w))
+    lab = cv2.cvtColor(frame[window], cv2.COLOR_RGB2LAB).astype(np.float32)
+    mouth = interior[window]
+    light, red = lab[..., 0], lab[..., 1]
+    dark, bright = np.percentile(light[mouth], (5, 95))
+    if bright - dark < config.teeth_contrast:
+        return found
+    # Half way between the mouth's darkest and brightest: the gap behind the teeth is black in any light.
+    candidate = mouth & (light > (dark + bright) / 2) & (red <= np.median(red[mouth]) + 2)
+    found[window] = cv2.morphologyEx(candidate.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
+    return found & interior
+
+
+def to_colours(codes: Codes) -> NDArray[np.uint8]:
+    """Codes [H, W] -> RGB [H, W, 3] in the dataset's palette."""
+    return np.array(list(PALETTE.values()), np.uint8)[codes]
+
+
+def from_colours(image: NDArray[np.uint8]) -> Codes:
+    """RGB [H, W, 3] in the dataset's palette -> codes [H, W]; unknown colours are background."""
+    codes = np.full(image.shape[:2], BACKGROUND, np.uint8)
+    for code, colour in enumerate(PALETTE.values()):
+        codes[(image == colour).all(-1)] = code
+    return codes
+
+
+def _only_the_person(classes: Codes, inside: Mask) -> Codes:
+    """Everything that does not hang together with the face (a second person, a poster) becomes background."""
+    count, pieces = cv2.connectedComponents((classes != _BACKGROUND).astype(np.uint8))
+    if count <= 2:
+        return classes
+    own = np.bincount(pieces[inside], minlength=count)
+    own[0] = 0
+    if own.sum():
+        classes[(pieces != own.argmax()) & (pieces != 0)] = _BACKGROUND
+    return classes
+
+
+def _place_others(codes: Codes, others: Mask, inside: Mask, config: ParsingConfig) -> None:
+    """Glasses to the head, a hat to the hair (both ride on the head), all else (microphone, brooch) to the torso."""
+    if not others.any():
+        return
+    top_of_face = int(np.flatnonzero(inside.any(1))[0]) if inside.any() else 0
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(others.astype(np.uint8))
+    overlaps = np.bincount(pieces[inside], minlength=count)
+    for piece in range(1, count):
+        area, top, tall = (
+            stats[piece, cv2.CC_STAT_AREA],
+            stats[piece, cv2.CC_STAT_TOP],
+            stats[piece, cv2.CC_STAT_HEIGHT],
+        )
+        if overlaps[piece] >= config.others_overlap * area:
+            codes[pieces == piece] = HEAD
+        elif top + tall / 2 < top_of_face:
+            codes[pieces == piece] = HAIR
+
+
+def _fix_chin_line(
+    codes: Codes,
+    face: NDArray[np.float32],
+    inside: Mask,
+    down: NDArray[np.float32],
+    face_height: float,
+    config: ParsingConfig,
+) -> None:
+    """Skin inside the landmarks' outline is face, skin below it is neck; within a band the segmenter decides."""
+    radius = max(round(config.chin_band * face_height), 1)
+    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    grown = cv2.dilate(inside.astype(np.uint8), window).astype(bool)
+    core = cv2.erode(inside.astype(np.uint8), window).astype(bool)
+    codes[core & (codes == NECK)] = HEAD
+    # Ears, too, lie outside the outline: only what is below the angles of the jaw can be neck.
+    below = _below(codes.shape, face[list(_JAW_ANGLES)].mean(0), down)
+    codes[~grown & below & (codes == HEAD)] = NECK
+
+
+def _beard_to_head(
+    codes: Codes, face: NDArray[np.float32], inside: Mask, down: NDArray[np.float32], config: ParsingConfig
+) -> None:
+    """A beard moves with the jaw, so it must not stay behind on the plate with the hair."""
+    hair = (codes == HAIR) & inside
+    if not hair.any():
+        return
+    across = np.array([-down[1], down[0]], np.float32)
+    outline = face[list(lm.FACE_OVAL)] @ across
+    middle, half = (outline.max() + outline.min()) / 2, (outline.max() - outline.min()) / 2 * config.beard_width
+    y, x = np.nonzero(hair & _below(codes.shape, face[_NOSE_BASE], down))
+    beard = np.abs(x * across[0] + y * across[1] - middle) < half
+    codes[y[beard], x[beard]] = HEAD
+
+
+def _split_skin(
+    codes: Codes, face: NDArray[np.float32], inside: Mask, down: NDArray[np.float32], face_height: float
+) -> None:
+    """Of the pieces of face skin those at the face are head, of the pieces of body skin the one under it is neck."""
+    reach = np.ones((max(round(0.1 * face_height), 1) * 2 + 1,) * 2, np.uint8)
+    near = cv2.dilate(inside.astype(np.uint8), reach).astype(bool)
+    count, pieces = cv2.connectedComponents((codes == HEAD).astype(np.uint8))
+    touching = np.bincount(pieces[near], minlength=count) > 0
+    codes[(codes == HEAD) & ~touching[pieces]] = TORSO
+
+    count, pieces = cv2.connectedComponents((codes == NECK).astype(np.uint8))
+    if count <= 1:
+        return
+    # The strip under the chin: the width of the face, a third of its height.
+    chin = face[lm.CHIN]
+    across = np.array([-down[1], down[0]], np.float32)
+    half = float(np.linalg.norm(face[_JAW_ANGLES[0]] - face[_JAW_ANGLES[1]])) / 2
+    corners = [
+        chin + s * across * half + t * down * face_height for s, t in ((-1, -0.25), (1, -0.25), (1, 0.33), (-1, 0.33))
+    ]
+    strip = fill_polygon(np.array(corners, np.float32), *codes.shape)
+    under = np.bincount(pieces[strip], minlength=count)
+    under[0] = 0
+    # More than one piece may be neck (a collar or a chain parts it); a hand beside it is not under the chin.
+    neck = under > 0.02 * under.sum()
+    codes[(codes == NECK) & ~neck[pieces]] = TORSO
+
+
+def _below(shape: tuple[int, ...], point: NDArray[np.float32], down: NDArray[np.float32]) -> Mask:
+    """bool [H, W]: pixels on the far side of the line through ``point`` across the direction ``down``."""
+    rows = (np.arange(shape[0], dtype=np.float32) - point[1]) * down[1]
+    columns = (np.arange(shape[1], dtype=np.float32) - point[0]) * down[0]
+    return rows[:, None] + columns[None] > 0
+
+
+def _without_islands(codes: Codes, smallest: int) -> Codes:
+    """Give every connected piece of fewer than ``smallest`` pixels to the nearest larger one."""
+    unknown = np.zeros(codes.shape, bool)
+    for code in np.unique(codes):
+        count, pieces, stats, _ = cv2.connectedComponentsWithStats((codes == code).astype(np.uint8), connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] < smallest
+        small[0] = False
+        if small.any() and count > 1:
+            unknown |= small[pieces]
+    if not unknown.any() or unknown.all():
+        return codes
+    _, nearest = cv2.distanceTransformWithLabels(
+        unknown.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    value_of = np.zeros(int(nearest.max()) + 1, np.uint8)
+    value_of[nearest[~unknown]] = codes[~unknown]
+    return np.where(unknown, value_of[nearest], codes).astype(np.uint8)

@@ -1,0 +1,169 @@
+"""What stands behind the face: the clean background plate, and the torso with the neck continued under the chin.
+
+It must not know files of a dataset, nor how regions are found: frames and region codes in, images out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, Codes, Mask
+
+
+@dataclass(frozen=True)
+class PlatesConfig:
+    """Lengths are fractions of the image's height."""
+
+    samples: int = 64
+    """Frames, evenly over the video, that the clean plate is the median of."""
+    rim: float = 0.016
+    """Background this near to the person is not trusted (soft edges, shadow); 8 px at 512."""
+    neck_extension: float = 0.18
+    """How far the neck is continued upward behind the head; 92 px at 512: a chin rises by less than half of it, and
+    the head sways by as much again."""
+    torso_extension: float = 0.06
+    """The same for clothes that touch the head (a collar, a scarf)."""
+    reference: float = 0.045
+    """Depth of the strip under the chin that the continued colour is taken from; 23 px at 512: deeper than the dark
+    line right under the jaw, which moves with the jaw."""
+    seam: float = 0.006
+    """Rows right at the chin that are left out of it and painted over: they mix with the chin's edge; 3 px at 512."""
+    darkening: float = 0.15
+    """How much darker the continued neck is at its upper end: it lies in the jaw's shadow."""
+    blur: float = 0.012
+    """Horizontal smoothing of the continued colour; 6 px at 512."""
+
+
+def clean_plate(
+    frames: Iterable[tuple[NDArray[np.uint8], Codes]], config: PlatesConfig | None = None
+) -> NDArray[np.uint8]:
+    """The background without the person: the temporal median where it was ever seen, smoothly filled elsewhere.
+
+    Args:
+        frames: pairs of RGB [H, W, 3] uint8 and region codes [H, W], about ``config.samples`` of them.
+
+    Returns:
+        RGB [H, W, 3] uint8.
+    """
+    config = config or PlatesConfig()
+    images, seen = [], []
+    for image, codes in frames:
+        radius = max(round(config.rim * codes.shape[0]), 1)
+        person = (codes != BACKGROUND).astype(np.uint8)
+        window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        seen.append(cv2.dilate(person, window) == 0)
+        images.append(image)
+    stack, visible = np.stack(images), np.stack(seen)
+    plate = np.zeros_like(stack[0])
+    count = visible.sum(0)
+    for rows in np.array_split(np.arange(len(plate)), 8):  # in strips: sorting needs a copy
+        # Unseen samples sort to the end; the median is then the middle of the first `count`.
+        values = np.where(visible[:, rows, :, None], stack[:, rows], 255)
+        values.sort(0)
+        middle = np.maximum(count[rows] - 1, 0) // 2
+        plate[rows] = np.take_along_axis(values, middle[None, :, :, None], 0)[0]
+    return fill(plate, count > 0)
+
+
+def fill(image: NDArray[np.uint8], known: Mask) -> NDArray[np.uint8]:
+    """Fill the pixels of RGB [H, W, 3] that are not ``known`` ([H, W] bool) smoothly from those that are.
+
+    Averages of the known pixels at ever coarser scales: each unknown pixel takes the finest scale that has any.
+    """
+    if known.all() or not known.any():
+        return image
+    weight = known.astype(np.float32)
+    colour = image.astype(np.float32) * weight[..., None]
+    levels = [(colour, weight)]
+    while min(levels[-1][1].shape) > 1:
+        colour, weight = levels[-1]
+        size = (-(-weight.shape[1] // 2), -(-weight.shape[0] // 2))
+        levels.append(
+            (
+                cv2.resize(colour, size, interpolation=cv2.INTER_AREA),
+                cv2.resize(weight, size, interpolation=cv2.INTER_AREA),
+            )
+        )
+    filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)[..., None]
+    for colour, weight in reversed(levels[:-1]):
+        coarse = cv2.resize(filled.reshape(-1, filled.shape[-2], 3), weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        own = np.minimum(weight, 1.0)[..., None]
+        filled = colour + (1 - own) * coarse
+    return np.where(known[..., None], image, np.clip(np.round(filled), 0, 255).astype(np.uint8))
+
+
+def torso_image(frame: NDArray[np.uint8], codes: Codes, config: PlatesConfig | None = None) -> NDArray[np.uint8]:
+    """Torso and neck, with both continued upward behind the head so that no hole shows when the jaw rises.
+
+    Args:
+        frame: RGB [H, W, 3] uint8.
+        codes: region codes [H, W].
+
+    Returns:
+        RGBA [H, W, 4] uint8, alpha 0 or 255, colours not premultiplied; transparent pixels are black.
+    """
+    config = config or PlatesConfig()
+    height = codes.shape[0]
+    neck, torso = codes == NECK, codes == TORSO
+    image = np.zeros((*codes.shape, 4), np.uint8)
+    body = neck | torso
+    image[..., :3][body] = frame[body]
+    image[..., 3][body] = 255
+    hidden = (codes == HEAD) | (codes == MOUTH) | (codes == HAIR)
+    # The neck after the clothes: where both continue, the neck is in front of the collar's inside.
+    for part, extension in ((torso, config.torso_extension), (neck, config.neck_extension)):
+        _continue_upward(image, frame, part, hidden, round(extension * height), config)
+    return image
+
+
+def _continue_upward(
+    image: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
+    part: Mask,
+    hidden: Mask,
+    reach: int,
+    config: PlatesConfig,
+) -> None:
+    """Paint ``part`` upward, column by column, over at most ``reach`` hidden pixels; changes ``image``."""
+    height = part.shape[0]
+    columns = np.flatnonzero(part.any(0))
+    if not len(columns) or reach < 1:
+        return
+    top = part[:, columns].argmax(0)
+    # Only where the head itself covers it: beside the neck the background is behind the head.
+    columns, top = (array[hidden[np.maximum(top - 1, 0), columns] & (top > 0)] for array in (columns, top))
+    if not len(columns):
+        return
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    seam, depth = max(round(config.seam * height), 1), max(round(config.reference * height), 2)
+
+    rows = top[None] + seam + np.arange(depth)[:, None]
+    rows = np.minimum(rows, height - 1)
+    usable = part[rows, columns[None]].astype(np.float32)
+    usable[0] = np.maximum(usable[0], 1e-3)  # a column with less neck than the seam still has some colour
+    colour = np.zeros((1, right - left, 3), np.float32)
+    weight = np.zeros((1, right - left), np.float32)
+    colour[0, columns - left] = (frame[rows, columns[None]] * usable[..., None]).sum(0)
+    weight[0, columns - left] = usable.sum(0)
+    sigma = config.blur * height
+    colour = cv2.GaussianBlur(colour, (0, 0), sigmaX=sigma, sigmaY=1e-3)
+    weight = cv2.GaussianBlur(weight, (0, 0), sigmaX=sigma, sigmaY=1e-3)
+    colour = colour[0, columns - left] / np.maximum(weight[0, columns - left], 1e-9)[:, None]
+
+    first = max(int(top.min()) - reach, 0)
+    last = min(int(top.max()) + seam, height)
+    y = np.arange(first, last)[:, None]
+    above = top[None] - y  # how many rows over the part's top
+    paint = (above > 0) & (above <= reach) & hidden[first:last, columns]
+    paint |= (above <= 0) & (above > -seam) & part[first:last, columns]
+    shade = 1 - config.darkening * np.clip(above / reach, 0, 1)
+    values = np.clip(colour[None] * shade[..., None], 0, 255).astype(np.uint8)
+    window = image[first:last, columns]
+    window[..., :3][paint] = values[paint]
+    window[..., 3][paint] = 255
+    image[first:last, columns] = window

@@ -1,0 +1,107 @@
+"""What of a dataset is done: ``process.json``, stage keys, and files that are whole or not there at all.
+
+It must not know what any stage computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from degstalk_ns.errors import UserError
+
+RECORD_NAME: Final[str] = "process.json"
+PART_PREFIX: Final[str] = ".part-"
+"""Files of this prefix are unfinished; an interrupted run may leave some, the next one removes them."""
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then give it its name: it is whole or not there.
+
+    The temporary name ends like the real one, since writers choose the format by it.
+    """
+    part = path.with_name(PART_PREFIX + path.name)
+    try:
+        write(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """:func:`write_whole` for bytes at hand."""
+    write_whole(path, lambda part: part.write_bytes(data))
+
+
+def stage_key(version: int, settings: Any, needs: list[str]) -> str:
+    """What a stage's products depend on, as a short hash: its code's version, its settings (anything json takes), and
+    the keys of the stages it builds on."""
+    text = json.dumps([version, settings, needs], sort_keys=True, default=str)
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+@dataclass
+class Record:
+    """The content of ``process.json``.
+
+    Attributes:
+        root: folder of the dataset.
+        video: name and identity of the video it is made from.
+        facts: what later stages and later runs need to know (number of frames, crop, ...).
+        stages: for each stage its key, and whether all its products were written.
+    """
+
+    root: Path
+    video: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def load(root: Path) -> Record | None:
+        """The record of the dataset in ``root``; None where there is none, or none that can be read."""
+        try:
+            content = json.loads((root / RECORD_NAME).read_text())
+            return Record(root, dict(content["video"]), dict(content["facts"]), dict(content["stages"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self) -> None:
+        content = {"made_by": "degstalk process", "video": self.video, "facts": self.facts, "stages": self.stages}
+        write_bytes(self.root / RECORD_NAME, json.dumps(content, indent=1).encode())
+
+    def is_current(self, stage: str, key: str) -> bool:
+        """Whether what lies there of ``stage`` was made with ``key`` (all of it or, after an interruption, some)."""
+        return self.stages.get(stage, {}).get("key") == key
+
+    def is_complete(self, stage: str, key: str) -> bool:
+        return self.is_current(stage, key) and bool(self.stages[stage].get("complete"))
+
+    def begin(self, stage: str, key: str) -> None:
+        self.stages[stage] = {"key": key, "complete": False}
+        self.save()
+
+    def finish(self, stage: str, key: str) -> None:
+        self.stages[stage] = {"key": key, "complete": True}
+        self.save()
+
+
+def check_output(root: Path, overwrite: bool) -> None:
+    """Refuse an output that is a file, or a folder with content that is not a dataset of ours.
+
+    Raises:
+        UserError: as said.
+    """
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; expected the folder to write the dataset to")
+    if overwrite or not root.is_dir() or (root / RECORD_NAME).is_file() or not any(root.iterdir()):
+        return
+    raise UserError(
+        f"{root}: holds files but no {RECORD_NAME}, so it is not a dataset made by `degstalk process`; "
+        "choose another folder, or pass --overwrite to write into it"
+    )

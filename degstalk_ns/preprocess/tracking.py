@@ -1,0 +1,263 @@
+"""Face landmarks and blendshapes of every frame of a video, with what to do when the face is lost or not alone.
+
+The only module of the preprocessing that knows MediaPipe's FaceLandmarker. It must not know files of a dataset, nor
+how landmarks are used afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.preprocess import model_files
+
+NUM_BLENDSHAPES = 52
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Every tuned number of :func:`track`."""
+
+    frame_rate: float = 25.0
+    """Frames per second, only used to say times in messages."""
+    max_lost_fraction: float = 0.10
+    """A video whose face is lost in more than this part of the frames is refused."""
+    comparable_size: float = 0.6
+    """A second face at least this large, relative to the first, is another person in the picture."""
+    max_other_face_frames: int = 5
+    """Frames with a second person that are put up with (a false detection flashes up for a frame or two)."""
+    smoothing: float = 0.6
+    """Standard deviation, in frames, of the zero-lag Gaussian over the landmarks. Small enough to keep lips: at 25
+    frames/s it halves nothing below 7 Hz, and syllables come at 4 to 5 Hz."""
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """The largest face of one frame."""
+
+    points: NDArray[np.float64]
+    """[478, 3] x (right) and y (down) in pixels, pixel centres at half integers; z away from the camera in about the
+    same unit."""
+    blendshapes: NDArray[np.float64]
+    """[52] activations in [0, 1], in MediaPipe's order (:data:`degstalk_ns.preprocess.expression.BLENDSHAPES`)."""
+    transform: NDArray[np.float64]
+    """[4, 4] MediaPipe's own head pose (canonical face to camera, centimetres)."""
+    num_faces: int
+    """Distinct faces seen, at most 2."""
+    second_face_size_ratio: float
+    """Size of the second face relative to this one; 0 when there is none."""
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face through T frames. Lost frames are filled in; ``valid`` says which were measured."""
+
+    points: NDArray[np.float32]
+    """[T, 478, 3] pixels as in :class:`FaceObservation`, lightly smoothed in time without lag."""
+    raw_points: NDArray[np.float32]
+    """[T, 478, 3] the same before smoothing."""
+    blendshapes: NDArray[np.float32]
+    """[T, 52] in [0, 1]."""
+    valid: NDArray[np.bool_]
+    """[T] the face was found in this frame."""
+    other_face: NDArray[np.bool_]
+    """[T] a second face of comparable size was there too."""
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    """Interpolated runs of frames, first and last, both included."""
+
+
+class FaceTracker:
+    """Context manager around MediaPipe's FaceLandmarker; closes it explicitly (else it prints tracebacks at exit).
+
+    Every frame is detected on its own (IMAGE mode). VIDEO mode with one face would smooth with a causal filter: less
+    jitter but about half a frame of lag behind lips and nods, and it never notices a second face; with two faces it
+    detects every frame anew, exactly as IMAGE mode does. Smoothing is ours, over whole tracks, where it needs no lag.
+
+    Raises:
+        UserError: the model file cannot be had (see :mod:`degstalk_ns.preprocess.model_files`).
+    """
+
+    def __init__(self) -> None:
+        self._model = model_files.face_landmarker()
+        self._task: Any = None
+
+    def __enter__(self) -> FaceTracker:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        self._task = vision.FaceLandmarker.create_from_options(
+            vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_path=str(self._model)),
+                running_mode=vision.RunningMode.IMAGE,
+                num_faces=2,
+                output_face_blendshapes=True,
+                output_facial_transformation_matrixes=True,
+            )
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+
+    def observe(self, frame: NDArray[np.uint8], near: NDArray[np.floating] | None = None) -> FaceObservation | None:
+        """The face in one frame, or None.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+            near: [2] pixels, where the face was before: of two faces of comparable size the nearer one is taken.
+        """
+        if self._task is None:
+            raise RuntimeError("FaceTracker.observe() outside of its `with` block")
+        import mediapipe as mp
+
+        height, width = frame.shape[:2]
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
+        result = self._task.detect(image)
+        if not result.face_landmarks:
+            return None
+        faces = [
+            np.array([(p.x, p.y, p.z) for p in face], dtype=np.float64) * (width, height, width)
+            for face in result.face_landmarks
+        ]
+        first, others = _choose(faces, near)
+        sizes = [_size(face) for face in faces]
+        ratio = max((sizes[i] / sizes[first] for i in others), default=0.0)
+        return FaceObservation(
+            points=faces[first],
+            blendshapes=np.array([b.score for b in result.face_blendshapes[first]], dtype=np.float64),
+            transform=np.asarray(result.facial_transformation_matrixes[first], dtype=np.float64),
+            num_faces=1 + len(others),
+            second_face_size_ratio=float(ratio),
+        )
+
+
+def _size(face: NDArray[np.float64]) -> float:
+    """Diagonal of the face's box, pixels."""
+    return float(np.linalg.norm(np.ptp(face[:, :2], axis=0)))
+
+
+def _choose(faces: list[NDArray[np.float64]], near: NDArray[np.floating] | None) -> tuple[int, list[int]]:
+    """Index of the face to follow, and of the other distinct ones (one face may be found twice)."""
+    sizes = [_size(face) for face in faces]
+    centres = [face[:, :2].mean(axis=0) for face in faces]
+    order = sorted(range(len(faces)), key=lambda i: -sizes[i])
+    first = order[0]
+    if near is not None:
+        large = [i for i in order if sizes[i] >= 0.5 * sizes[first]]
+        first = min(large, key=lambda i: float(np.linalg.norm(centres[i] - near)))
+    others = [
+        i
+        for i in order
+        if i != first and np.linalg.norm(centres[i] - centres[first]) > 0.25 * (sizes[i] + sizes[first])
+    ]
+    return first, others
+
+
+def track(
+    frames: Iterable[NDArray[np.uint8]],
+    total: int,
+    progress: Callable[[int, int], None] | None = None,
+    config: TrackingConfig | None = None,
+) -> FaceTrack:
+    """Follows the face through a video. One frame is held at a time.
+
+    Args:
+        frames: RGB uint8 [H, W, 3], all of one size.
+        total: how many frames there will be, for ``progress`` only.
+        progress: called as ``progress(done, total)`` after each frame.
+        config: tuned numbers.
+
+    Raises:
+        UserError: no frame; no face at all; the face lost in more than ``max_lost_fraction`` of the frames; two faces
+            of comparable size in more than ``max_other_face_frames`` frames; the model file cannot be had.
+    """
+    config = config or TrackingConfig()
+    observations: list[FaceObservation | None] = []
+    near: NDArray[np.floating] | None = None
+    with FaceTracker() as tracker:
+        for done, frame in enumerate(frames, start=1):
+            seen = tracker.observe(frame, near)
+            observations.append(seen)
+            if seen is not None:
+                near = seen.points[:, :2].mean(axis=0)
+            if progress is not None:
+                progress(done, total)
+    return assemble(observations, config)
+
+
+def assemble(observations: list[FaceObservation | None], config: TrackingConfig | None = None) -> FaceTrack:
+    """The track of one face from what was seen in each frame; rules and errors of :func:`track`."""
+    config = config or TrackingConfig()
+    if not observations:
+        raise UserError("tracking: the video has no frames")
+    T = len(observations)
+    valid = np.array([o is not None for o in observations])
+    if not valid.any():
+        raise UserError("tracking: no face in any frame; a video of one person looking towards the camera is expected")
+    other = np.array([o is not None and o.second_face_size_ratio >= config.comparable_size for o in observations])
+    if other.sum() > config.max_other_face_frames:
+        raise UserError(
+            f"tracking: two faces of comparable size in {other.sum()} of {T} frames "
+            f"({_times(other, config.frame_rate)}); one person is expected: crop or cut the video"
+        )
+    lost = ~valid
+    if lost.sum() > config.max_lost_fraction * T:
+        raise UserError(
+            f"tracking: the face is lost in {lost.sum()} of {T} frames ({100 * lost.mean():.0f} %, at most "
+            f"{100 * config.max_lost_fraction:.0f} % can be filled in), at {_times(lost, config.frame_rate)}; "
+            "cut these parts out of the video"
+        )
+    index = np.flatnonzero(valid)
+    points = np.stack([o.points for o in observations if o is not None])
+    blendshapes = np.stack([o.blendshapes for o in observations if o is not None])
+    raw = _fill(points, index, T)
+    return FaceTrack(
+        points=smooth(raw, config.smoothing).astype(np.float32),
+        raw_points=raw.astype(np.float32),
+        blendshapes=_fill(blendshapes, index, T).astype(np.float32),
+        valid=valid,
+        other_face=other,
+        gaps=_runs(lost),
+    )
+
+
+def _fill(values: NDArray[np.float64], index: NDArray[np.intp], total: int) -> NDArray[np.float64]:
+    """[T, ...] linear in the gaps, held at the ends; ``values`` belong to the frames ``index``."""
+    if len(index) == total:
+        return values
+    every = np.arange(total)
+    after = np.clip(np.searchsorted(index, every), 0, len(index) - 1)
+    before = np.clip(np.searchsorted(index, every, side="right") - 1, 0, len(index) - 1)
+    span = np.maximum(index[after] - index[before], 1)
+    weight = np.clip((every - index[before]) / span, 0.0, 1.0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray(values[before] * (1.0 - weight) + values[after] * weight)
+
+
+def smooth(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
+    """[T, ...] Gaussian over time with standard deviation ``sigma`` frames (0: none): symmetric, so without lag."""
+    from scipy.ndimage import gaussian_filter1d
+
+    values = np.asarray(values, dtype=np.float64)
+    return values if sigma <= 0 else np.asarray(gaussian_filter1d(values, sigma, axis=0, mode="nearest", truncate=4.0))
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last index of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _times(flags: NDArray[np.bool_], rate: float, most: int = 4) -> str:
+    """The first few runs of True in seconds, to be read by a person."""
+    runs = _runs(flags)
+    text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:most])
+    return text + (f" and {len(runs) - most} more" if len(runs) > most else "")

@@ -1,0 +1,70 @@
+"""Cameras of the core: one pinhole view, and whether it looks at the head as the recorded camera did.
+
+It must not know nerfstudio's cameras, nor what is rendered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """One pinhole camera.
+
+    Attributes:
+        viewmat: [4, 4] world to camera, OpenCV axes (x right, y down, z forward).
+        K: [3, 3] intrinsics, pixels.
+    """
+
+    viewmat: Tensor
+    K: Tensor
+    width: int
+    height: int
+
+    @staticmethod
+    def from_c2w(c2w: Tensor, focal: tuple[float, float], centre: tuple[float, float], size: tuple[int, int]) -> View:
+        """From a camera-to-world matrix [3 or 4, 4] with OpenGL axes (x right, y up, z backward), focal lengths and
+        principal point in pixels, and ``size`` (width, height)."""
+        flip = torch.diag(c2w.new_tensor([1.0, -1.0, -1.0]))
+        rotation = c2w[:3, :3] @ flip
+        viewmat = torch.eye(4, dtype=c2w.dtype, device=c2w.device)
+        viewmat[:3, :3] = rotation.T
+        viewmat[:3, 3] = -rotation.T @ c2w[:3, 3]
+        K = c2w.new_tensor([[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]])
+        return View(viewmat, K, size[0], size[1])
+
+
+@dataclass(frozen=True)
+class RecordedCamera:
+    """The camera that recorded a frame, to tell whether the frame's plate fits behind another view.
+
+    Attributes:
+        c2w: [4, 4] camera to world, OpenGL axes.
+        focal: pixels, at ``width`` x ``height``.
+        tolerance_degrees: a plate still fits when the view is turned by less (frames next to each other differ so).
+        tolerance_focal: relative difference of focal lengths, at the same width, up to which a plate still fits.
+    """
+
+    c2w: Tensor
+    focal: float
+    width: int
+    height: int
+    tolerance_degrees: float = 5.0
+    tolerance_focal: float = 0.05
+
+    def fits(self, view: View) -> bool:
+        """True where ``view`` has the recorded aspect and focal length and nearly the recorded direction and place."""
+        if abs(view.width * self.height - view.height * self.width) > max(view.width, view.height):
+            return False
+        focal = float(view.K[0, 0]) * self.width / view.width
+        if abs(focal / self.focal - 1.0) > self.tolerance_focal:
+            return False
+        own = View.from_c2w(self.c2w, (1.0, 1.0), (0.0, 0.0), (1, 1)).viewmat.to(view.viewmat)
+        relative = view.viewmat[:3, :3] @ own[:3, :3].T
+        cosine = (float(relative.diagonal().sum()) - 1.0) / 2.0
+        near = torch.linalg.norm(view.viewmat[:3, 3] - own[:3, 3]) <= 0.1 * torch.linalg.norm(own[:3, 3])
+        return bool(near) and cosine >= float(torch.cos(torch.deg2rad(torch.tensor(self.tolerance_degrees))))

@@ -1,0 +1,60 @@
+"""The `degstalk` command: finds the subcommand, and turns errors into one line and an exit code.
+
+Each subcommand is a module ``<name>_command`` of this folder with a typed function ``command``; only the one that runs
+is imported, so that `degstalk --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import tyro
+
+from degstalk_ns import __version__
+from degstalk_ns.errors import UserError
+
+COMMANDS: Final[dict[str, str]] = {
+    "process": "Make a dataset from a talking-head video.",
+}
+"""Subcommand -> its line of help."""
+
+FAILED: Final[int] = 1
+"""Exit code after a mistake the user can mend."""
+MISUSED: Final[int] = 2
+"""Exit code after options that do not parse."""
+INTERRUPTED: Final[int] = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; exits with a code other than 0 when something went wrong."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name, rest = (given[0], given[1:]) if given else ("--help", [])
+    if name in ("-h", "--help"):
+        print(_usage())
+        return
+    if name == "--version":
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        print(f"degstalk: no command {name!r}; expected one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(MISUSED)
+    try:
+        module = importlib.import_module(f"degstalk_ns.scripts.{name.replace('-', '_')}_command")
+        tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
+    except UserError as error:
+        print(f"degstalk: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        print("degstalk: interrupted; the same command again goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: degstalk COMMAND ...      (degstalk COMMAND --help lists its options)", "", *lines]
+    )

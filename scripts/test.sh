@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything a change must pass: lint, types, tests. Makes its own virtual environment when none is active or there.
+# Usage: bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh
+export MPLBACKEND=Agg
+ruff check .
+ruff format --check .
+mypy -p degstalk_ns
+python -m pytest -q "$@"

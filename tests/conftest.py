@@ -1,0 +1,59 @@
+"""Fixtures that many tests share: tiny datasets, and the folder of real data and model files where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from synthetic import make_dataset
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+# Model files for offline use, where they are; a user's own settings come first.
+if (SHARED / "models").is_dir():
+    os.environ.setdefault("DEGSTALK_MODELS", str(SHARED / "models"))
+    os.environ.setdefault("TORCH_HOME", str(SHARED / "models" / "torch"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real data (data/) and model files (models/); skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no {SHARED}: real data and model files are not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic dataset of 24 frames of 64 x 64 pixels, ours. Read it only: all tests share it."""
+    return make_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="session")
+def reference_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as the AD-NeRF family's scripts leave it, with DeepSpeech windows. Read it only."""
+    return make_dataset(tmp_path_factory.mktemp("reference"), audio="ds", reference_style=True)
+
+
+@pytest.fixture
+def dataset_copy(dataset: Path, tmp_path: Path) -> Path:
+    """A copy of ``dataset`` that the test may change."""
+    return Path(shutil.copytree(dataset, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def reference_copy(reference_dataset: Path, tmp_path: Path) -> Path:
+    """A copy of ``reference_dataset`` that the test may change."""
+    return Path(shutil.copytree(reference_dataset, tmp_path / "reference"))
+
+
+DatasetMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> DatasetMaker:
+    """Makes another dataset: arguments of :func:`synthetic.make_dataset` after the folder."""
+    return lambda **options: make_dataset(tmp_path / "made", **options)
