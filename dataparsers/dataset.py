@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.files import read_windows
+from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.portrait import frame_plate
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Final, Tuple
+from typing import Final
 
-RGB = Tuple[int, int, int]
+RGB = tuple[int, int, int]
 
 HEAD: Final[RGB] = (0, 0, 255)
 HAIR: Final[RGB] = (0, 0, 0)
@@ -19,7 +19,7 @@ TORSO: Final[RGB] = (255, 0, 0)
 MOUTH: Final[RGB] = (100, 100, 100)
 BACKGROUND: Final[RGB] = (255, 255, 255)
 
-PALETTE: Final[Dict[str, RGB]] = {
+PALETTE: Final[dict[str, RGB]] = {
     "head": HEAD,
     "hair": HAIR,
     "neck": NECK,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from degstalk_ns.dataparsers.dataset import ReadOptions, Recording, read_recording
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from degstalk_ns.dataparsers.dataset import ReadOptions, Recording, read_recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.exit_line import one_line_errors
 

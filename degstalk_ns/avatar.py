@@ -6,7 +6,7 @@ The whole method as one torch module. It must not know nerfstudio, files, steps 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from degstalk_ns.driving import Conditions
 from degstalk_ns.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
 from degstalk_ns.gaussians import EmbeddedGaussians, GaussiansConfig, Offsets
-from degstalk_ns.portrait import GREEN_KEY, alpha_over, compose, over
+from degstalk_ns.portrait import alpha_over, compose, over
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 from degstalk_ns.view import View
 
@@ -53,11 +53,11 @@ class RegionRender:
     colour: Tensor
     alpha: Tensor
     extras: Tensor
-    meta: dict[str, object]
+    meta: dict[str, Any]
 
-    def over_green(self) -> Tensor:
-        """The region over the green key, [H, W, 3]."""
-        return over(self.colour, self.alpha, self.colour.new_tensor(GREEN_KEY))
+    def over_key(self, key: Tensor) -> Tensor:
+        """The region over one colour [3], [H, W, 3]."""
+        return over(self.colour, self.alpha, key)
 
 
 @dataclass
@@ -109,9 +109,9 @@ class Avatar(nn.Module):
         for name in REGIONS:
             for key, parameter in self.region(name).params.items():
                 groups[f"{name}_{key}"] = [parameter]
-        for name, module in (("face_field", self.face_field), ("mouth_field", self.mouth_field)):
+        for field_name, module in (("face_field", self.face_field), ("mouth_field", self.mouth_field)):
             for key, parameters in module.parameter_groups().items():
-                groups[f"{name}_{key}"] = list(parameters)
+                groups[f"{field_name}_{key}"] = list(parameters)
         return groups
 
     def face_motion(self, conditions: Conditions) -> FaceOutput:

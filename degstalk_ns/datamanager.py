@@ -96,9 +96,9 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         """No callback, but this is where the length of the run and its stages become known."""
-        model, trainer = attributes.pipeline.model, attributes.trainer
-        assert trainer is not None
-        self._schedule = Schedule(model.config.schedule, trainer.config.max_num_iterations)
+        pipeline, trainer = attributes.pipeline, attributes.trainer
+        assert pipeline is not None and trainer is not None
+        self._schedule = Schedule(pipeline.model.config.schedule, trainer.config.max_num_iterations)
         rows = self.recording.train.aud_ids
         self._curriculum = Curriculum(
             self._schedule,
@@ -120,9 +120,8 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
             future = self._ahead.pop(step, None)
             frames, face, mouth = future.result() if future else self._read_step(step)
         cameras = self.train_cameras[torch.tensor(frames)].to(self.device)
-        batch = {"face": _on(face, self.device), "mouth": _on(mouth, self.device)}
-        batch["image"] = batch["face"].image
-        return cameras, batch
+        face, mouth = face.to(self.device), mouth.to(self.device)
+        return cameras, {"face": face, "mouth": mouth, "image": face.image}
 
     def _total_steps(self) -> int:
         assert self._schedule is not None, "training has not been set up"
@@ -170,7 +169,7 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
     def eval_pair(self, index: int) -> tuple[Cameras, Batch]:
         """Camera [1] and batch (``image``, ``target``) of frame ``index`` of the evaluation split."""
         with one_line_errors():
-            target = _on(self._target(self._open(self.recording.val, index), plate=True), self.device)
+            target = self._target(self._open(self.recording.val, index), plate=True).to(self.device)
         camera = self.eval_dataset.cameras[index : index + 1].to(self.device)
         return camera, {"image": target.image, "target": target}
 
@@ -183,7 +182,3 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
 def _unit(image: np.ndarray) -> Tensor:
     """uint8 0..255 to float32 0..1."""
     return torch.from_numpy(np.ascontiguousarray(image)).float() / 255.0
-
-
-def _on(target: FrameTarget, device: torch.device | str) -> FrameTarget:
-    return FrameTarget(*(value.to(device) if isinstance(value, Tensor) else value for value in vars(target).values()))

@@ -5,14 +5,13 @@ It ties the metrics of `metrics.py` together. It must not know nerfstudio, model
 
 from __future__ import annotations
 
-import atexit
 import math
 
 import torch
 from torch import Tensor
 
 from degstalk_ns.losses import Box, cropped
-from degstalk_ns.metrics import LipLandmarkDistance, Lpips, lmd_availability, lpips_availability, psnr, ssim
+from degstalk_ns.metrics import Lpips, lpips_availability, psnr, ssim
 
 
 def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
@@ -21,45 +20,21 @@ def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
 
 
 class FrameMetrics:
-    """PSNR, SSIM, LPIPS and LMD of a rendered frame; those that cannot be had here are left out.
+    """PSNR, SSIM and LPIPS of a rendered frame; LPIPS is left out where it cannot be had."""
 
-    Args:
-        lip_landmarks: measure LMD, which looks for a face in both frames (about 20 ms on a CPU).
-    """
-
-    def __init__(self, lip_landmarks: bool = True) -> None:
-        self._lip_landmarks = lip_landmarks
+    def __init__(self) -> None:
         self._lpips: Lpips | None = None
-        self._lmd: LipLandmarkDistance | None = None
-        self.left_out: list[str] | None = None
-        """Reasons for metrics left out, one line each; None before the first frame."""
-
-    def _prepare(self) -> list[str]:
-        reasons = []
-        reason = lpips_availability()
-        if reason is None:
+        self.left_out: str | None = lpips_availability()
+        """Why LPIPS is left out, one line; None where it is measured."""
+        if self.left_out is None:
             self._lpips = Lpips()
-        else:
-            reasons.append(reason)
-        reason = lmd_availability() if self._lip_landmarks else "LMD is left out: it was switched off"
-        if reason is None:
-            self._lmd = LipLandmarkDistance()
-            # MediaPipe's task must be closed before Python's own shutdown.
-            atexit.register(self._lmd.close)
-        else:
-            reasons.append(reason)
-        return reasons
 
     @torch.no_grad()
     def __call__(self, image: Tensor, target: Tensor) -> dict[str, float]:
-        """Metrics of ``image`` against ``target``, both [H, W, 3] in 0..1; a face that is not found gives no "lmd"."""
-        if self.left_out is None:
-            self.left_out = self._prepare()
+        """Metrics of ``image`` against ``target``, both [H, W, 3] in 0..1."""
         values: dict[str, float | None] = {"psnr": psnr(image, target), "ssim": ssim(image, target)}
         if self._lpips is not None:
             values["lpips"] = self._lpips.distance(image, target)
-        if self._lmd is not None:
-            values["lmd"] = self._lmd(image, target)
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pytorch_msssim import ssim
 from torch import Tensor
+
+from degstalk_ns.structural import SSIM_WINDOW, mean_ssim
 
 Box = tuple[int, int, int, int]
 """Pixels ``y0, y1, x0, x1``, ends excluded."""
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """LPIPS of two batches [B, 3, h, w] in 0..1: one value an image, [B]."""
-
-SSIM_WINDOW = 11
-"""Pixels of SSIM's Gaussian window (sigma 1.5), as in the SSIM paper."""
 
 
 @dataclass
@@ -47,6 +45,9 @@ class LossConfig:
     """LPIPS on patches of the mouth, end of the motion stage."""
     fuse_perceptual: float = 0.5
     """Weight gamma of LPIPS in the second half of the fuse stage (equation 9; release 0.5, paper 0.2)."""
+    random_key: bool = False
+    """Put a random colour behind the regions at each step of the first two stages instead of the green key (release:
+    green). It settles alpha sooner, which short runs need."""
     face_patch: tuple[int, int] = (64, 96)
     """Smallest and largest side of the face's random patches, pixels."""
     mouth_patch: tuple[int, int] = (32, 42)
@@ -110,7 +111,7 @@ def l1_dssim(image: Tensor, target: Tensor, box: Box) -> tuple[Tensor, Tensor]:
     around = grown_to(touched, SSIM_WINDOW, height, width)
     valid = (around[1] - around[0] - 2 * half) * (around[3] - around[2] - 2 * half)
     share = valid / ((height - 2 * half) * (width - 2 * half))
-    similarity = ssim(_nchw(cropped(image, around)), _nchw(cropped(target, around)), data_range=1.0)
+    similarity = mean_ssim(cropped(image, around), cropped(target, around))
     return l1, (1.0 - similarity) * share
 
 

@@ -30,7 +30,15 @@ from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.losses import LossConfig, Perceptual
 from degstalk_ns.metrics import Lpips, lpips_availability
-from degstalk_ns.objective import FrameTarget, Terms, face_terms, first_non_finite, fuse_terms, mouth_terms
+from degstalk_ns.objective import (
+    FrameTarget,
+    Terms,
+    background_key,
+    face_terms,
+    first_non_finite,
+    fuse_terms,
+    mouth_terms,
+)
 from degstalk_ns.plates import PlateCache
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 from degstalk_ns.view import RecordedCamera, View
@@ -61,8 +69,6 @@ class DegstalkModelConfig(ModelConfig):
     """Plates kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour behind the head, 0..1, where the camera is not the recorded one and so no plate fits."""
-    lip_landmarks: bool = True
-    """Measure LMD with MediaPipe when evaluating."""
     seed: int = 0
     """Of starting positions and patch grids."""
 
@@ -72,6 +78,8 @@ class DegstalkModel(Model):
     elsewhere one camera gives one composed frame, driven by the recording at the camera's time."""
 
     config: DegstalkModelConfig
+    sh_degree: Tensor
+    moving: Tensor
 
     def populate_modules(self) -> None:
         super().populate_modules()
@@ -114,7 +122,7 @@ class DegstalkModel(Model):
             "mouth": Densifier(self.config.mouth_growth, self.config.extent),
         }
         self.patches = torch.Generator()
-        self.metrics = FrameMetrics(lip_landmarks=self.config.lip_landmarks)
+        self._metrics: FrameMetrics | None = None
         self._lpips: Perceptual | None = None
         self._optimizers: Optimizers | None = None
         self._latest: dict[Region, RegionRender] = {}
@@ -183,7 +191,7 @@ class DegstalkModel(Model):
 
     def _view(self, cameras: Cameras, index: int) -> tuple[View, int]:
         """The camera as a view, and the frame of the track that it shows."""
-        camera = cameras.reshape(-1)[index]  # type: ignore[operator]
+        camera = cameras.flatten()[index]
         time_ = 0.0 if camera.times is None else float(camera.times)
         view = View.from_c2w(
             camera.camera_to_worlds.to(self.device).float(),
@@ -302,11 +310,19 @@ class DegstalkModel(Model):
             terms = fuse_terms(outputs["face"], outputs["mouth"], face_target, losses, lpips, self.patches)
         else:
             lpips = self._lpips if self.schedule.perceptual(step) else None
+            key = background_key(losses.random_key, self.patches, face_target.image)
             ignore_hair = self.schedule.ignores_hair(step, losses.hair_every)
             terms = face_terms(
-                outputs["face"], outputs["face_motion"], face_target, losses, ignore_hair, lpips, self.patches
+                outputs["face"], outputs["face_motion"], face_target, losses, ignore_hair, key, lpips, self.patches
             ) | mouth_terms(
-                outputs["mouth"], outputs["mouth_motion"], mouth_target, outputs["jaw"], losses, lpips, self.patches
+                outputs["mouth"],
+                outputs["mouth_motion"],
+                mouth_target,
+                outputs["jaw"],
+                losses,
+                key,
+                lpips,
+                self.patches,
             )
         with one_line_errors():
             broken = first_non_finite(terms)
@@ -340,9 +356,8 @@ class DegstalkModel(Model):
             "masks": masks,
             "attention": (attention / attention.amax().clamp_min(1e-6)).expand(-1, -1, 3),
         }
-        first = self.metrics.left_out is None
-        values = self.metrics(image, truth)
-        if first:
-            for reason in self.metrics.left_out or []:
-                CONSOLE.print(f"[yellow]{reason}")
-        return values, images
+        if self._metrics is None:
+            self._metrics = FrameMetrics()
+            if self._metrics.left_out:
+                CONSOLE.print(f"[yellow]{self._metrics.left_out}")
+        return self._metrics(image, truth), images

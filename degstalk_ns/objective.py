@@ -53,6 +53,17 @@ class FrameTarget:
     lips: Box
     plate: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> FrameTarget:
+        """The same on another device."""
+        return FrameTarget(
+            self.image.to(device),
+            self.face_region.to(device),
+            self.mouth_region.to(device),
+            self.hair.to(device),
+            self.lips,
+            None if self.plate is None else self.plate.to(device),
+        )
+
     def lips_mask(self) -> Tensor:
         mask = torch.zeros_like(self.hair)
         mask[self.lips[0] : self.lips[1], self.lips[2] : self.lips[3]] = True
@@ -64,9 +75,18 @@ def face_region(head: NDArray[np.bool_], mouth: NDArray[np.bool_], dilation: int
     return dilate(head | mouth, dilation) & ~mouth
 
 
-def painted(image: Tensor, mask: Tensor) -> Tensor:
-    """``image`` [H, W, 3] with the green key where ``mask`` (bool [H, W]) is set."""
-    return torch.where(mask[..., None], image.new_tensor(GREEN_KEY), image)
+def background_key(random: bool, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Colour [3] behind a region at one training step: the green key, or one drawn evenly from the colour cube.
+
+    Over one fixed colour, a translucent Gaussian can pass for an opaque one by taking the key's complement; over a
+    colour that changes it cannot.
+    """
+    return torch.rand(3, generator=generator).to(like) if random else like.new_tensor(GREEN_KEY)
+
+
+def painted(image: Tensor, mask: Tensor, key: Tensor) -> Tensor:
+    """``image`` [H, W, 3] with the key's colour [3] where ``mask`` (bool [H, W]) is set."""
+    return torch.where(mask[..., None], key, image)
 
 
 def offsets_l1(offsets: Offsets) -> Tensor:
@@ -85,21 +105,23 @@ def face_terms(
     target: FrameTarget,
     config: LossConfig,
     ignore_hair: bool,
+    key: Tensor,
     perceptual: Perceptual | None,
     generator: torch.Generator,
 ) -> Terms:
-    """Static and motion stage, face: the frame inside the face region, green elsewhere and in the mouth.
+    """Static and motion stage, face: the frame inside the face region, the key elsewhere and in the mouth.
 
     Args:
         render: with audio and expression attention as extras when ``motion`` is given.
         motion: the field's output, None in the static stage.
-        ignore_hair: hair pixels are painted green in both images.
+        ignore_hair: hair pixels are painted with the key in both images.
+        key: [3] colour behind the region.
         perceptual: LPIPS, or None where it is off.
     """
-    image, truth = render.over_green(), painted(target.image, ~target.face_region)
+    image, truth = render.over_key(key), painted(target.image, ~target.face_region, key)
     ignored = target.hair if ignore_hair else torch.zeros_like(target.hair)
     if ignore_hair:
-        image, truth = painted(image, ignored), painted(truth, ignored)
+        image, truth = painted(image, ignored, key), painted(truth, ignored, key)
     box = union_box(target.face_region, _covered(render))
     l1, dssim = l1_dssim(image, truth, box)
     terms = {"face_l1": l1, "face_dssim": config.lambda_dssim * dssim}
@@ -117,7 +139,7 @@ def face_terms(
     if perceptual is not None:
         terms["face_lips_lpips"] = config.face_lips_perceptual * crop_perceptual(image, truth, target.lips, perceptual)
         terms["face_patch_lpips"] = config.face_patch_perceptual * patch_perceptual(
-            painted(image, lips), painted(truth, lips), box, config.face_patch, perceptual, generator
+            painted(image, lips, key), painted(truth, lips, key), box, config.face_patch, perceptual, generator
         )
     return terms
 
@@ -128,14 +150,15 @@ def mouth_terms(
     target: FrameTarget,
     jaw: Tensor,
     config: LossConfig,
+    key: Tensor,
     perceptual: Perceptual | None,
     generator: torch.Generator,
 ) -> Terms:
-    """Static and motion stage, mouth: the frame inside the mouth, green elsewhere; around it, inside the lips' box,
+    """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around it, inside the lips' box,
     pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
     ignored = target.lips_mask() & ~target.mouth_region
-    image = painted(render.over_green(), ignored)
-    truth = painted(target.image, ~target.mouth_region)
+    image = painted(render.over_key(key), ignored, key)
+    truth = painted(target.image, ~target.mouth_region, key)
     box = union_box(target.mouth_region, _covered(render))
     l1, dssim = l1_dssim(image, truth, box)
     terms = {"mouth_l1": l1, "mouth_dssim": config.lambda_dssim * dssim}

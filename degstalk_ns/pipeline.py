@@ -18,7 +18,9 @@ from rich.progress import track
 from torchvision.utils import save_image
 
 from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.driving import DrivingTrack
 from degstalk_ns.evaluation import MetricTable, box_l1
+from degstalk_ns.metrics import LipLandmarkDistance, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
 
 
@@ -29,6 +31,8 @@ class DegstalkPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: DegstalkPipeline)
     datamanager: DataManagerConfig = field(default_factory=TalkingHeadDataManagerConfig)
     model: ModelConfig = field(default_factory=DegstalkModelConfig)
+    measure_lips: bool = True
+    """When all evaluation frames are measured, find the lips in rendered and true frames with MediaPipe (LMD)."""
     measure_driving: bool = True
     """When all evaluation frames are measured, also render them with the driving frozen at the first frame and with
     silence for sound: does the mouth move for the right reason?"""
@@ -49,50 +53,63 @@ class DegstalkPipeline(VanillaPipeline):
     ) -> dict[str, float]:
         """Means (and standard deviations) of each metric over the frames in which it could be measured.
 
-        Beside the model's metrics: ``fps`` (frames per second of rendering alone), ``lips_l1`` (mean absolute error
-        in the lips rectangle), and with ``measure_driving`` the same with the driving frozen at the first frame
-        (``lips_l1_frozen``), their ratio, and how much silence changes the lips (``lips_l1_silence_change``).
+        Beside the model's metrics: ``fps`` (frames per second of rendering alone), ``lmd``, ``lips_l1`` (mean absolute
+        error in the lips rectangle), and with ``measure_driving`` the same when everything that drives is frozen at
+        the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each moves the lips
+        from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
         model = self.model
         assert isinstance(model, DegstalkModel)
         self.eval()
         if output_path is not None:
             output_path.mkdir(parents=True, exist_ok=True)
-        table = MetricTable()
-        frozen_track, silence = model.recorded_track.frozen(0), model.silent_track()
-        if self.config.measure_driving and silence is None:
-            CONSOLE.print("[yellow]The effect of silence is not measured: these audio features have no known silence.")
+        no_lips = lmd_availability() if self.config.measure_lips else "LMD is left out: measure_lips is off"
+        others = self._other_drivings() if self.config.measure_driving else {}
         # The first frame pays for compilation and caches; it is rendered once before the clock counts.
         model.get_outputs_for_camera(data_loader[0][0])
-        for index, (camera, batch) in enumerate(
-            track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
-        ):
-            start = perf_counter()
-            outputs = model.get_outputs_for_camera(camera)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = perf_counter() - start
-            metrics, images = model.get_image_metrics_and_images(outputs, batch)
-            target = batch["target"]
-            metrics["seconds_per_frame"] = seconds
-            metrics["lips_l1"] = box_l1(outputs["rgb"], target.image, target.lips)
-            if self.config.measure_driving:
-                with model.driven_by(frozen_track):
-                    frozen = model.get_outputs_for_camera(camera)["rgb"]
-                metrics["lips_l1_frozen"] = box_l1(frozen, target.image, target.lips)
-                if silence is not None:
-                    with model.driven_by(silence):
-                        silent = model.get_outputs_for_camera(camera)["rgb"]
-                    metrics["lips_l1_silence_change"] = box_l1(silent, outputs["rgb"], target.lips)
-            table.add(metrics)
-            if output_path is not None:
-                for name, image in images.items():
-                    save_image(image.permute(2, 0, 1).cpu(), output_path / f"{image_prefix}_{name}_{index:04d}.png")
+        table, seconds = MetricTable(), []
+        progress = track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
+        # MediaPipe must be closed while Python is still whole, hence here and not at exit.
+        with LipLandmarkDistance() as lip_distance:
+            for index, (camera, batch) in enumerate(progress):
+                start = perf_counter()
+                image = model.get_outputs_for_camera(camera)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds.append(perf_counter() - start)
+                metrics, pictures = model.get_image_metrics_and_images(image, batch)
+                truth, lips = batch["target"].image, batch["target"].lips
+                metrics["lips_l1"] = box_l1(image["rgb"], truth, lips)
+                distance = None if no_lips else lip_distance(image["rgb"], truth)
+                if distance is not None:
+                    metrics["lmd"] = distance
+                for name, driving in others.items():
+                    with model.driven_by(driving):
+                        other = model.get_outputs_for_camera(camera)["rgb"]
+                    metrics[f"lips_l1_{name}"] = box_l1(other, truth, lips)
+                    metrics[f"lips_l1_change_{name}"] = box_l1(other, image["rgb"], lips)
+                table.add(metrics)
+                if output_path is not None:
+                    for name, picture in pictures.items():
+                        file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
+                        save_image(picture.permute(2, 0, 1).cpu(), file)
         self.train()
-        for line in table.gaps():
+        for line in [no_lips] * bool(no_lips) + table.gaps():
             CONSOLE.print(f"[yellow]{line}")
         result = table.mean(with_std=get_std)
-        result["fps"] = 1.0 / result.pop("seconds_per_frame")
-        if self.config.measure_driving:
+        result["fps"] = len(seconds) / sum(seconds)
+        if "lips_l1_frozen" in result:
             result["lips_l1_ratio_to_frozen"] = result["lips_l1"] / max(result["lips_l1_frozen"], 1e-12)
         return result
+
+    def _other_drivings(self) -> dict[str, DrivingTrack]:
+        """What the head is also driven by, to see what the recorded driving is worth."""
+        model = self.model
+        assert isinstance(model, DegstalkModel)
+        drivings = {"frozen": model.recorded_track.frozen(0)}
+        silence = model.silent_track()
+        if silence is None:
+            CONSOLE.print("[yellow]The effect of silence is not measured: these audio features have no known silence.")
+        else:
+            drivings["silent"] = silence
+        return drivings

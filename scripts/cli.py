@@ -55,6 +55,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _usage() -> str:
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        ["usage: degstalk COMMAND ...      (degstalk COMMAND --help lists its options)", "", *lines]
-    )
+    return "\n".join(["usage: degstalk COMMAND ...      (degstalk COMMAND --help lists its options)", "", *lines])

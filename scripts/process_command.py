@@ -14,8 +14,8 @@ from degstalk_ns.preprocess.progress import Progress
 
 
 def command(
-    video: tyro.conf.Positional[Path],
-    output: tyro.conf.Positional[Path],
+    video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")],
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT")],
     config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig(),  # noqa: B008 (frozen)
 ) -> None:
     """Make a dataset from a talking-head video. Run again, it goes on where it stopped.
@@ -38,7 +38,8 @@ def describe(summary: Summary) -> list[str]:
         lines.append(f"{summary.frames} frames in {summary.seconds:.1f} s: {rate:.1f} frames/s")
     else:
         lines.append(f"{summary.output}: everything is there, nothing to do ({summary.frames} frames)")
-    lines.append(f"head poses: median reprojection error {summary.reprojection:.2f} px")
+    texture = f", {summary.texture:.2f} px for the skin's texture" if summary.texture is not None else ""
+    lines.append(f"head poses: median reprojection error {summary.reprojection:.2f} px for the landmarks{texture}")
     if summary.lost:
         runs = ", ".join(f"{first}-{last}" if first != last else f"{first}" for first, last in summary.lost)
         lines.append(f"face lost, filled in from the frames around: {runs}")

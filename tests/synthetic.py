@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from degstalk_ns.dataparsers.layout import FRAME_RATE, PALETTE, SAMPLE_RATE, Layout, train_count
 
 # Head coordinates: x to the image's right, y up, z out of the face; metres, as the poses.

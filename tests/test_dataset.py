@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from synthetic import make_dataset
+
 from degstalk_ns.dataparsers.dataset import (
     ReadOptions,
     Recording,
@@ -21,8 +23,6 @@ from degstalk_ns.dataparsers.dataset import (
     read_recording,
 )
 from degstalk_ns.dataparsers.layout import Layout, train_count
-from synthetic import make_dataset
-
 from degstalk_ns.errors import UserError
 from degstalk_ns.portrait import frame_plate
 

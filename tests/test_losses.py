@@ -89,9 +89,7 @@ def test_patches_cover_the_box_and_weigh_as_the_whole_image() -> None:
     target[100:150, 60:130] += 0.2
     generator = torch.Generator().manual_seed(0)
     whole = (image - target).abs().mean()
-    values = [
-        patch_perceptual(image, target, (100, 150, 60, 130), (32, 32), _fake_lpips, generator) for _ in range(20)
-    ]
+    values = [patch_perceptual(image, target, (100, 150, 60, 130), (32, 32), _fake_lpips, generator) for _ in range(20)]
     # 32 divides 256, so every grid that covers the box gives the mean over the whole image.
     assert torch.allclose(torch.stack(values), whole.expand(20), rtol=1e-4)
     assert patch_perceptual(image, target, (0, 0, 0, 0), (32, 42), _fake_lpips, generator) == 0

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
@@ -25,7 +27,7 @@ def test_growth_of_the_release() -> None:
     growing = [step for step in range(60_000) if RELEASE.grows(step)]
     assert growing[0] == 500
     assert growing[-1] == 48_900
-    assert {b - a for a, b in zip(growing, growing[1:], strict=False)} == {100}
+    assert {b - a for a, b in itertools.pairwise(growing)} == {100}
     assert RELEASE.growth_progress(500) == 0 and RELEASE.growth_progress(49_000) == 1
     assert not RELEASE.prunes_by_size(3_000) and RELEASE.prunes_by_size(3_001)
 

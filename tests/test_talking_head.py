@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from degstalk_ns.dataparsers.talking_head import TalkingHead, TalkingHeadDataParserConfig, talking_head_dataparser
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification, discover_dataparsers
 
+from degstalk_ns.dataparsers.talking_head import TalkingHead, TalkingHeadDataParserConfig, talking_head_dataparser
 from degstalk_ns.exit_line import one_line_errors
 
 

@@ -35,9 +35,7 @@ def test_the_head_lies_in_front_of_an_opengl_camera() -> None:
         (0, 1200, (512, 300), False),
     ],
 )
-def test_plates_fit_behind_nearly_recorded_views(
-    turn: float, focal: float, size: tuple[int, int], fits: bool
-) -> None:
+def test_plates_fit_behind_nearly_recorded_views(turn: float, focal: float, size: tuple[int, int], fits: bool) -> None:
     recorded = RecordedCamera(_c2w(), 1200, 512, 512)
     view = View.from_c2w(_c2w(turn), (focal, focal), (size[0] / 2, size[1] / 2), size)
     assert recorded.fits(view) is fits

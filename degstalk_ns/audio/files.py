@@ -43,7 +43,8 @@ def read_windows(path: Path, num_frames: int | None = None, channels: int | None
     name = path.stem.removeprefix("aud_")
     if not path.is_file():
         raise UserError(
-            f"{path}: missing; expected audio windows [T, L, C], made by `degstalk process` (mel) or by the extractor of {name!r}"
+            f"{path}: missing; expected audio windows [T, L, C], made by `degstalk process` (mel) "
+            f"or by the extractor of {name!r}"
         )
     try:
         windows = np.load(path, allow_pickle=False)

@@ -57,13 +57,15 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig | None = None) -> N
     waveform = np.asarray(waveform, np.float32)
     if waveform.ndim != 1:
         raise ValueError(f"a mono waveform [S] is expected, got {waveform.shape}")
-    # An empty or tiny sound still has its zero padding: silence.
+    hop = SAMPLE_RATE // config.vectors_per_second
+    # A sound shorter than one transform is filled up with silence, which its vectors beyond the end would see anyway.
+    padded = np.pad(waveform, (0, max(config.fft_samples - len(waveform), 0)))
     power = librosa.feature.melspectrogram(
-        y=waveform if len(waveform) else np.zeros(1, np.float32),
+        y=padded,
         sr=SAMPLE_RATE,
         n_fft=config.fft_samples,
         win_length=config.window_samples,
-        hop_length=SAMPLE_RATE // config.vectors_per_second,
+        hop_length=hop,
         center=True,
         pad_mode="constant",
         power=2.0,
@@ -71,7 +73,7 @@ def log_mel(waveform: NDArray[np.float32], config: MelConfig | None = None) -> N
         fmin=config.lowest_hz,
         fmax=config.highest_hz,
         norm=None,
-    )
+    )[:, : len(waveform) // hop + 1]
     # Power of a full-scale sine in one band is (window sum / 2)^2: that is 0 dB.
     full_scale = (config.window_samples / 4) ** 2
     level = np.maximum(10 * np.log10(power / full_scale + 1e-12), config.floor_db)

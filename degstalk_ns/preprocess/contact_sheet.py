@@ -67,7 +67,7 @@ def _row(row: Row) -> NDArray[np.uint8]:
         cv2.circle(cells[2], _pixel(point), 1, (0, 255, 0), -1, cv2.LINE_AA)
     if np.isfinite(row.axes).all():
         ends = [_pixel(point * scale) for point in row.axes]
-        for end, colour in zip(ends[1:], _AXIS_COLOURS):
+        for end, colour in zip(ends[1:], _AXIS_COLOURS, strict=True):
             cv2.line(cells[3], ends[0], end, colour, 2, cv2.LINE_AA)
     return np.hstack(cells).astype(np.uint8, copy=False)
 

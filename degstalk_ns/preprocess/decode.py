@@ -143,12 +143,15 @@ def _time_range(path: Path) -> tuple[float, float, int]:
 
 
 def _rotation(frame: av.VideoFrame) -> int:
-    return round(float(getattr(frame, "rotation", 0)) / 90) * 90 % 360
+    return round(float(frame.rotation) / 90) * 90 % 360
+
+
+def _seconds(frame: av.VideoFrame | av.AudioFrame, pts: int) -> float:
+    return float(pts * (frame.time_base or Fraction(1, 1000)))
 
 
 def _upright(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    image = np.rot90(image, info.rotation // 90)
+    image = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90).astype(np.uint8, copy=False)
     if image.shape[:2] != (info.height, info.width):  # pixel aspect, or a stream that changes its size
         return cv2.resize(image, (info.width, info.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return np.ascontiguousarray(image)
@@ -167,10 +170,11 @@ def frames(info: VideoInfo, indices: range | None = None) -> Iterator[tuple[int,
     Raises:
         UserError: the video ends, or cannot be decoded, long before its stated end.
     """
-    wanted = iter(range(info.num_frames) if indices is None else indices)
-    target = next(wanted, None)
-    if target is None:
+    indices = range(info.num_frames) if indices is None else indices
+    if not indices:
         return
+    wanted = iter(indices)
+    target: int | None = next(wanted)
     held: av.VideoFrame | None = None
     held_time = 0.0
     converted: NDArray[np.uint8] | None = None
@@ -180,7 +184,7 @@ def frames(info: VideoInfo, indices: range | None = None) -> Iterator[tuple[int,
         for frame in _decoded(container, stream):
             if frame.pts is None:
                 continue
-            time = float(frame.pts * (frame.time_base or stream.time_base)) - info.start
+            time = _seconds(frame, frame.pts) - info.start
             while target is not None and held is not None and target / FRAME_RATE <= (held_time + time) / 2:
                 if converted is None:
                     converted = _upright(held, info)
@@ -189,11 +193,11 @@ def frames(info: VideoInfo, indices: range | None = None) -> Iterator[tuple[int,
             if target is None:
                 return
             held, held_time, converted = frame, time, None
-        if held is None or target / FRAME_RATE > held_time + MISSING_END_SECONDS + 1 / min(
-            info.source_rate, FRAME_RATE
-        ):
+        lasting = held_time + MISSING_END_SECONDS + 1 / min(info.source_rate, FRAME_RATE)
+        if held is None or indices[-1] / FRAME_RATE > lasting:
             raise UserError(
-                f"{info.path}: decoding stops at {held_time:.1f} s of {info.seconds:.1f} s; the file is damaged, re-encode or cut it"
+                f"{info.path}: decoding stops at {held_time:.1f} s of {info.seconds:.1f} s; the file is damaged, "
+                "re-encode or cut it"
             )
         last = _upright(held, info)
         while target is not None:
@@ -251,7 +255,7 @@ def read_audio(info: VideoInfo) -> NDArray[np.float32]:
             for frame in decoded:
                 time = source_time
                 if frame.pts is not None:
-                    time = float(frame.pts * (frame.time_base or stream.time_base)) - info.start
+                    time = _seconds(frame, frame.pts) - info.start
                 if position is None or abs(time - source_time) > AUDIO_GAP_SECONDS:
                     if position is not None:
                         put(resampler.resample(None))

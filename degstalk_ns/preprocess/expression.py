@@ -1,15 +1,13 @@
 """Blendshapes of a tracked face as the driving signals that the dataset stores, and the files they go to.
 
-Expression, jaw and eyelid parameters (`3dmm.npz`), action units (`au.csv`) and 68-point landmark files (`.lms`). It must
-not know MediaPipe's code nor images.
+Expression, jaw and eyelid parameters (`3dmm.npz`), action units (`au.csv`) and 68-point landmark files (`.lms`). It
+must not know MediaPipe's code nor images.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.preprocess.record import write_bytes
 
 BLENDSHAPES: Final[tuple[str, ...]] = (
     *("_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
@@ -36,7 +35,7 @@ BLENDSHAPES: Final[tuple[str, ...]] = (
 
 _APART: Final = ("_neutral", "eyeBlinkLeft", "eyeBlinkRight")
 EXPRESSION_NAMES: Final[tuple[str, ...]] = (*(name for name in BLENDSHAPES if name not in _APART), "innerLipOpening")
-"""Names of the 50 expression values: 49 blendshapes in MediaPipe's order, then the measured opening of the inner lips."""
+"""Names of the 50 expression values: 49 blendshapes in MediaPipe's order, then the measured inner-lip opening."""
 JAW_NAMES: Final[tuple[str, ...]] = ("jawOpen", "jawRight-jawLeft", "jawForward")
 EYELID_NAMES: Final[tuple[str, ...]] = ("eyeBlinkLeft", "eyeBlinkRight")
 
@@ -45,7 +44,7 @@ ACTION_UNITS: Final[Mapping[str, tuple[str, ...]]] = {
     "AU02_r": ("browOuterUpLeft", "browOuterUpRight"),  # outer brow raiser
     "AU04_r": ("browDownLeft", "browDownRight"),  # brow lowerer
     "AU05_r": ("eyeWideLeft", "eyeWideRight"),  # upper lid raiser
-    "AU06_r": ("cheekSquintLeft", "cheekSquintRight"),  # cheek raiser
+    "AU06_r": ("cheekSquintLeft", "cheekSquintRight"),  # cheek raiser; MediaPipe's model leaves it near 0
     "AU07_r": ("eyeSquintLeft", "eyeSquintRight"),  # lid tightener
     "AU09_r": ("noseSneerLeft", "noseSneerRight"),  # nose wrinkler
     "AU10_r": ("mouthUpperUpLeft", "mouthUpperUpRight"),  # upper lip raiser
@@ -168,7 +167,7 @@ def write_face_model(path: Path, values: Expression) -> None:
         jaw_names=np.array(JAW_NAMES),
         eyelid_names=np.array(EYELID_NAMES),
     )
-    _replace(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def write_action_units(path: Path, table: Mapping[str, NDArray[np.floating]]) -> None:
@@ -179,7 +178,7 @@ def write_action_units(path: Path, table: Mapping[str, NDArray[np.floating]]) ->
     formats = [{"frame": "%d", "timestamp": "%.3f", "success": "%d"}.get(name, "%.4f") for name in table]
     for row in zip(*table.values(), strict=True):
         writer.writerow([form % value for form, value in zip(formats, row, strict=True)])
-    _replace(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode())
 
 
 def write_lms(path: Path, points: NDArray[np.floating]) -> None:
@@ -187,7 +186,7 @@ def write_lms(path: Path, points: NDArray[np.floating]) -> None:
     points = lm.to_68(points) if len(points) == lm.NUM_POINTS else points
     if points.shape != (len(lm.TO_68), 2) or not np.isfinite(points).all():
         raise UserError(f"{path}: expected 68 finite landmarks, found {list(points.shape)}; run the tracking again")
-    _replace(path, "".join(f"{x:.2f} {y:.2f}\n" for x, y in points).encode())
+    write_bytes(path, "".join(f"{x:.2f} {y:.2f}\n" for x, y in points).encode())
 
 
 def _blendshapes(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -204,22 +203,3 @@ def _blendshapes(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _column(blendshapes: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     return blendshapes[:, BLENDSHAPES.index(name)]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all: written beside the file under another name, then moved over it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

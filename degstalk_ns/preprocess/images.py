@@ -52,7 +52,7 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     _write(path, ".png", cv2.cvtColor(image, order), [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
 
 
-def _write(path: Path, suffix: str, image: NDArray[np.uint8], options: list[int]) -> None:
+def _write(path: Path, suffix: str, image: cv2.typing.MatLike, options: list[int]) -> None:
     done, data = cv2.imencode(suffix, image, options)
     if not done:
         raise RuntimeError(f"{path}: could not be encoded")

@@ -53,10 +53,16 @@ class ParsingConfig:
     beard_width: float = 0.8
     """Hair inside the face outline below the nose is beard (head) within this share of the outline's width; at the
     sides it is long hair."""
-    teeth_contrast: float = 40.0
-    """Least spread of lightness (0..255) inside the mouth for teeth to be looked for."""
-    teeth_pixels: int = 20
-    """Least number of pixels of the mouth interior for teeth to be looked for (512 x 512)."""
+    mouth_pixels: int = 20
+    """Least number of pixels between the lips for colour to be looked at (at 512 x 512)."""
+    lip_error: float = 0.006
+    """How far the inner lip landmarks may be off, share of the image's height: 3 px at 512."""
+    cavity_lightness: float = 0.35
+    """Darker than this share of the lips' lightness (CIE L*) is the open mouth."""
+    teeth_lightness: float = 0.6
+    """Least share of the lips' lightness for a tooth: teeth lie in shade, the gap behind them is far darker."""
+    teeth_redness: float = 3.0
+    """Least difference in a* (8 bit) by which teeth are less red than the lips."""
 
 
 class Segmenter:
@@ -106,18 +112,20 @@ def smooth(
 
 
 def parse(
-    confidences: NDArray[np.float32], points: NDArray[np.float32], height: int, width: int, config: ParsingConfig
+    confidences: NDArray[np.float32], points: NDArray[np.float32], mouth: Mask, config: ParsingConfig | None = None
 ) -> Codes:
     """Region codes of one frame.
 
     Args:
         confidences: [h, w, 6] probabilities of the segmenter's classes, any resolution.
         points: [478, 2 or more] landmarks, x and y in pixels of the frame (pixel centres at halves).
-        height, width: of the frame.
+        mouth: bool [H, W], the mouth's interior from :func:`find_mouth`; it sets the size.
 
     Returns:
-        uint8 [height, width]: ``HEAD`` ... ``BACKGROUND``.
+        uint8 [H, W]: ``HEAD`` ... ``BACKGROUND``.
     """
+    config = config or ParsingConfig()
+    height, width = mouth.shape
     # Interpolating probabilities before the decision gives smooth outlines; interpolating labels would give steps.
     full = cv2.resize(confidences, (width, height), interpolation=cv2.INTER_CUBIC)
     classes = full.argmax(-1).astype(np.uint8)
@@ -139,7 +147,7 @@ def parse(
     _beard_to_head(codes, face, inside, down, config)
     _split_skin(codes, face, inside, down, face_height)
     codes = _without_islands(codes, round(config.island * height * width))
-    codes[mouth_interior(points, height, width)] = MOUTH
+    codes[mouth] = MOUTH
     return codes
 
 
@@ -159,40 +167,67 @@ def fill_polygon(polygon: NDArray[np.float32], height: int, width: int, samples:
     shift = 4
     # Landmarks count from the image's corner (pixel centres at halves), OpenCV from the first pixel's centre.
     scaled = ((polygon - low) * samples - 0.5) * (1 << shift)
-    cv2.fillPoly(fine, [np.round(scaled).astype(np.int32)], 255, shift=shift)
+    cv2.fillPoly(fine, [np.round(scaled).astype(np.int32)], (255,), shift=shift)
     coarse = cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA)
     mask[low[1] : high[1], low[0] : high[0]] = coarse > 127
     return mask
 
 
-def mouth_interior(points: NDArray[np.float32], height: int, width: int) -> Mask:
-    """bool [height, width]: what is seen between the lips, from the inner lip landmarks [478, 2 or more]."""
-    return fill_polygon(points[list(lm.LIPS_INNER), :2].astype(np.float32), height, width)
+def find_mouth(
+    frame: NDArray[np.uint8], points: NDArray[np.float32], config: ParsingConfig | None = None
+) -> tuple[Mask, Mask]:
+    """The mouth's interior (what is seen between the lips, with the teeth) and the teeth in it.
 
-
-def teeth(frame: NDArray[np.uint8], interior: Mask, config: ParsingConfig | None = None) -> Mask:
-    """bool [H, W]: teeth inside the mouth interior, lighter and less red than the mouth's own average.
+    The inner lip landmarks give its shape. Near their outline, where they are off by a few pixels, colour decides: much
+    darker than the lips is the cavity; as light as the lips or lighter, but less red, is a tooth.
 
     Args:
         frame: RGB [H, W, 3] uint8.
-        interior: bool [H, W] of :func:`mouth_interior`.
+        points: [478, 2 or more] landmarks, x and y in pixels of the frame (pixel centres at halves).
+
+    Returns:
+        interior, teeth: bool [H, W] each; teeth lie inside the interior, closed lips have neither.
     """
     config = config or ParsingConfig()
-    found = np.zeros_like(interior)
-    if interior.sum() < config.teeth_pixels * interior.size / 512**2:
-        return found
-    x, y, w, h = cv2.boundingRect(interior.astype(np.uint8))
+    height, width = frame.shape[:2]
+    inner = fill_polygon(points[list(lm.LIPS_INNER), :2].astype(np.float32), height, width, samples=8)
+    # Closed lips leave broken lines of single pixels: an interior is at least two pixels high.
+    inner = _opened(inner, 2, 1)
+    teeth = np.zeros_like(inner)
+    if inner.sum() < config.mouth_pixels * inner.size / 512**2:
+        return inner, teeth
+
+    outer = fill_polygon(points[list(lm.LIPS_OUTER), :2].astype(np.float32), height, width) | inner
+    x, y, w, h = cv2.boundingRect(outer.astype(np.uint8))
     window = (slice(y, y + h), slice(x, x + w))
+    radius = max(round(config.lip_error * height), 1)
+    near = cv2.dilate(inner[window].astype(np.uint8), np.ones((2 * radius + 1,) * 2, np.uint8)).astype(bool)
+    lips = outer[window] & ~near
+    # Only above and below an opening of some height: at the corners of the mouth there is skin, which is no redder.
+    tall = _opened(inner[window], radius + 1, 1)
+    reach = cv2.dilate(tall.astype(np.uint8), np.ones((2 * radius + 1, 1), np.uint8)).astype(bool) & outer[window]
+    if not lips.any():
+        return inner, teeth
     lab = cv2.cvtColor(frame[window], cv2.COLOR_RGB2LAB).astype(np.float32)
-    mouth = interior[window]
     light, red = lab[..., 0], lab[..., 1]
-    dark, bright = np.percentile(light[mouth], (5, 95))
-    if bright - dark < config.teeth_contrast:
-        return found
-    # Half way between the mouth's darkest and brightest: the gap behind the teeth is black in any light.
-    candidate = mouth & (light > (dark + bright) / 2) & (red <= np.median(red[mouth]) + 2)
-    found[window] = cv2.morphologyEx(candidate.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
-    return found & interior
+    lip_light, lip_red = float(np.median(light[lips])), float(np.median(red[lips]))
+    cavity = light < config.cavity_lightness * lip_light
+    tooth = (light > config.teeth_lightness * lip_light) & (red < lip_red - config.teeth_redness)
+    tooth &= reach
+    tooth = _opened(tooth, 2, 2)
+    teeth[window] = tooth
+    inner[window] |= tooth | (cavity & reach)
+    return inner, teeth
+
+
+def _opened(mask: Mask, rows: int, columns: int) -> Mask:
+    """What of ``mask`` holds a window of ``rows`` x ``columns`` pixels.
+
+    OpenCV's own opening shifts the mask by a pixel when a side of the window is even: its dilation does not mirror.
+    """
+    window = np.ones((rows, columns), np.uint8)
+    kept = cv2.erode(mask.astype(np.uint8), window, anchor=(0, 0))
+    return cv2.dilate(kept, window, anchor=(columns - 1, rows - 1)).astype(bool)
 
 
 def to_colours(codes: Codes) -> NDArray[np.uint8]:
@@ -203,8 +238,10 @@ def to_colours(codes: Codes) -> NDArray[np.uint8]:
 def from_colours(image: NDArray[np.uint8]) -> Codes:
     """RGB [H, W, 3] in the dataset's palette -> codes [H, W]; unknown colours are background."""
     codes = np.full(image.shape[:2], BACKGROUND, np.uint8)
-    for code, colour in enumerate(PALETTE.values()):
-        codes[(image == colour).all(-1)] = code
+    red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
+    key = red << 16 | green << 8 | blue  # one comparison a colour instead of three
+    for code, (r, g, b) in enumerate(PALETTE.values()):
+        codes[key == (r << 16 | g << 8 | b)] = code
     return codes
 
 
@@ -311,7 +348,7 @@ def _below(shape: tuple[int, ...], point: NDArray[np.float32], down: NDArray[np.
 def _without_islands(codes: Codes, smallest: int) -> Codes:
     """Give every connected piece of fewer than ``smallest`` pixels to the nearest larger one."""
     unknown = np.zeros(codes.shape, bool)
-    for code in np.unique(codes):
+    for code in np.flatnonzero(np.bincount(codes.reshape(-1), minlength=6)):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((codes == code).astype(np.uint8), connectivity=4)
         small = stats[:, cv2.CC_STAT_AREA] < smallest
         small[0] = False

@@ -29,14 +29,15 @@ class PlatesConfig:
     torso_extension: float = 0.06
     """The same for clothes that touch the head (a collar, a scarf)."""
     reference: float = 0.045
-    """Depth of the strip under the chin that the continued colour is taken from; 23 px at 512: deeper than the dark
-    line right under the jaw, which moves with the jaw."""
+    """Depth of the strip under that line that the continued colour is taken from; 23 px at 512."""
     seam: float = 0.006
     """Rows right at the chin that are left out of it and painted over: they mix with the chin's edge; 3 px at 512."""
     darkening: float = 0.15
     """How much darker the continued neck is at its upper end: it lies in the jaw's shadow."""
-    blur: float = 0.012
-    """Horizontal smoothing of the continued colour; 6 px at 512."""
+    blur: float = 0.03
+    """Horizontal smoothing of the continued colour; 15 px at 512: no streaks."""
+    shadow: float = 0.02
+    """Rows under the chin that do not count for the colour: the dark line there belongs to the jaw; 10 px at 512."""
 
 
 def clean_plate(
@@ -79,22 +80,21 @@ def fill(image: NDArray[np.uint8], known: Mask) -> NDArray[np.uint8]:
         return image
     weight = known.astype(np.float32)
     colour = image.astype(np.float32) * weight[..., None]
-    levels = [(colour, weight)]
+    levels: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = [(colour, weight)]
     while min(levels[-1][1].shape) > 1:
         colour, weight = levels[-1]
         size = (-(-weight.shape[1] // 2), -(-weight.shape[0] // 2))
-        levels.append(
-            (
-                cv2.resize(colour, size, interpolation=cv2.INTER_AREA),
-                cv2.resize(weight, size, interpolation=cv2.INTER_AREA),
-            )
-        )
+        levels.append((_resized(colour, size, cv2.INTER_AREA), _resized(weight, size, cv2.INTER_AREA)))
     filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)[..., None]
     for colour, weight in reversed(levels[:-1]):
-        coarse = cv2.resize(filled.reshape(-1, filled.shape[-2], 3), weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        coarse = _resized(filled, (weight.shape[1], weight.shape[0]), cv2.INTER_LINEAR)
         own = np.minimum(weight, 1.0)[..., None]
         filled = colour + (1 - own) * coarse
     return np.where(known[..., None], image, np.clip(np.round(filled), 0, 255).astype(np.uint8))
+
+
+def _resized(image: NDArray[np.floating], size: tuple[int, int], kind: int) -> NDArray[np.float32]:
+    return cv2.resize(image, size, interpolation=kind).astype(np.float32, copy=False)
 
 
 def torso_image(frame: NDArray[np.uint8], codes: Codes, config: PlatesConfig | None = None) -> NDArray[np.uint8]:
@@ -141,19 +141,19 @@ def _continue_upward(
         return
     left, right = int(columns[0]), int(columns[-1]) + 1
     seam, depth = max(round(config.seam * height), 1), max(round(config.reference * height), 2)
-
-    rows = top[None] + seam + np.arange(depth)[:, None]
+    rows = top[None] + round(config.shadow * height) + np.arange(depth)[:, None]
     rows = np.minimum(rows, height - 1)
     usable = part[rows, columns[None]].astype(np.float32)
-    usable[0] = np.maximum(usable[0], 1e-3)  # a column with less neck than the seam still has some colour
-    colour = np.zeros((1, right - left, 3), np.float32)
-    weight = np.zeros((1, right - left), np.float32)
-    colour[0, columns - left] = (frame[rows, columns[None]] * usable[..., None]).sum(0)
-    weight[0, columns - left] = usable.sum(0)
-    sigma = config.blur * height
-    colour = cv2.GaussianBlur(colour, (0, 0), sigmaX=sigma, sigmaY=1e-3)
-    weight = cv2.GaussianBlur(weight, (0, 0), sigmaX=sigma, sigmaY=1e-3)
-    colour = colour[0, columns - left] / np.maximum(weight[0, columns - left], 1e-9)[:, None]
+    # A column with too little of the part takes its neighbours' colour; its own only if they have none either.
+    short = ~usable.any(0)
+    rows[0, short] = top[short]
+    usable[0, short] = 1e-4
+    # Colour and, as the fourth channel, how many pixels it comes from: blurred together, then divided.
+    sums = np.zeros((1, right - left, 4), np.float32)
+    sums[0, columns - left, :3] = (frame[rows, columns[None]] * usable[..., None]).sum(0)
+    sums[0, columns - left, 3] = usable.sum(0)
+    blurred = cv2.GaussianBlur(sums, (0, 0), sigmaX=config.blur * height, sigmaY=1e-3)[0, columns - left]
+    colour = blurred[:, :3] / np.maximum(blurred[:, 3:], 1e-9)
 
     first = max(int(top.min()) - reach, 0)
     last = min(int(top.max()) + seam, height)

@@ -1,7 +1,7 @@
-"""Head poses and one focal length for a whole video, by bundle adjustment over the rigid landmarks of the face.
+"""Head poses and one focal length for a whole video, by bundle adjustment over what is rigid of the face.
 
-One rigid shape, a pose per frame, one focal length, smooth in time: a joint Gauss-Newton solve whose cost is linear in
-the number of frames. It must know neither MediaPipe nor images nor files: landmark arrays in, cameras out.
+One rigid shape, a pose per frame, one focal length, smooth in time. Cost is linear in the number of frames. It must
+know neither MediaPipe nor images nor files: landmark arrays in, cameras out.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solveh_banded
+from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation, Slerp
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.preprocess import landmarks as lm
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 _FLIP = np.diag([1.0, -1.0, -1.0])  # OpenGL axes (x right, y up, z back) <-> OpenCV axes (x right, y down, z forward)
+_POSE = 6  # turn (3), projected centre (2), log scale (1)
+_BANDS = 2 * _POSE  # second differences couple a frame with the next two
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class PoseConfig:
     landmarks: tuple[int, ...] = lm.RIGID
     """Rows of ``points`` that are fitted by the rigid head."""
     interpupillary_distance: float = 0.063
-    """Metres between the centres of the eyes: the adult mean; it sets the scale of the world."""
+    """Metres between the centres of the eyes: the adult mean. It sets the scale of the world."""
     focal_prior: float = 2.5
     """Focal length believed before looking, in image widths (a portrait lens, cropped around the head)."""
     focal_prior_log_sigma: float = 0.35
@@ -36,34 +39,54 @@ class PoseConfig:
     focal_bounds: tuple[float, float] = (1.0, 6.0)
     """Image widths that the focal length never leaves."""
     landmark_sigma: float = 1.0
-    """Expected landmark noise, pixels at an interpupillary distance of 100 px."""
+    """Expected landmark noise, pixels at 100 px between the eyes."""
     independent_landmarks: float = 12.0
     """How many independent measurements one frame's landmarks are worth: a tracker's errors are shared by neighbours
     (the whole mesh shifts with the crop it was read from), so K landmarks do not average as K would."""
+    independent_marks: float = 24.0
+    """The same for marks of the skin's texture, whose errors are more their own."""
+    landmarks_beside_marks: float = 0.1
+    """Weight of the landmarks where marks are seen: they slide over the skin as the head turns, the marks do not."""
     independent_fraction: float = 0.02
     """How many independent frames one frame is worth for focal length and shape: expression and view bias the landmarks
-    in the same way for many frames. Scales the priors of focal length and shape against the data."""
+    in the same way for many frames. Weighs the data against the priors of focal length and shape."""
     huber: float = 1.5
     """Residual, in units of the expected noise, beyond which a landmark counts linearly instead of squared."""
-    smooth_rotation: float = 0.004
-    """Expected change of angular velocity, rad per frame^2 (0.004: 0.23 degrees)."""
-    smooth_translation: float = 0.6
+    smooth_rotation: float = 0.008
+    """Expected change of angular velocity, rad per frame^2 (0.008: 0.46 degrees). This and the next two are measured on
+    a talking person at 25 frames/s: firmer values flatten nods, looser ones leave the tracker's jitter."""
+    smooth_translation: float = 1.2
     """Expected change of the velocity of the projected head centre, pixels per frame^2 at 100 px between the eyes."""
-    smooth_scale: float = 0.001
+    smooth_scale: float = 0.002
     """Expected change of the velocity of log scale (that is of distance), per frame^2."""
-    shape_sigma: float = 0.006
-    """How far, in metres, the shape may go from the tracker's own mean 3D shape when the video does not show it."""
-    face_prior_weight: float = 1e-4
+    shape_sigma: tuple[float, float, float] = (0.1, 0.1, 0.02)
+    """How far, in metres along x, y, z, the shape may go from the tracker's own mean 3D shape where the video does not
+    show it. A head that hardly turns does not show depth; the other two only hold the head in place."""
+    shape_frames: int = 600
+    """Frames, evenly spaced, that shape and focal length are solved from; more cost memory and hardly add accuracy."""
+    face_prior_weight: float = 1e-3
     """Weight of the tracker's own 3D points, relative to the image, in the mean positions of all landmarks. As sin^2 of
-    an angle: depth is measured rather than believed once the head turns by more than 0.6 degrees."""
+    an angle: depth is measured rather than believed once the head turns by more than 1.8 degrees."""
     iterations: int = 40
     """Gauss-Newton steps at most."""
-    tolerance: float = 1e-6
-    """Relative decrease of the cost at which the solve ends."""
+    tolerance: float = 1e-5
+    """Relative decrease of the cost at which a solve ends."""
     reweightings: int = 3
     """How often each landmark's own noise is measured again from its residuals."""
     weight_range: tuple[float, float] = (0.5, 3.0)
     """A landmark's noise is kept within these multiples of the median landmark's, so that no few take over."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Points of the skin followed through the video beside the landmarks (see ``alignment``)."""
+
+    points: FloatArray
+    """[T, M, 2] pixels; what is not seen may hold anything."""
+    seen: BoolArray
+    """[T, M]."""
+    shape: FloatArray
+    """[M, 3] where they are on the head, metres, in the axes of the poses they were found with."""
 
 
 @dataclass(frozen=True)
@@ -86,24 +109,10 @@ class HeadPoses:
     weights: FloatArray
     """[K] measured weight of each rigid landmark (1: as the median one)."""
     jitter: dict[str, float] = field(default_factory=dict)
-    """Root mean square of second differences, before (each frame on its own) and after smoothing:
-    ``rotation_before``, ``rotation_after`` [degrees / frame^2], ``position_before``, ``position_after`` [px / frame^2]
-    of the projected head centre, ``scale_before``, ``scale_after`` [1 / frame^2]."""
-
-
-@dataclass
-class _State:
-    """Scaled-perspective parameters: ``u = cx + (s Yx + px) / (1 + s k Yz)`` with ``Y = R X``.
-
-    The same camera as focal f = 1/k and translation (px, py, f) / s, but well conditioned for long lenses: distance and
-    focal length no longer trade off.
-    """
-
-    R: FloatArray  # [T, 3, 3]
-    p: FloatArray  # [T, 2] px, head origin relative to the principal point
-    log_s: FloatArray  # [T] log of px per metre
-    k: float  # 1 / focal, 1 / px
-    X: FloatArray  # [K, 3] metres
+    """Root mean square of second differences with every frame on its own (``_before``) and smoothed (``_after``):
+    ``rotation_*`` [degrees / frame^2], ``position_*`` of the projected head centre [px / frame^2], ``scale_*``."""
+    mark_residual: FloatArray | None = None
+    """[T] median reprojection error of the marks seen, pixels, if there were marks; NaN where none was seen."""
 
 
 def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, cy: float) -> FloatArray:
@@ -129,80 +138,113 @@ def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, 
 
 def solve_head_poses(
     points: NDArray[np.floating],
-    valid: NDArray[np.bool_],
+    valid: BoolArray,
     width: int,
     height: int,
     config: PoseConfig | None = None,
+    marks: Marks | None = None,
+    start: HeadPoses | None = None,
 ) -> HeadPoses:
     """Poses of the head in all frames, one focal length and the rigid shape, by bundle adjustment.
 
-    Frames that are not valid get poses carried by the smoothness in time. The principal point is the image centre.
+    Shape, focal length and each landmark's weight are solved jointly from evenly spaced frames; then all frames' poses,
+    smooth in time. Frames that are not valid get poses carried by the smoothness. The principal point is the image
+    centre: an off-centre one looks like a small constant turn of the head, which the poses absorb.
 
     Args:
         points: [T, N, 3] landmarks: x right and y down in pixels, z away from the camera in about the same unit (only
-            used to start).
+            used to start, and where the video does not show depth).
         valid: [T] bool, frames whose landmarks are measured.
         width: image width, pixels.
         height: image height, pixels.
         config: tuned numbers.
+        marks: texture points to fit beside the landmarks; they need ``start``.
+        start: an earlier solution of the same frames to go on from.
 
     Returns:
         :class:`HeadPoses` of T frames.
 
     Raises:
         UserError: landmarks of a valid frame that are not finite; fewer than 3 valid frames; all landmarks on a point.
+        ValueError: ``marks`` without ``start``.
     """
     config = config or PoseConfig()
     points = np.asarray(points, dtype=np.float64)
     valid = np.asarray(valid, dtype=bool)
     _check(points, valid, config)
+    if marks is not None and start is None:
+        raise ValueError("marks need the poses they were found with: pass start")
     cx, cy = width / 2.0, height / 2.0
     rigid = list(config.landmarks)
-    observed = points[:, rigid, :2] - (cx, cy)
+    K = len(rigid)
     eye_px = _eye_distance(points[valid])
-    problem = _Problem(
-        uv=np.where(valid[:, None, None], observed, 0.0),
-        valid=valid,
-        width=float(width),
-        unit=eye_px / 100.0,
-        config=config,
-    )
-    state = _initial(points, valid, rigid, cx, cy, eye_px, width, config)
-    problem.shape_prior = state.X.copy()
+    uv, seen, group = _observations(points[:, rigid, :2], valid, marks, cx, cy, config)
+    if start is not None:
+        state = _state_of(start, marks)
+    else:
+        state = _initial(points, valid, rigid, cx, cy, eye_px, width, config)
 
-    state = problem.solve(state)
+    # 1. What all frames share, from some of them.
+    index = np.flatnonzero(valid)
+    index = index[np.unique(np.linspace(0, len(index) - 1, min(len(index), config.shape_frames)).astype(int))]
+    some = _Problem(uv[index], seen[index], group[index], float(width), eye_px, config, state.X, smooth=False)
+    shared = some.solve(state.rows(index), shared=True)
     for _ in range(config.reweightings):
-        problem.reweight(state)
-        state = problem.solve(state)
-    before = problem.each_frame_alone(state)
+        some.reweight(shared)
+        shared = some.solve(shared, shared=True)
 
-    distance = np.linalg.norm(problem.project(state) - problem.uv, axis=-1)
-    residual = np.where(valid, np.median(distance, axis=1), np.nan)
-    face = _mean_face(points[valid], state, valid, rigid, cx, cy, config.face_prior_weight)
+    # 2. All frames' poses.
+    every = _Problem(uv, seen, group, float(width), eye_px, config, some.shape_prior, smooth=len(points) >= 3)
+    every.landmark_weight = some.landmark_weight
+    state = every.solve(_State(state.R, state.p, state.log_s, shared.k, shared.X), shared=False)
+    every.smooth = False
+    alone = every.solve(state, shared=False)
+
+    distance = np.linalg.norm(every.project(state) - uv, axis=-1)
+    face = _mean_face(points[valid], state.rows(valid), rigid, cx, cy, config.face_prior_weight)
     to_head, origin, scale = _head_frame(face, config)
-    w2c_rotation = state.R @ to_head.T
+    rotation = state.R @ to_head.T
     focal = 1.0 / state.k
-    # X = (to_head^T X_head) / scale + origin, so the camera keeps its picture when depth is multiplied by scale too.
+    # X = to_head^T X_head / scale + origin; multiplying all lengths by scale keeps every picture.
     s = np.exp(state.log_s)
     translation = np.concatenate([state.p / s[:, None], (focal / s)[:, None]], axis=1)
     translation = (translation + state.R @ origin) * scale
     c2w = np.tile(np.eye(4), (len(points), 1, 1))
-    c2w[:, :3, :3] = np.transpose(w2c_rotation, (0, 2, 1)) @ _FLIP
-    c2w[:, :3, 3] = -np.einsum("tji,tj->ti", w2c_rotation, translation)
+    c2w[:, :3, :3] = np.transpose(rotation, (0, 2, 1)) @ _FLIP
+    c2w[:, :3, 3] = -np.einsum("tji,tj->ti", rotation, translation)
     return HeadPoses(
         c2w=c2w,
         focal=focal,
         cx=cx,
         cy=cy,
-        residual=residual,
-        shape=((state.X - origin) @ to_head.T) * scale,
+        residual=np.where(valid, np.median(distance[:, :K], axis=1), np.nan),
+        shape=((state.X[:K] - origin) @ to_head.T) * scale,
         face=((face - origin) @ to_head.T) * scale,
-        weights=problem.landmark_weight.copy(),
-        jitter=_jitter(before, state, valid),
+        weights=some.landmark_weight[:K].copy(),
+        jitter=_jitter(alone, state, valid),
+        mark_residual=None if marks is None else _masked_median(distance[:, K:], seen[:, K:]),
     )
 
 
-def _check(points: FloatArray, valid: NDArray[np.bool_], config: PoseConfig) -> None:
+@dataclass
+class _State:
+    """Scaled-perspective parameters: ``u = cx + (s Yx + px) / (1 + s k Yz)`` with ``Y = R X``.
+
+    The same camera as focal f = 1/k and translation (px, py, f) / s, but well conditioned for long lenses: distance and
+    focal length no longer trade off.
+    """
+
+    R: FloatArray  # [T, 3, 3] head to OpenCV camera
+    p: FloatArray  # [T, 2] px, head origin relative to the principal point
+    log_s: FloatArray  # [T] log of px per metre
+    k: float  # 1 / focal, 1 / px
+    X: FloatArray  # [K, 3] metres
+
+    def rows(self, index: NDArray[np.intp] | BoolArray) -> _State:
+        return _State(self.R[index], self.p[index], self.log_s[index], self.k, self.X)
+
+
+def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
     if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] <= max(config.landmarks):
         raise UserError(
             f"landmarks: expected [T, >{max(config.landmarks)}, 3], found {list(points.shape)}; run the tracking again"
@@ -217,21 +259,45 @@ def _check(points: FloatArray, valid: NDArray[np.bool_], config: PoseConfig) -> 
             f"landmarks: values of frame {bad[0]} are not finite ({bad.size} such frames); run the tracking again"
         )
     if not _eye_distance(points[valid]) > 1.0:
-        raise UserError(
-            "landmarks: the eyes are less than 1 px apart; the face is too small or the landmarks are wrong"
-        )
+        raise UserError("landmarks: the eyes are less than 1 px apart; a larger face is expected, crop closer")
 
 
 def _eye_distance(points: FloatArray) -> float:
-    """Median distance between the eyes' centres over frames, pixels, with the tracker's depth so that yaw counts little."""
-    right = points[:, list(lm.RIGHT_EYE_CORNERS)].mean(axis=1)
-    left = points[:, list(lm.LEFT_EYE_CORNERS)].mean(axis=1)
-    return float(np.median(np.linalg.norm(left - right, axis=1)))
+    """Median distance between the eyes over frames, pixels (in 3D, so that turning away counts little)."""
+    return float(np.median(lm.eye_distance(points)))
+
+
+def _observations(
+    points: FloatArray, valid: BoolArray, marks: Marks | None, cx: float, cy: float, config: PoseConfig
+) -> tuple[FloatArray, BoolArray, FloatArray]:
+    """Landmarks and marks side by side: positions [T, K, 2], seen [T, K], and the weight of each one's group [T, K]."""
+    T, K = points.shape[:2]
+    uv = np.where(valid[:, None, None], points - (cx, cy), 0.0)
+    seen: BoolArray = np.repeat(valid[:, None], K, axis=1)
+    group = np.full((T, K), min(1.0, config.independent_landmarks / K))
+    if marks is None:
+        return uv, seen, group
+    M = marks.seen.shape[1]
+    mark_seen = marks.seen & valid[:, None]
+    uv = np.concatenate([uv, np.where(mark_seen[..., None], marks.points - (cx, cy), 0.0)], axis=1)
+    # A frame that shows few marks leans on the landmarks again.
+    part = mark_seen.mean(axis=1, keepdims=True)
+    group = group * (1.0 - part * (1.0 - config.landmarks_beside_marks))
+    mark_group = np.full((T, M), min(1.0, config.independent_marks / M))
+    return uv, np.concatenate([seen, mark_seen], axis=1), np.concatenate([group, mark_group], axis=1)
+
+
+def _state_of(start: HeadPoses, marks: Marks | None) -> _State:
+    rotation = np.einsum("ij,tkj->tik", _FLIP, start.c2w[:, :3, :3])
+    translation = -np.einsum("tij,tj->ti", rotation, start.c2w[:, :3, 3])
+    s = start.focal / translation[:, 2]
+    X = start.shape if marks is None else np.concatenate([start.shape, marks.shape])
+    return _State(R=rotation, p=translation[:, :2] * s[:, None], log_s=np.log(s), k=1.0 / start.focal, X=X)
 
 
 def _initial(
     points: FloatArray,
-    valid: NDArray[np.bool_],
+    valid: BoolArray,
     rigid: list[int],
     cx: float,
     cy: float,
@@ -240,15 +306,11 @@ def _initial(
     config: PoseConfig,
 ) -> _State:
     """Start: the tracker's 3D points aligned to their own mean by similarity transforms (Umeyama 1991)."""
-    seen = points[:, rigid] - (cx, cy, 0.0)
-    seen = seen[valid]
+    seen = points[:, rigid][valid] - (cx, cy, 0.0)
     centre = seen.mean(axis=1, keepdims=True)
     mean = (seen - centre)[len(seen) // 2]
-    rotation = np.tile(np.eye(3), (len(seen), 1, 1))
-    scale = np.ones(len(seen))
-    for _ in range(3):  # two passes settle it; the bundle adjustment does the rest
-        cov = np.einsum("tki,kj->tij", seen - centre, mean)
-        u, d, vt = np.linalg.svd(cov)
+    for _ in range(3):  # settles in two; the bundle adjustment does the rest
+        u, d, vt = np.linalg.svd(np.einsum("tki,kj->tij", seen - centre, mean))
         sign = np.ones((len(seen), 3))
         sign[:, 2] = np.sign(np.linalg.det(u @ vt))
         rotation = (u * sign[:, None, :]) @ vt
@@ -257,44 +319,52 @@ def _initial(
         mean -= mean.mean(axis=0)
     # mean is in OpenCV axes and px of the median frame; the head's own axes are y up, z towards the viewer.
     px_per_metre = eye_px / config.interpupillary_distance
-    X = mean @ _FLIP / px_per_metre
-    R = rotation @ _FLIP
-    log_s = np.log(scale * px_per_metre)
     p = centre[:, 0, :2]
+    log_s = np.log(np.maximum(scale, 1e-3) * px_per_metre)
     index = np.flatnonzero(valid)
-    every = np.arange(len(points))
-    inside = np.clip(every, index[0], index[-1])
+    inside = np.clip(np.arange(len(points)), index[0], index[-1])
     return _State(
-        R=Slerp(index, Rotation.from_matrix(R))(inside).as_matrix(),
+        R=Slerp(index, Rotation.from_matrix(rotation @ _FLIP))(inside).as_matrix(),
         p=np.stack([np.interp(inside, index, p[:, j]) for j in range(2)], axis=1),
         log_s=np.interp(inside, index, log_s),
         k=1.0 / (config.focal_prior * width),
-        X=X,
+        X=mean @ _FLIP / px_per_metre,
     )
 
 
 class _Problem:
-    """The least-squares problem: unknowns are 6 numbers a frame (banded), and shape and 1/focal (dense).
+    """The least-squares problem: unknowns are 6 numbers a frame, and shape and 1/focal.
 
-    The frames' part of the normal equations has 18 bands thanks to the second differences, so eliminating the frames
-    (Schur complement) costs a banded factorisation: linear in T.
+    The frames' part of the normal equations has 12 bands beside the diagonal thanks to the second differences; shape
+    and focal length are eliminated last (Schur complement). So a step costs one banded factorisation: linear in T.
     """
 
-    def __init__(self, uv: FloatArray, valid: NDArray[np.bool_], width: float, unit: float, config: PoseConfig) -> None:
+    def __init__(
+        self,
+        uv: FloatArray,
+        seen: BoolArray,
+        group: FloatArray,
+        width: float,
+        eye_px: float,
+        config: PoseConfig,
+        shape_prior: FloatArray,
+        smooth: bool,
+    ) -> None:
         self.uv = uv
-        self.valid = valid
+        self.seen = seen
         self.width = width
         self.config = config
+        self.shape_prior = shape_prior
+        self.smooth = smooth
         self.landmark_weight = np.ones(uv.shape[1])
+        unit = eye_px / 100.0
         self.sigma = config.landmark_sigma * unit
-        self.shape_prior = np.zeros((uv.shape[1], 3))
-        # One residual's weight: 1/sigma^2, shared out so that a frame counts as `independent_landmarks` of them.
-        self.frame_weight = min(1.0, config.independent_landmarks / uv.shape[1]) / self.sigma**2
-        rotation, translation = config.smooth_rotation, config.smooth_translation * unit
-        self.smooth_weight = 1.0 / np.array([rotation] * 3 + [translation] * 2 + [config.smooth_scale]) ** 2
-        # Priors of what all frames share are weighed against the *independent* part of the data only.
+        self.base_weight = seen * group / self.sigma**2
+        expected = [config.smooth_rotation] * 3 + [config.smooth_translation * unit] * 2 + [config.smooth_scale]
+        self.smooth_weight = 1.0 / np.array(expected) ** 2
+        # Priors of what all frames share are weighed against the independent part of the data only.
         self.prior_scale = 1.0 / config.independent_fraction
-        self.smooth = len(uv) >= 3
+        self.shape_weight = self.prior_scale / np.square(config.shape_sigma)
 
     # -- model -------------------------------------------------------------------------------------------------------
     def project(self, state: _State) -> FloatArray:
@@ -304,139 +374,146 @@ class _Problem:
         den = 1.0 + s * state.k * Y[..., 2]
         return (s[..., None] * Y[..., :2] + state.p[:, None]) / den[..., None]
 
-    def _weights(self, residual: FloatArray) -> FloatArray:
-        """[T, K] weights of iteratively reweighted least squares for Huber's loss."""
-        norm = np.linalg.norm(residual, axis=-1) * np.sqrt(self.landmark_weight) / self.sigma
-        robust = self.config.huber / np.maximum(norm, self.config.huber)
-        return robust * self.landmark_weight * self.frame_weight * self.valid[:, None]
+    def _relative(self, residual: FloatArray) -> FloatArray:
+        """[T, K] error in units of the expected one."""
+        return np.linalg.norm(residual, axis=-1) * np.sqrt(self.landmark_weight) / self.sigma
 
     def _accelerations(self, state: _State) -> FloatArray:
-        """[T-2, 6] second differences of rotation vector (rad), projected centre (px) and log scale."""
+        """[T-2, 6] second differences of turn (rad), projected centre (px) and log scale."""
         step = Rotation.from_matrix(state.R[1:] @ np.transpose(state.R[:-1], (0, 2, 1))).as_rotvec()
         rest = np.concatenate([state.p, state.log_s[:, None]], axis=1)
         return np.concatenate([np.diff(step, axis=0), np.diff(rest, n=2, axis=0)], axis=1)
 
-    def cost(self, state: _State) -> float:
-        residual = self.project(state) - self.uv
-        norm = np.linalg.norm(residual, axis=-1) * np.sqrt(self.landmark_weight) / self.sigma
-        h = self.config.huber
-        rho = np.where(norm < h, norm**2, 2 * h * norm - h * h) * self.sigma**2
-        total = float((rho * self.valid[:, None]).sum() * self.frame_weight)
-        if self.smooth:
-            total += float((self._accelerations(state) ** 2 * self.smooth_weight).sum())
-        total += float(((state.X - self.shape_prior) ** 2).sum()) * self._shape_weight()
-        return total + self._focal_residual(state.k) ** 2 * self.prior_scale
-
-    def _shape_weight(self) -> float:
-        return self.prior_scale / self.config.shape_sigma**2
-
     def _focal_residual(self, k: float) -> float:
         return (-np.log(k) - np.log(self.config.focal_prior * self.width)) / self.config.focal_prior_log_sigma
 
-    # -- Gauss-Newton ------------------------------------------------------------------------------------------------
-    def _jacobians(self, state: _State) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Residuals [T, K, 2] and derivatives by pose [T, K, 2, 6], by shape [T, K, 2, 3] and by log k [T, K, 2]."""
-        Y = np.einsum("tij,kj->tki", state.R, state.X)
-        s = np.exp(state.log_s)[:, None]
-        inv = 1.0 / (1.0 + s * state.k * Y[..., 2])
-        uv = (s[..., None] * Y[..., :2] + state.p[:, None]) * inv[..., None]
-        T, K = Y.shape[:2]
-        dY = np.zeros((T, K, 2, 3))  # by the rotated point
-        dY[..., 0, 0] = dY[..., 1, 1] = s * inv
-        dY[..., 2] = -(s * state.k * inv)[..., None] * uv
-        pose = np.zeros((T, K, 2, 6))
-        # Left perturbation R <- exp(w) R: dY = w x Y, so d(row . Y)/dw = Y x row.
-        pose[..., :3] = np.cross(Y[:, :, None, :], dY)
-        pose[..., 0, 3] = pose[..., 1, 4] = inv
-        shift = s * state.k * Y[..., 2] * inv
-        pose[..., 5] = s[..., None] * Y[..., :2] * inv[..., None] - uv * shift[..., None]
-        shape = np.einsum("tkai,tij->tkaj", dY, state.R)
-        return uv - self.uv, pose, shape, -uv * shift[..., None]
+    def cost(self, state: _State) -> float:
+        relative = self._relative(self.project(state) - self.uv)
+        h = self.config.huber
+        rho = np.where(relative < h, relative**2, 2 * h * relative - h * h) * self.sigma**2
+        total = float((rho * self.base_weight).sum())
+        if self.smooth:
+            total += float((self._accelerations(state) ** 2 * self.smooth_weight).sum())
+        total += float(((state.X - self.shape_prior) ** 2 * self.shape_weight).sum())
+        return total + self._focal_residual(state.k) ** 2 * self.prior_scale
 
-    def _step(self, state: _State, damping: float, shared: bool = True) -> _State:
-        residual, pose, shape, focal = self._jacobians(state)
-        T, K = residual.shape[:2]
-        w = self._weights(residual)
-        wpose = pose * w[..., None, None]
-        A = np.einsum("tkai,tkaj->tij", wpose, pose)
-        g = np.einsum("tkai,tka->ti", wpose, residual)
+    # -- Gauss-Newton ------------------------------------------------------------------------------------------------
+    def _jacobians(
+        self, state: _State, rows: slice
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Residuals [T, K, 2], robust weights [T, K], and derivatives by pose [T, K, 2, 6], point [T, K, 2, 3] (turned)
+        and log k [T, K, 2]."""
+        Y = np.einsum("tij,kj->tki", state.R[rows], state.X)
+        s = np.exp(state.log_s[rows])[:, None]
+        inv = 1.0 / (1.0 + s * state.k * Y[..., 2])
+        uv = (s[..., None] * Y[..., :2] + state.p[rows, None]) * inv[..., None]
+        point = np.zeros((*Y.shape[:2], 2, 3))
+        point[..., 0, 0] = point[..., 1, 1] = s * inv
+        point[..., 2] = -(s * state.k * inv)[..., None] * uv
+        shift = s * state.k * Y[..., 2] * inv
+        pose = np.zeros((*Y.shape[:2], 2, _POSE))
+        # Left perturbation R <- exp(w) R moves Y by w x Y, and row . (w x Y) = (Y x row) . w
+        pose[..., :3] = np.cross(Y[:, :, None, :], point)
+        pose[..., 0, 3] = pose[..., 1, 4] = inv
+        pose[..., 5] = s[..., None] * Y[..., :2] * inv[..., None] - uv * shift[..., None]
+        residual = uv - self.uv[rows]
+        # Iteratively reweighted least squares for Huber's loss.
+        robust = self.config.huber / np.maximum(self._relative(residual), self.config.huber)
+        weight = robust * self.landmark_weight * self.base_weight[rows]
+        return residual, weight, pose, point, -uv * shift[..., None]
+
+    def _poses_step(self, state: _State, damping: float) -> _State:
+        """One step of all poses, shape and focal length fixed."""
+        T = len(state.R)
+        A, g = np.empty((T, _POSE, _POSE)), np.empty((T, _POSE))
+        for low in range(0, T, 1024):  # bounds the memory of long videos
+            rows = slice(low, low + 1024)
+            residual, weight, pose, _, _ = self._jacobians(state, rows)
+            weighted = pose * weight[..., None, None]
+            A[rows] = np.einsum("tkai,tkaj->tij", weighted, pose, optimize=True)
+            g[rows] = np.einsum("tkai,tka->ti", weighted, residual, optimize=True)
         bands, g = self._with_smoothness(state, A, g, damping)
-        if not shared:
-            delta = solveh_banded(bands, -g.reshape(-1), lower=False).reshape(T, 6)
-            return _moved(state, delta, np.zeros((K, 3)), 0.0, self._bounds())
-        # Dense part: shape (3K) and log k (1).
-        B = np.zeros((T, 6, 3 * K + 1))
-        B[..., :-1] = np.einsum("tkai,tkaj->tikj", wpose, shape).reshape(T, 6, 3 * K)
-        B[..., -1] = np.einsum("tkai,tka->ti", wpose, focal)
+        delta = -solveh_banded(bands, g.reshape(-1), lower=False).reshape(T, _POSE)
+        return _moved(state, delta, np.zeros_like(state.X), 0.0, self._bounds())
+
+    def _joint_step(self, state: _State, damping: float) -> _State:
+        """One step of all unknowns."""
+        T, K = self.uv.shape[:2]
+        residual, weight, pose, point, focal = self._jacobians(state, slice(None))
+        shape = np.einsum("tkai,tij->tkaj", point, state.R, optimize=True)
+        weighted = pose * weight[..., None, None]
+        A = np.einsum("tkai,tkaj->tij", weighted, pose, optimize=True)
+        bands, g = self._with_smoothness(
+            state, A, np.einsum("tkai,tka->ti", weighted, residual, optimize=True), damping
+        )
+        # Columns: shape (3K), then log k.
+        B = np.empty((T, _POSE, 3 * K + 1))
+        B[..., :-1] = np.einsum("tkai,tkaj->tikj", weighted, shape, optimize=True).reshape(T, _POSE, 3 * K)
+        B[..., -1] = np.einsum("tkai,tka->ti", weighted, focal, optimize=True)
+        weighted = shape * weight[..., None, None]
         C = np.zeros((3 * K + 1, 3 * K + 1))
-        h = np.zeros(3 * K + 1)
-        wshape = shape * w[..., None, None]
-        block = np.einsum("tkai,tkaj->kij", wshape, shape)
-        block[:, range(3), range(3)] += self._shape_weight()
-        for k in range(K):
-            C[3 * k : 3 * k + 3, 3 * k : 3 * k + 3] = block[k]
-        C[:-1, -1] = C[-1, :-1] = np.einsum("tkai,tka->ki", wshape, focal).reshape(-1)
-        C[-1, -1] = float((w[..., None] * focal**2).sum())
-        h[:-1] = (
-            np.einsum("tkai,tka->ki", wshape, residual) + self._shape_weight() * (state.X - self.shape_prior)
-        ).reshape(-1)
-        h[-1] = float((w[..., None] * focal * residual).sum())
+        for k, block in enumerate(np.einsum("tkai,tkaj->kij", weighted, shape, optimize=True)):
+            C[3 * k : 3 * k + 3, 3 * k : 3 * k + 3] = block + np.diag(self.shape_weight)
+        C[:-1, -1] = C[-1, :-1] = np.einsum("tkai,tka->ki", weighted, focal, optimize=True).reshape(-1)
         sigma = self.config.focal_prior_log_sigma
-        C[-1, -1] += self.prior_scale / sigma**2
+        C[-1, -1] = float((weight[..., None] * focal**2).sum()) + self.prior_scale / sigma**2
+        h = np.empty(3 * K + 1)
+        pull = self.shape_weight * (state.X - self.shape_prior)
+        h[:-1] = (np.einsum("tkai,tka->ki", weighted, residual, optimize=True) + pull).reshape(-1)
+        h[-1] = float((weight[..., None] * focal * residual).sum())
         h[-1] -= self.prior_scale * self._focal_residual(state.k) / sigma
-        C[range(3 * K + 1), range(3 * K + 1)] *= 1.0 + damping
-        flat = B.reshape(6 * T, -1)
+        C[np.diag_indices_from(C)] *= 1.0 + damping
+        flat = B.reshape(_POSE * T, -1)
         solved = solveh_banded(bands, np.column_stack([g.reshape(-1), flat]), lower=False)
-        inner = solved[:, 1:].T @ flat
-        schur = C - 0.5 * (inner + inner.T)
-        dense = cho_solve(cho_factor(schur + 1e-12 * np.trace(schur) * np.eye(len(schur))), flat.T @ solved[:, 0] - h)
-        delta = -(solved[:, 0] + solved[:, 1:] @ dense).reshape(T, 6)
+        schur = C - solved[:, 1:].T @ flat
+        schur = 0.5 * (schur + schur.T)
+        schur[np.diag_indices_from(schur)] += 1e-12 * np.trace(schur)
+        dense = np.linalg.solve(schur, flat.T @ solved[:, 0] - h)
+        delta = -(solved[:, 0] + solved[:, 1:] @ dense).reshape(T, _POSE)
         return _moved(state, delta, dense[:-1].reshape(K, 3), float(dense[-1]), self._bounds())
 
     def _with_smoothness(
         self, state: _State, A: FloatArray, g: FloatArray, damping: float
     ) -> tuple[FloatArray, FloatArray]:
-        """The frames' normal matrix in scipy's upper banded form [18, 6T], and the gradient [T, 6]."""
+        """The frames' normal matrix in scipy's upper banded form [13, 6T], and the gradient [T, 6]."""
         T = len(A)
-        A = A.copy()
-        g = g.copy()
-        diagonal = A[:, range(6), range(6)]
+        diagonal = np.einsum("tii->ti", A)  # a view
         # A frame without landmarks, or a direction that they do not show, is held by its neighbours alone; the floor
         # keeps the matrix definite.
-        A[:, range(6), range(6)] += damping * diagonal + 1e-9 * self.smooth_weight
-        near = np.zeros((T, 6))
-        far = np.zeros((T, 6))
+        diagonal += damping * diagonal + 1e-9 * self.smooth_weight
+        near, far = np.zeros((T, _POSE)), np.zeros((T, _POSE))
         if self.smooth:
-            a = self._accelerations(state) * self.smooth_weight
             D = self.smooth_weight
-            # a_t = x_{t-1} - 2 x_t + x_{t+1}; exact for centre and scale, first order in the small turn per frame.
+            a = self._accelerations(state) * D
+            # a_t = x_{t-1} - 2 x_t + x_{t+1}: exact for centre and scale, first order in the small turn per frame.
             for offset, factor in ((0, 1.0), (1, -2.0), (2, 1.0)):
                 g[offset : T - 2 + offset] += factor * a
-                A[offset : T - 2 + offset, range(6), range(6)] += factor * factor * D
-            near[1 : T - 1] += -2.0 * D
-            near[2:] += -2.0 * D
+                diagonal[offset : T - 2 + offset] += factor * factor * D
+            near[1 : T - 1] -= 2.0 * D
+            near[2:] -= 2.0 * D
             far[2:] += D
-        bands = np.zeros((13, 6 * T))
-        for i in range(6):
-            for j in range(i, 6):
-                bands[12 - (j - i), j::6] = A[:, i, j]
-            bands[12 - 6, i::6] = near[:, i]
-            bands[0, i::6] = far[:, i]
+        bands = np.zeros((_BANDS + 1, _POSE * T))
+        for i in range(_POSE):
+            for j in range(i, _POSE):
+                bands[_BANDS - (j - i), j::_POSE] = A[:, i, j]
+            bands[_BANDS - _POSE, i::_POSE] = near[:, i]
+            bands[0, i::_POSE] = far[:, i]
         return bands, g
 
     def _bounds(self) -> tuple[float, float]:
         low, high = self.config.focal_bounds
         return 1.0 / (high * self.width), 1.0 / (low * self.width)
 
-    def solve(self, state: _State, shared: bool = True) -> _State:
-        """Levenberg-Marquardt until the cost settles."""
-        damping = 1e-4
+    def solve(self, state: _State, shared: bool) -> _State:
+        """Levenberg-Marquardt until the cost settles; ``shared``: shape and focal length too."""
+        step = self._joint_step if shared else self._poses_step
+        damping = 1e-6
         cost = self.cost(state)
         for _ in range(self.config.iterations):
-            trial = self._step(state, damping, shared)
+            trial = step(state, damping)
             new = self.cost(trial)
             if not new < cost:  # also when it is NaN
-                damping *= 10.0
+                damping *= 30.0
                 if damping > 1e6:
                     break
                 continue
@@ -448,19 +525,13 @@ class _Problem:
 
     def reweight(self, state: _State) -> None:
         """Each landmark's noise measured from its residuals: robust, within ``weight_range`` of the median landmark."""
-        norm = np.linalg.norm(self.project(state) - self.uv, axis=-1)[self.valid]
-        spread = np.sqrt(np.mean(np.minimum(norm, 3.0 * np.median(norm, axis=0)) ** 2, axis=0))
+        error = np.where(self.seen, np.linalg.norm(self.project(state) - self.uv, axis=-1), np.nan)
+        known = self.seen.any(axis=0)
+        error = error[:, known]
+        spread = np.sqrt(np.nanmean(np.minimum(error, 3.0 * np.nanmedian(error, axis=0)) ** 2, axis=0))
         low, high = self.config.weight_range
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
-        self.landmark_weight = 1.0 / relative**2
-
-    def each_frame_alone(self, state: _State) -> _State:
-        """The same shape and focal length with every frame fitted on its own: what smoothing is compared with."""
-        alone = _Problem(self.uv, self.valid, self.width, self.sigma / self.config.landmark_sigma, self.config)
-        alone.landmark_weight = self.landmark_weight
-        alone.shape_prior = self.shape_prior
-        alone.smooth = False
-        return alone.solve(state, shared=False)
+        self.landmark_weight[known] = 1.0 / relative**2
 
 
 def _moved(state: _State, pose: FloatArray, shape: FloatArray, log_k: float, bounds: tuple[float, float]) -> _State:
@@ -474,26 +545,26 @@ def _moved(state: _State, pose: FloatArray, shape: FloatArray, log_k: float, bou
 
 
 def _mean_face(
-    points: FloatArray,
-    state: _State,
-    valid: NDArray[np.bool_],
-    rigid: list[int],
-    cx: float,
-    cy: float,
-    prior_weight: float,
+    points: FloatArray, state: _State, rigid: list[int], cx: float, cy: float, prior_weight: float
 ) -> FloatArray:
-    """[N, 3] every landmark triangulated from all valid frames as if it were rigid (linear least squares)."""
-    R, p, s = state.R[valid], state.p[valid], np.exp(state.log_s[valid])
-    uv = points[..., :2] - (cx, cy)
-    # (s Yx + px) = u (1 + s k Yz)  ->  s (R_x - u k R_z) X = u - px, and the same for y.
-    rows = s[:, None, None, None] * (R[:, None, :2, :] - (uv * state.k)[..., None] * R[:, None, 2:3, :])
-    right = uv - p[:, None]
-    normal = np.einsum("tnai,tnaj->nij", rows, rows)
-    vector = np.einsum("tnai,tna->ni", rows, right)
-    # A head that hardly turns shows no depth: fall back, per landmark, on the tracker's own 3D points, moved to where
-    # its rigid landmarks agree with the adjusted ones.
-    own = np.median(np.einsum("tji,tnj->tni", R, points - (cx, cy, 0.0)) / s[:, None, None], axis=0)
-    prior = own + (state.X - own[rigid]).mean(axis=0)
+    """[N, 3] every landmark triangulated from all frames as if it were rigid (linear least squares)."""
+    N = points.shape[1]
+    s = np.exp(state.log_s)
+    normal, vector = np.zeros((N, 3, 3)), np.zeros((N, 3))
+    for low in range(0, len(points), 256):  # bounds the memory
+        part = slice(low, low + 256)
+        uv, R = points[part, :, :2] - (cx, cy), state.R[part]
+        # (s Yx + px) = u (1 + s k Yz)  ->  s (R_x - u k R_z) X = u - px, and the same for y.
+        rows = s[part, None, None, None] * (R[:, None, :2, :] - (uv * state.k)[..., None] * R[:, None, 2:3, :])
+        normal += np.einsum("tnai,tnaj->nij", rows, rows, optimize=True)
+        vector += np.einsum("tnai,tna->ni", rows, uv - state.p[part, None], optimize=True)
+    # A head that hardly turns shows no depth: fall back, per landmark, on the tracker's own 3D points, mapped to where
+    # its rigid landmarks are adjusted (affinely: its depth has its own scale). Some frames are enough for a median.
+    some = np.unique(np.linspace(0, len(points) - 1, min(len(points), 200)).astype(int))
+    own = np.einsum("tji,tnj->tni", state.R[some], points[some] - (cx, cy, 0.0)) / s[some, None, None]
+    own = np.median(own - own[:, rigid].mean(axis=1, keepdims=True), axis=0)
+    design = np.column_stack([own, np.ones(N)])
+    prior = design @ np.linalg.lstsq(design[rigid], state.X[: len(rigid)], rcond=None)[0]
     weight = prior_weight * len(points) * float(np.median(s)) ** 2
     return np.linalg.solve(normal + weight * np.eye(3), (vector + weight * prior)[..., None])[..., 0]
 
@@ -501,14 +572,15 @@ def _mean_face(
 def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, FloatArray, float]:
     """Rotation [3, 3] into head axes, origin [3] and scale that the mean face defines.
 
-    x runs from eye to eye, y from chin to forehead, and the origin is the middle of the face's box (chin to hairline,
-    ear to ear, nose tip to ears): that is what keeps the face inside [-0.1, 0.1]^3.
+    x runs from the right to the left half of the face (the mean over mirrored points: two eyes alone would tip with
+    every error of their depth), y from chin to forehead, and the origin is the middle of the face's box (chin to
+    hairline, ear to ear, nose tip to ears): that is what keeps the face inside [-0.1, 0.1]^3.
     """
+    x = (face[list(lm.RIGID_LEFT)] - face[list(lm.RIGID_RIGHT)]).sum(axis=0)
+    x /= np.linalg.norm(x)
     right = face[list(lm.RIGHT_EYE_CORNERS)].mean(axis=0)
     left = face[list(lm.LEFT_EYE_CORNERS)].mean(axis=0)
-    x = (left - right) / np.linalg.norm(left - right)
-    up = face[lm.FOREHEAD_TOP] - face[lm.CHIN]
-    z = np.cross(x, up)
+    z = np.cross(x, face[lm.FOREHEAD_TOP] - face[lm.CHIN])
     z /= np.linalg.norm(z)
     rotation = np.stack([x, np.cross(z, x), z])
     local = face @ rotation.T
@@ -517,7 +589,7 @@ def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, Float
     return rotation, middle @ rotation, float(config.interpupillary_distance / np.linalg.norm(left - right))
 
 
-def _jitter(before: _State, after: _State, valid: NDArray[np.bool_]) -> dict[str, float]:
+def _jitter(before: _State, after: _State, valid: BoolArray) -> dict[str, float]:
     known = valid[:-2] & valid[1:-1] & valid[2:]
     result: dict[str, float] = {}
     for name, state in (("before", before), ("after", after)):
@@ -528,4 +600,12 @@ def _jitter(before: _State, after: _State, valid: NDArray[np.bool_]) -> dict[str
             ("scale", np.diff(state.log_s, n=2)[:, None]),
         ):
             result[f"{key}_{name}"] = float(np.sqrt((series[known] ** 2).sum(axis=1).mean())) if known.any() else 0.0
+    return result
+
+
+def _masked_median(values: FloatArray, mask: BoolArray) -> FloatArray:
+    """[T] median over the second dimension of what ``mask`` lets through; NaN where that is nothing."""
+    result = np.full(len(values), np.nan)
+    some = mask.any(axis=1)
+    result[some] = np.nanmedian(np.where(mask[some], values[some], np.nan), axis=1)
     return result

@@ -1,4 +1,4 @@
-"""How a long job shows that it moves: one bar a stage with frames/s; and keeping native libraries from scribbling on it.
+"""How a long job shows that it moves: one bar a stage with frames/s, and no scribbling of native libraries on it.
 
 It must not know what the stages do.
 """
@@ -25,14 +25,14 @@ Advance = Callable[[int], None]
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        if not speed or task.total == 1:
+        # Over the whole stage; rich's own figure is that of the last half minute.
+        if not task.elapsed or task.total == 1:
             return Text("")
-        return Text(f"{speed:.1f} frames/s")
+        return Text(f"{task.completed / (task.finished_time or task.elapsed):.1f} frames/s")
 
 
 class Progress:
-    """One bar a stage on ``console``; on None nothing is shown. Where there is no terminal, a line when a stage ends."""
+    """One bar a stage on ``console``; None shows nothing. Without a terminal: a line when a stage ends."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console

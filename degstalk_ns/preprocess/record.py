@@ -18,6 +18,8 @@ from degstalk_ns.errors import UserError
 RECORD_NAME: Final[str] = "process.json"
 PART_PREFIX: Final[str] = ".part-"
 """Files of this prefix are unfinished; an interrupted run may leave some, the next one removes them."""
+PART_PATTERNS: Final[tuple[str, ...]] = (f"{PART_PREFIX}*", ".[0-9]*.lms.*", ".3dmm.npz.*", ".au.csv.*")
+"""All names that unfinished files of a dataset can have (those after the first are the writers' of `expression`)."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

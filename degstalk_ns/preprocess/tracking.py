@@ -32,9 +32,9 @@ class TrackingConfig:
     """A second face at least this large, relative to the first, is another person in the picture."""
     max_other_face_frames: int = 5
     """Frames with a second person that are put up with (a false detection flashes up for a frame or two)."""
-    smoothing: float = 0.6
+    smoothing: float = 0.5
     """Standard deviation, in frames, of the zero-lag Gaussian over the landmarks. Small enough to keep lips: at 25
-    frames/s it halves nothing below 7 Hz, and syllables come at 4 to 5 Hz."""
+    frames/s it leaves 85 % of a movement at 5 Hz, the rate of syllables, and 57 % of jitter at the highest rate."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ def _require(condition: bool, message: str) -> None:
 
 def _shape(name: str, tensor: Tensor, *expected: int | None) -> None:
     """`expected` holds sizes, None for any."""
-    good = tensor.dim() == len(expected) and all(e is None or e == s for e, s in zip(expected, tensor.shape))
+    good = tensor.dim() == len(expected) and all(
+        e is None or e == s for e, s in zip(expected, tensor.shape, strict=True)
+    )
     wanted = ", ".join("*" if e is None else str(e) for e in expected)
     _require(good, f"{name} must have shape [{wanted}], not {list(tensor.shape)}")
 
@@ -50,15 +52,13 @@ def _same_kind(first: str, tensors: dict[str, Tensor]) -> None:
     _require(model.is_floating_point(), f"{first} must be floating point, not {model.dtype}")
     for name, tensor in tensors.items():
         good = tensor.dtype == model.dtype and tensor.device == model.device
-        _require(
-            good, f"{name} is {tensor.dtype} on {tensor.device}, but {first} is {model.dtype} on {model.device}"
-        )
+        _require(good, f"{name} is {tensor.dtype} on {tensor.device}, but {first} is {model.dtype} on {model.device}")
 
 
 def _bad_gaussians(*parameters: Tensor) -> Tensor | None:
     """Mask [N] of the Gaussians with a non-finite parameter, or None if there is none. Parameters are [N, ...]."""
     with torch.no_grad():
-        # One sum is cheaper than a test of every element, and is finite unless something in it is not (or it overflows).
+        # A sum is cheaper than a test of every element; it is finite unless one of them is not, or it overflows.
         if torch.isfinite(sum(parameter.sum() for parameter in parameters)):  # type: ignore[arg-type]
             return None
         bad = torch.zeros(len(parameters[0]), dtype=torch.bool, device=parameters[0].device)
@@ -110,7 +110,7 @@ def rasterize(
     Returns:
         renders: [C, height, width, D], premultiplied by alpha, with the background showing through.
         alphas: [C, height, width, 1] in [0, 1].
-        meta: means2d [C, N, 2] pixels (part of the graph: `retain_grad()` works), radii [C, N] int32 pixels (0: culled),
+        meta: means2d [C, N, 2] pixels (in the graph: `retain_grad()` works), radii [C, N] int32 pixels (0: culled),
             depths [C, N], conics [C, N, 3], opacities [C, N], width, height, n_cameras, tile_size, backend.
 
     Raises:

@@ -6,13 +6,9 @@ It must not know the other backends.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,26 +16,11 @@ from torch.autograd.function import once_differentiable
 
 from degstalk_ns.rasterization import cpu_kernels as kernels
 from degstalk_ns.rasterization.cpu_kernels import Array
+from degstalk_ns.rasterization.threads import run
 
-# torch brings an OpenMP pool; sharing it costs nothing, while a second pool's threads would fight with it for cores.
-# The list only ranks what is installed, and NUMBA_THREADING_LAYER still overrides it.
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-
-_kernels_running = threading.Lock()
-"""Held while a kernel runs: a viewer renders from another thread while training does, numba's own layer ("workqueue")
-aborts the process when entered twice at once, and two launches on the same cores would only slow each other down."""
-
-BINNING_CHUNKS = 8
-"""Pieces that listing the Gaussians of each tile is cut into; each keeps one counter per tile."""
-
-
-@contextmanager
-def _launch() -> Iterator[int]:
-    """Hold the kernels' lock, with as many threads as torch is allowed; yields that number."""
-    threads = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    with _kernels_running:
-        numba.set_num_threads(threads)
-        yield threads
+TASKS = 16
+"""Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.
+Enough to balance the cores of a desktop; each costs about 10 microseconds."""
 
 
 def _array(tensor: Tensor) -> Array:
@@ -76,27 +57,31 @@ class _Project(torch.autograd.Function):
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
         limits = (float(near_plane), float(far_plane), float(eps2d), float(radius_clip))
         outputs = (radii.numpy(), means2d.numpy(), depths.numpy(), conics.numpy())
-        with _launch():
-            kernels.project_forward(*inputs, width, height, *limits, *outputs)
-        ctx.inputs, ctx.size, ctx.eps2d, ctx.radii = inputs, (width, height), float(eps2d), outputs[0]
-        ctx.dtypes = (means.dtype, viewmats.dtype)
+        run(kernels.project_forward, TASKS, *inputs, width, height, *limits, *outputs)
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
+        ctx.size, ctx.eps2d = (width, height), float(eps2d)
         ctx.mark_non_differentiable(radii)
         return radii, means2d, depths, conics
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Tensor, v_means2d: Tensor, v_depths: Tensor, v_conics: Tensor) -> tuple[Tensor | None, ...]:
-        count, cameras = len(ctx.inputs[0]), len(ctx.inputs[3])
-        v_means, v_quats, v_scales = (torch.empty(count, k, dtype=ctx.dtypes[0]) for k in (3, 4, 3))
-        v_views = np.zeros((kernels.CHUNKS, cameras, 3, 4))
+    def backward(
+        ctx: Any, _: Tensor, v_means2d: Tensor, v_depths: Tensor, v_conics: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
+        inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
+        v_means, v_quats, v_scales = (
+            torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (means, quats, scales)
+        )
+        v_views = np.zeros((TASKS, len(viewmats), 3, 4))
         upstream = (_array(v_means2d), _array(v_depths), _array(v_conics))
         results = (v_means.numpy(), v_quats.numpy(), v_scales.numpy())
-        with _launch():
-            kernels.project_backward(*ctx.inputs, *ctx.size, ctx.eps2d, ctx.radii, *upstream, *results, v_views)
+        flat = (*inputs, *ctx.size, ctx.eps2d, radii.numpy(), *upstream, *results, v_views)
+        run(kernels.project_backward, TASKS, *flat)
         v_viewmats = None
         if ctx.needs_input_grad[3]:
-            v_viewmats = torch.zeros(cameras, 4, 4, dtype=ctx.dtypes[1])
-            v_viewmats[:, :3] = torch.from_numpy(v_views.sum(axis=0)).to(ctx.dtypes[1])
+            v_viewmats = torch.zeros(viewmats.shape, dtype=viewmats.dtype)
+            v_viewmats[:, :3] = torch.from_numpy(v_views.sum(axis=0))
         return v_means, v_quats, v_scales, v_viewmats, *(None,) * 7
 
 
@@ -114,9 +99,7 @@ def project(
     radius_clip: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As :func:`degstalk_ns.rasterization.reference.project`; Ks get no gradient."""
-    return _Project.apply(
-        means, quats, scales, viewmats, Ks, width, height, near_plane, far_plane, eps2d, radius_clip
-    )  # type: ignore[no-untyped-call]
+    return _Project.apply(means, quats, scales, viewmats, Ks, width, height, near_plane, far_plane, eps2d, radius_clip)  # type: ignore[no-untyped-call]
 
 
 class _SphericalHarmonics(torch.autograd.Function):
@@ -125,25 +108,20 @@ class _SphericalHarmonics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
         colors = torch.empty(len(centres), len(means), 3, dtype=means.dtype)
-        ctx.degree, ctx.inputs = degree, (_array(means), _array(coeffs), _doubles(centres))
-        ctx.colors, ctx.dtypes = colors.numpy(), (means.dtype, centres.dtype)
-        with _launch():
-            kernels.sh_forward(degree, *ctx.inputs, ctx.colors)
-        ctx.save_for_backward(colors)
+        run(kernels.sh_forward, TASKS, degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
+        ctx.degree = degree
+        ctx.save_for_backward(means, coeffs, centres, colors)
         return colors
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
-        means, coeffs, centres = ctx.inputs
-        (colors,) = ctx.saved_tensors
-        v_means = torch.empty(means.shape, dtype=ctx.dtypes[0])
-        v_coeffs = torch.empty(coeffs.shape, dtype=ctx.dtypes[0])
-        v_centres = np.zeros((kernels.CHUNKS, *centres.shape))
-        results = (v_means.numpy(), v_coeffs.numpy(), v_centres)
-        with _launch():
-            kernels.sh_backward(ctx.degree, *ctx.inputs, colors.numpy(), _array(v_colors), *results)
-        return None, v_means, v_coeffs, torch.from_numpy(v_centres.sum(axis=0)).to(ctx.dtypes[1])
+        means, coeffs, centres, colors = ctx.saved_tensors
+        v_means, v_coeffs = (torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (means, coeffs))
+        v_centres = np.zeros((TASKS, *centres.shape))
+        inputs = (_array(means), _array(coeffs), _doubles(centres), _array(colors), _array(v_colors))
+        run(kernels.sh_backward, TASKS, ctx.degree, *inputs, v_means.numpy(), v_coeffs.numpy(), v_centres)
+        return None, v_means, v_coeffs, torch.from_numpy(v_centres.sum(axis=0)).to(centres.dtype)
 
 
 def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
@@ -168,12 +146,12 @@ class _Bins:
 def _bin(
     means2d: Array, conics: Array, colors: Array, opacities: Array, depths: Array, radii: Array, width: int, height: int
 ) -> _Bins:
-    """All arrays are [C, N, ...]. The caller holds the kernels' lock."""
+    """All arrays are [C, N, ...]."""
     cameras, count = radii.shape
     total = cameras * count
     flat = (means2d.reshape(total, 2), conics.reshape(total, 3), opacities.reshape(total), radii.reshape(total))
     counts = np.empty(total, np.int32)
-    kernels.count_tiles(*flat, width, height, counts)
+    run(kernels.count_tiles, TASKS, *flat, width, height, counts)
     bits = depths.reshape(total).view(np.uint32 if depths.dtype == np.float32 else np.uint64)
     order = kernels.depth_order(bits, counts, cameras)
     offsets = np.zeros(len(order) + 1, np.int64)
@@ -182,24 +160,38 @@ def _bin(
     tiles = ((width + kernels.TILE - 1) // kernels.TILE, (height + kernels.TILE - 1) // kernels.TILE)
     packed = np.empty((len(order), kernels.PACKED + colors.shape[-1]), means2d.dtype)
     tile_of = np.empty(offsets[-1], np.int32)
-    slots = np.zeros((BINNING_CHUNKS, cameras * tiles[0] * tiles[1]), np.int32)
+    slots = np.zeros((TASKS, cameras * tiles[0] * tiles[1]), np.int32)
     starts = np.empty(slots.shape[1] + 1, np.int64)
     list_rank, list_entry = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int32)
     colors = colors.reshape(total, -1) if total else np.empty((0, colors.shape[-1]), colors.dtype)
-    kernels.pack_and_list(*flat, colors, width, height, order, offsets, max(count, 1), *tiles, packed, tile_of, slots)
+    run(
+        kernels.pack_and_list,
+        TASKS,
+        *flat,
+        colors,
+        width,
+        height,
+        order,
+        offsets,
+        max(count, 1),
+        *tiles,
+        packed,
+        tile_of,
+        slots,
+    )
     kernels.lay_out(slots, starts)
-    kernels.fill_lists(offsets, tile_of, slots, list_rank, list_entry)
+    run(kernels.fill_lists, TASKS, offsets, tile_of, slots, list_rank, list_entry)
     return _Bins(order, offsets, packed, list_rank, list_entry, starts, np.flatnonzero(np.diff(starts)), tiles)
 
 
-def _scratch(workers: int, channels: int, dtype: Any) -> Array:
-    """Zeros [workers, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
+def _scratch(channels: int, dtype: Any) -> Array:
+    """Zeros [TASKS, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
     line = 64
     row = (kernels.SCRATCH_PLANES + channels) * kernels.PIXELS
-    size = workers * row * np.dtype(dtype).itemsize
+    size = TASKS * row * np.dtype(dtype).itemsize
     raw = np.zeros(size + line, np.uint8)
     skip = -raw.ctypes.data % line
-    return raw[skip : skip + size].view(dtype).reshape(workers, row)
+    return raw[skip : skip + size].view(dtype).reshape(TASKS, row)
 
 
 class _Blend(torch.autograd.Function):
@@ -224,27 +216,29 @@ class _Blend(torch.autograd.Function):
             renders = torch.zeros(cameras, height, width, depth, dtype=means2d.dtype)
             behind = np.zeros((cameras, depth), renders.numpy().dtype)
         else:
-            renders = backgrounds.detach()[:, None, None].expand(-1, height, width, -1).contiguous()
+            renders = torch.empty(cameras, height, width, depth, dtype=means2d.dtype)
+            renders[:] = backgrounds.detach()[:, None, None]
             behind = _array(backgrounds)
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
-        arrays = [_array(tensor) for tensor in (means2d, conics, colors, opacities, depths, radii)]
-        with _launch() as workers:
-            bins = _bin(*arrays, width, height)
-            kept = np.empty((len(bins.active), 2 * kernels.PIXELS), behind.dtype)
-            scratch = _scratch(workers, depth, behind.dtype)
-            kernels.blend_forward(
-                bins.packed,
-                bins.list_rank,
-                bins.starts,
-                bins.active,
-                *bins.tiles,
-                channels,
-                behind,
-                scratch,
-                renders.numpy(),
-                alphas.numpy()[..., 0],
-                kept,
-            )
+        splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
+        bins = _bin(*splats, width, height)
+        kept = np.empty((len(bins.active), 2 * kernels.PIXELS), behind.dtype)
+        scratch = _scratch(depth, behind.dtype)
+        run(
+            kernels.blend_forward,
+            TASKS,
+            bins.packed,
+            bins.list_rank,
+            bins.starts,
+            bins.active,
+            *bins.tiles,
+            channels,
+            behind,
+            scratch,
+            renders.numpy(),
+            alphas.numpy()[..., 0],
+            kept,
+        )
         ctx.bins, ctx.kept, ctx.behind, ctx.channels = bins, kept, behind, channels
         ctx.shapes = (means2d.shape, conics.shape, colors.shape, opacities.shape)
         if backgrounds is not None:
@@ -268,32 +262,35 @@ class _Blend(torch.autograd.Function):
         v_means2d, v_conics, v_colors, v_opacities = gradients
         total = v_opacities.numel()
         partial = np.empty((len(bins.list_entry), kernels.SUMS + len(ctx.channels)), ctx.behind.dtype)
-        with _launch() as workers:
-            kernels.blend_backward(
-                bins.packed,
-                bins.list_rank,
-                bins.list_entry,
-                bins.starts,
-                bins.active,
-                *bins.tiles,
-                ctx.channels,
-                ctx.behind,
-                _scratch(workers, len(ctx.channels), ctx.behind.dtype),
-                ctx.kept,
-                _array(v_renders),
-                _array(v_alphas)[..., 0],
-                partial,
-            )
-            kernels.gather_gradients(
-                bins.packed,
-                bins.order,
-                bins.offsets,
-                partial,
-                v_means2d.numpy().reshape(total, 2),
-                v_conics.numpy().reshape(total, 3),
-                v_opacities.numpy().reshape(total),
-                v_colors.numpy().reshape(total, len(ctx.channels)),
-            )
+        run(
+            kernels.blend_backward,
+            TASKS,
+            bins.packed,
+            bins.list_rank,
+            bins.list_entry,
+            bins.starts,
+            bins.active,
+            *bins.tiles,
+            ctx.channels,
+            ctx.behind,
+            _scratch(len(ctx.channels), ctx.behind.dtype),
+            ctx.kept,
+            _array(v_renders),
+            _array(v_alphas)[..., 0],
+            partial,
+        )
+        run(
+            kernels.gather_gradients,
+            TASKS,
+            bins.packed,
+            bins.order,
+            bins.offsets,
+            partial,
+            v_means2d.numpy().reshape(total, 2),
+            v_conics.numpy().reshape(total, 3),
+            v_opacities.numpy().reshape(total),
+            v_colors.numpy().reshape(total, len(ctx.channels)),
+        )
         v_backgrounds = None
         if ctx.needs_input_grad[4]:
             (alphas,) = ctx.saved_tensors
@@ -313,6 +310,4 @@ def rasterize_to_pixels(
     backgrounds: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`degstalk_ns.rasterization.reference.rasterize_to_pixels`."""
-    return _Blend.apply(
-        means2d, conics, colors, opacities, backgrounds, depths, radii, width, height
-    )  # type: ignore[no-untyped-call]
+    return _Blend.apply(means2d, conics, colors, opacities, backgrounds, depths, radii, width, height)  # type: ignore[no-untyped-call]

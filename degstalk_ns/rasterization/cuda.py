@@ -57,6 +57,7 @@ def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Ten
     """means [N, 3], coeffs [N, K, 3], camera centres [C, 3] -> colours [C, N, 3]."""
     from gsplat import spherical_harmonics as evaluate
 
-    directions = means - centres[:, None]
+    finite = torch.isfinite(means).all(-1, keepdim=True)
+    directions = torch.where(finite, means, 0.0) - centres[:, None]
     colors = evaluate(degree, directions, coeffs.expand(len(centres), *coeffs.shape))
-    return torch.clamp_min(colors + 0.5, 0.0)
+    return torch.clamp_min(torch.where(finite, colors + 0.5, 0.0), 0.0)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from degstalk_ns.rasterization.rules import MAX_RADIUS, RULES
+from degstalk_ns.rasterization.rules import MAX_DETERMINANT, MAX_RADIUS, MIN_DETERMINANT, RULES
 
-PAIRS_AT_ONCE = 1 << 20
-"""Pixel-Gaussian pairs held in memory at a time: about 100 MB in float64 with what autograd keeps of them."""
+PAIRS_AT_ONCE = 1 << 19
+"""Pixel-Gaussian pairs held in memory at a time: some 100 MB in float64 with what autograd keeps of them."""
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
@@ -80,14 +80,15 @@ def project(
     covariance = footprint @ footprint.transpose(-1, -2)  # [C, N, 2, 2]
     xx, xy, yy = covariance[..., 0, 0] + eps2d, covariance[..., 0, 1], covariance[..., 1, 1] + eps2d
     determinant = xx * yy - xy * xy
-    visible = visible & (determinant > 0) & torch.isfinite(determinant) & torch.isfinite(means2d).all(-1)
+    visible = visible & (determinant > MIN_DETERMINANT) & (determinant < MAX_DETERMINANT)
+    visible = visible & torch.isfinite(means2d).all(-1)
 
     with torch.no_grad():
         middle = 0.5 * (xx + yy)
         largest = middle + torch.sqrt(torch.clamp(middle * middle - determinant, min=RULES.min_eigen_spread))
         radii = torch.ceil(RULES.radius_sigmas * torch.sqrt(largest))
         u, v = means2d.unbind(-1)
-        visible = visible & torch.isfinite(radii) & (radii > radius_clip)
+        visible = visible & (radii > radius_clip)
         visible = visible & (u + radii > 0) & (u - radii < width) & (v + radii > 0) & (v - radii < height)
         radii = torch.where(visible, radii.clamp(max=MAX_RADIUS), 0.0).to(torch.int32)
 
@@ -150,9 +151,10 @@ def _blend_pixels(
     alive = torch.cumprod(1 - alpha.detach(), dim=1) > RULES.min_transmittance
     alpha = torch.where(alive, alpha, 0.0)
 
-    after = torch.cumprod(1 - alpha, dim=1)
-    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
-    return (alpha * before) @ colors, after[:, -1]
+    light = torch.cat(
+        [dx.new_ones(len(rows), 1), torch.cumprod(1 - alpha, dim=1)], dim=1
+    )  # before each, and at the end
+    return (alpha * light[:, :-1]) @ colors, light[:, -1]
 
 
 def tile_boxes(means2d: Tensor, radii: Tensor, width: int, height: int) -> Tensor:
@@ -191,18 +193,23 @@ def rasterize_to_pixels(
     for camera in range(means2d.shape[0]):
         shown = torch.nonzero(radii[camera] > 0)[:, 0]
         shown = shown[torch.sort(depths[camera, shown].detach(), stable=True).indices]
-        light = means2d.new_ones(width * height)
-        color = means2d.new_zeros(width * height, colors.shape[-1])
-        if len(shown) > 0:
-            boxes = tile_boxes(means2d[camera, shown], radii[camera, shown], width, height)
-            splats = (means2d[camera, shown], conics[camera, shown], opacities[camera, shown], colors[camera, shown])
-            parts = [
-                # Recomputing in the backward pass keeps memory at one chunk's worth.
-                checkpoint(_blend_pixels, chunk // width, chunk % width, *splats, boxes, use_reentrant=False)
-                for chunk in pixels.split(max(1, PAIRS_AT_ONCE // len(shown)))
-            ]
-            color = torch.cat([part[0] for part in parts])
-            light = torch.cat([part[1] for part in parts])
+        boxes = tile_boxes(means2d[camera, shown], radii[camera, shown], width, height)
+        splats = (means2d[camera, shown], conics[camera, shown], opacities[camera, shown], colors[camera, shown])
+        parts = [
+            # Recomputing in the backward pass keeps memory at one chunk's worth.
+            checkpoint(
+                _blend_pixels,
+                chunk // width,
+                chunk % width,
+                *splats,
+                boxes,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for chunk in pixels.split(max(1, PAIRS_AT_ONCE // max(1, len(shown))))
+        ]
+        color = torch.cat([part[0] for part in parts])
+        light = torch.cat([part[1] for part in parts])
         if backgrounds is not None:
             color = color + light[:, None] * backgrounds[camera]
         renders.append(color.reshape(height, width, -1))

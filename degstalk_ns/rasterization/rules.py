@@ -36,6 +36,10 @@ class Rules:
 
 RULES = Rules()
 
+MIN_DETERMINANT, MAX_DETERMINANT = 1e-37, 1e37
+"""pixel^4: a Gaussian whose 2D covariance has a determinant beyond these is culled, for its inverse has no place in
+float32 (gsplat's own arithmetic, in float32, ends at about the same sizes)."""
+
 MAX_RADIUS = 2**30
 """Pixels: radii are int32, and a larger one is drawn the same."""
 

@@ -1,0 +1,213 @@
+"""Head poses made truer than landmarks can: the skin's own texture is followed through the video.
+
+Landmarks slide over the skin by a pixel or two as the head turns and jitter from frame to frame; pores, brows and
+nostrils do not. With the poses from landmarks every frame is unrolled onto the mean face, the mean of these textures is
+matched with each of them by optical flow, and the poses are solved again with these marks. The mean is the same for all
+frames, so nothing drifts. It must know neither MediaPipe nor files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import LinearNDInterpolator
+
+from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.preprocess.poses import HeadPoses, Marks, PoseConfig, project, solve_head_poses
+
+FloatArray = NDArray[np.float64]
+Frames = Callable[[NDArray[np.intp]], Iterable[NDArray[np.uint8]]]
+"""Gives the frames of these indices in order, [H, W, 3] RGB or [H, W] grey, uint8."""
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Every tuned number of :func:`refine_head_poses`."""
+
+    rounds: int = 1
+    """Times the texture is averaged and matched. A second round was measured to change nothing at 512 x 512."""
+    texel: float = 0.00055
+    """Metres per texel of the unrolled face (about one pixel of a face that fills half of 512)."""
+    half_width: float = 0.062
+    """Half the width of the unrolled area, metres from the midline; beyond it the face turns away."""
+    mean_frames: int = 200
+    """Frames, evenly spaced, that the mean texture is made of."""
+    light_radius: float = 14.0
+    """Texels; shading wider than this is divided out before matching."""
+    contrast: float = 300.0
+    """Grey levels that a relative brightness of 1 becomes."""
+    marks: int = 80
+    """Corners of the mean texture that are followed, at most."""
+    mark_distance: float = 7.0
+    """Texels between two marks at least."""
+    mark_quality: float = 0.01
+    """Weakest corner taken, relative to the strongest (Shi-Tomasi)."""
+    rim: int = 7
+    """Texels along the rim of the unrolled face that take no marks."""
+    min_marks: int = 16
+    """With fewer the face shows too little texture: the poses stay as they are."""
+    window: int = 21
+    """Texels, side of the window that is matched (Lucas-Kanade), on two pyramid levels."""
+    round_trip: float = 0.7
+    """Texels by which a mark may miss its start when matched there and back."""
+    max_landmark_loss: float = 1.5
+    """Pixels, at 100 px between the eyes, by which the landmarks' median error may grow: refined poses that leave the
+    landmarks further behind have followed something else than the head and are not believed."""
+    below_nose: float = 0.004
+    """Metres below the nose that still count as still."""
+    eye_margin: float = 1.25
+    """The eyes, enlarged by this factor, take no marks: they look around and blink."""
+
+
+def refine_head_poses(
+    frames: Frames,
+    points: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    width: int,
+    height: int,
+    poses: HeadPoses,
+    config: AlignmentConfig | None = None,
+    pose_config: PoseConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> HeadPoses:
+    """Poses solved again with marks of the skin's texture beside the landmarks.
+
+    Two passes over the frames a round, one of them over ``mean_frames`` only; one frame is held at a time.
+
+    Args:
+        frames: gives the frames of an array of indices, in order, as often as asked.
+        points: [T, 478, 3] landmarks, pixels.
+        valid: [T] bool, frames whose landmarks are measured.
+        width: image width, pixels.
+        height: image height, pixels.
+        poses: the solution from landmarks.
+        config: tuned numbers.
+        pose_config: tuned numbers of the solver.
+        progress: called as ``progress(done, total)`` after each matched frame.
+
+    Returns:
+        The refined poses, ``mark_residual`` included; the given ones where the face shows too little texture, or where
+        the refined ones contradict the landmarks (``mark_residual`` None).
+    """
+    config = config or AlignmentConfig()
+    pose_config = pose_config or PoseConfig()
+    eyes = float(np.median(lm.eye_distance(np.asarray(points)[valid])))
+    worst = float(np.nanmedian(poses.residual)) + config.max_landmark_loss * eyes / 100.0
+    steps, count = config.rounds * int(np.sum(valid)), 0
+
+    def advance() -> None:
+        nonlocal count
+        count += 1
+        if progress is not None:
+            progress(count, steps)
+
+    for _ in range(config.rounds):
+        marks = find_marks(frames, valid, poses, config, advance)
+        if marks is None:
+            break
+        refined = solve_head_poses(points, valid, width, height, pose_config, marks=marks, start=poses)
+        if not float(np.nanmedian(refined.residual)) < worst:
+            break
+        poses = refined
+    return poses
+
+
+def find_marks(
+    frames: Frames,
+    valid: NDArray[np.bool_],
+    poses: HeadPoses,
+    config: AlignmentConfig,
+    advance: Callable[[], None] = lambda: None,
+) -> Marks | None:
+    """Corners of the mean texture found in every valid frame; None where the texture shows too few."""
+    surface, inside = _surface(poses.face, config)
+    index = np.flatnonzero(valid)
+    some = index[np.unique(np.linspace(0, len(index) - 1, min(len(index), config.mean_frames)).astype(int))]
+    mean = np.zeros(surface.shape[:2])
+    for i, frame in zip(some, frames(some), strict=True):
+        mean += _unroll(frame, _texel_pixels(surface, poses, i), config)
+    mean_texture = np.clip(np.rint(mean / len(some)), 0, 255).astype(np.uint8)
+    corners = cv2.goodFeaturesToTrack(
+        mean_texture,
+        config.marks,
+        config.mark_quality,
+        config.mark_distance,
+        mask=_mark_area(poses.face, inside, config),
+    )
+    if corners is None or len(corners) < config.min_marks:
+        return None
+    at = np.asarray(corners, dtype=np.float32)
+    found = np.zeros((len(valid), len(at), 2))
+    seen = np.zeros((len(valid), len(at)), dtype=bool)
+    for i, frame in zip(index, frames(index), strict=True):
+        pixels = _texel_pixels(surface, poses, i)
+        texture = np.clip(np.rint(_unroll(frame, pixels, config)), 0, 255).astype(np.uint8)
+        moved, there, _ = cv2.calcOpticalFlowPyrLK(
+            mean_texture, texture, at, at.copy(), winSize=(config.window, config.window), maxLevel=2
+        )
+        back, again, _ = cv2.calcOpticalFlowPyrLK(
+            texture, mean_texture, moved, moved.copy(), winSize=(config.window, config.window), maxLevel=2
+        )
+        miss = np.linalg.norm((back - at)[:, 0], axis=1)
+        low, high = moved[:, 0].min(axis=1), (moved[:, 0] - (texture.shape[1], texture.shape[0])).max(axis=1)
+        seen[i] = (there[:, 0] > 0) & (again[:, 0] > 0) & (miss < config.round_trip) & (low >= 1) & (high <= -2)
+        found[i] = _sample(pixels, np.asarray(moved[:, 0], dtype=np.float32))
+        advance()
+    return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]))
+
+
+def _surface(face: FloatArray, config: AlignmentConfig) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The mean face as a height field over its front: positions [h, w, 3] in metres, and where it is defined [h, w].
+
+    Rows run from the hairline down to the upper lip; what lies lower moves with speech.
+    """
+    top, bottom = face[lm.FOREHEAD_TOP, 1], face[lm.BELOW_NOSE, 1]
+    x = np.arange(-config.half_width, config.half_width, config.texel)
+    y = np.arange(top, bottom - config.below_nose, -config.texel)
+    X, Y = np.meshgrid(x, y)
+    mesh = face[: lm.NUM_MESH]
+    Z = LinearNDInterpolator(mesh[:, :2], mesh[:, 2])(X, Y)
+    inside = np.isfinite(Z)
+    return np.stack([X, Y, np.where(inside, Z, 0.0)], axis=-1), inside
+
+
+def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
+    """255 where marks may be: on the face, off its rim and off the eyes."""
+    area = 255 * cv2.erode(inside.astype(np.uint8), np.ones((2 * config.rim + 1,) * 2, np.uint8), borderValue=[0.0])
+    left, top = -config.half_width, face[lm.FOREHEAD_TOP, 1]
+    for eye in (lm.RIGHT_EYE, lm.LEFT_EYE):
+        ring = face[list(eye), :2]
+        ring = ring.mean(axis=0) + config.eye_margin * (ring - ring.mean(axis=0))
+        texels = np.stack([(ring[:, 0] - left) / config.texel, (top - ring[:, 1]) / config.texel], axis=-1)
+        cv2.fillConvexPoly(area, cv2.convexHull(np.rint(texels).astype(np.int32)), [0.0])
+    return np.asarray(area, dtype=np.uint8)
+
+
+def _texel_pixels(surface: FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
+    """[h, w, 2] where each texel is in frame ``i``, pixels."""
+    flat = project(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
+    return np.nan_to_num(flat, nan=-1.0).reshape(*surface.shape[:2], 2).astype(np.float32)
+
+
+def _unroll(frame: NDArray[np.uint8], pixels: NDArray[np.float32], config: AlignmentConfig) -> NDArray[np.float32]:
+    """[h, w] relative brightness of the frame at each texel, 128 in the middle."""
+    grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    # The centre of the first pixel is at 0.5 for landmarks and cameras, at 0 for OpenCV.
+    texture = cv2.remap(
+        grey, pixels[..., 0] - 0.5, pixels[..., 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.float32)
+    shading = cv2.GaussianBlur(texture, (0, 0), config.light_radius)
+    return np.asarray(128.0 + config.contrast * (texture - shading) / np.maximum(shading, 20.0), dtype=np.float32)
+
+
+def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> FloatArray:
+    """[M, C] bilinear values [h, w, C] at texels [M, 2]."""
+    columns = [
+        cv2.remap(np.ascontiguousarray(values[..., c]), at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]
+        for c in range(values.shape[-1])
+    ]
+    return np.stack(columns, axis=-1).astype(np.float64)

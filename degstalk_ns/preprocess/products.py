@@ -1,0 +1,420 @@
+"""The products of a dataset: which stage makes which files, from what, and how.
+
+Each stage joins modules of this folder and writes what they return. It must not know what is done already or stale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE, Layout, train_count
+from degstalk_ns.errors import UserError
+from degstalk_ns.portrait import PLATE_EROSION, frame_plate
+from degstalk_ns.preprocess import (
+    alignment,
+    contact_sheet,
+    crop,
+    decode,
+    expression,
+    images,
+    landmarks,
+    model_files,
+    parsing,
+    plates,
+    poses,
+    tracking,
+)
+from degstalk_ns.preprocess.config import ProcessConfig
+from degstalk_ns.preprocess.parallel import in_order
+from degstalk_ns.preprocess.progress import Advance, quiet_native_messages
+from degstalk_ns.preprocess.record import write_bytes, write_whole
+
+AHEAD: Final[int] = 3
+"""Frames in flight for each worker."""
+
+
+VERSIONS: Final[dict[str, int]] = {
+    "frames": 1,
+    "audio": 1,
+    "landmarks": 1,
+    "expression": 1,
+    "head poses": 1,
+    "masks": 1,
+    "plates": 1,
+    "audio features": 1,
+    "contact sheet": 1,
+    "transforms": 1,
+}
+"""Raise a stage's number when its code writes something else: datasets made before are then stale."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: what it depends on, what it writes, and how."""
+
+    name: str
+    settings: Any
+    needs: tuple[str, ...]
+    products: Callable[[], list[Path]]
+    run: Callable[[Advance, set[int]], None]
+    """Called with a progress callback and the frames whose products are missing."""
+    per_frame: Callable[[int], list[Path]] | None = None
+    ticks: int = 1
+    """Length of the progress bar of a stage that is not ``per_frame``."""
+
+
+class about:
+    """Put the video's name before a message that only speaks of frames."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            raise UserError(f"{self._path}: {str(error).removeprefix('tracking: ')}") from None
+
+
+def landmark_file(layout: Layout) -> Path:
+    """points [T, 478, 3], valid [T], blendshapes [T, 52], gaps [G, 2] (first and last frame of each)."""
+    return layout.root / "landmarks.npz"
+
+
+def pose_file(layout: Layout) -> Path:
+    """c2w [T, 4, 4], intrinsics (focal, cx, cy), residual [T]; mark_residual [T] where texture was followed."""
+    return layout.root / "poses.npz"
+
+
+class Products:
+    """The stages that make one dataset from one video."""
+
+    def __init__(
+        self,
+        info: decode.VideoInfo,
+        identity: dict[str, Any],
+        square: crop.Crop,
+        layout: Layout,
+        config: ProcessConfig,
+    ) -> None:
+        """``identity`` is :func:`decode.identity` of the video."""
+        self.info, self.identity, self.square = info, identity, square
+        self.layout, self.config = layout, config
+        self.count = info.num_frames
+        self.landmark_file = landmark_file(layout)
+        self.pose_file = pose_file(layout)
+
+    def stages(self) -> list[Stage]:
+        """In an order in which each stage finds what it needs."""
+        layout, config = self.layout, self.config
+        video = [self.identity["size"], self.identity["sha1"]]
+        settings = {
+            name: dataclasses.asdict(getattr(config, name))
+            for name in ("tracking", "poses", "alignment", "parsing", "plates", "mel")
+        }
+
+        def one(*paths: Path) -> Callable[[], list[Path]]:
+            return lambda: list(paths)
+
+        return [
+            Stage(
+                "frames",
+                [video, config.size, dataclasses.asdict(self.square)],
+                needs=(),
+                products=list,
+                run=self._frames,
+                per_frame=lambda i: [layout.frame(i)],
+            ),
+            Stage("audio", [video, self.count], needs=(), products=one(layout.audio), run=self._audio),
+            Stage(
+                "landmarks",
+                settings["tracking"],
+                needs=("frames",),
+                products=one(self.landmark_file),
+                run=self._landmarks,
+                per_frame=lambda i: [layout.landmarks(i)],
+            ),
+            Stage(
+                "expression",
+                [],
+                needs=("landmarks",),
+                products=one(layout.face_model_npz, layout.action_units),
+                run=self._expression,
+            ),
+            Stage(
+                "head poses",
+                [settings["poses"], settings["alignment"]],
+                needs=("landmarks",),
+                products=one(self.pose_file),
+                run=self._poses,
+                ticks=self.count,
+            ),
+            Stage(
+                "masks",
+                settings["parsing"],
+                needs=("landmarks",),
+                products=list,
+                run=self._parsing,
+                per_frame=lambda i: [layout.parsing(i), layout.teeth(i)],
+            ),
+            Stage(
+                "plates",
+                [settings["plates"], PLATE_EROSION],
+                needs=("masks",),
+                products=one(layout.clean_plate),
+                run=self._plates,
+                per_frame=lambda i: [layout.torso(i), layout.plate(i)],
+            ),
+            Stage(
+                "audio features",
+                settings["mel"],
+                needs=("audio",),
+                products=one(layout.audio_features("mel")),
+                run=self._features,
+            ),
+            Stage(
+                "contact sheet",
+                [],
+                needs=("head poses", "plates"),
+                products=one(layout.contact_sheet),
+                run=self._sheet,
+            ),
+            # Last: a dataset without these does not load, so nothing half-written ever looks whole.
+            Stage(
+                "transforms",
+                [],
+                needs=("head poses", "expression", "plates", "audio features"),
+                products=one(layout.transforms("val"), layout.transforms("train")),
+                run=self._transforms,
+            ),
+        ]
+
+    # ---- how each is made ----
+
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.config.worker_count())
+
+    @property
+    def _ahead(self) -> int:
+        return AHEAD * self.config.worker_count()
+
+    def _frames(self, advance: Advance, missing: set[int]) -> None:
+        self.layout.frame(0).parent.mkdir(exist_ok=True)
+
+        def write(item: tuple[int, NDArray[np.uint8]]) -> None:
+            i, frame = item
+            images.write_jpeg(self.layout.frame(i), self.square.apply(frame, self.config.size))
+
+        wanted = (item for item in decode.frames(self.info) if item[0] in missing)
+        with self._pool() as pool:
+            for _ in in_order(pool, write, wanted, self._ahead):
+                advance(1)
+
+    def _audio(self, advance: Advance, missing: set[int]) -> None:
+        waveform = decode.read_audio(self.info)
+        write_whole(self.layout.audio, lambda part: soundfile.write(str(part), waveform, SAMPLE_RATE, subtype="PCM_16"))
+        advance(1)
+
+    def _landmarks(self, advance: Advance, missing: set[int]) -> None:
+        if not self.landmark_file.is_file():
+            self._track(advance)
+        points = np.load(self.landmark_file)["points"]
+        for i in missing:
+            expression.write_lms(self.layout.landmarks(i), points[i])
+
+    def _track(self, advance: Advance) -> None:
+        def report(done: int, total: int) -> None:
+            advance(1)
+
+        with self._pool() as pool, quiet_native_messages(), about(self.info.path):
+            paths = (self.layout.frame(i) for i in range(self.count))
+            frames = in_order(pool, images.read_rgb, paths, self._ahead)
+            track = tracking.track(frames, self.count, report, self.config.tracking)
+        arrays = {
+            "points": track.points.astype(np.float32),
+            "valid": track.valid,
+            "blendshapes": track.blendshapes.astype(np.float32),
+            "gaps": np.array(track.gaps, np.int64).reshape(-1, 2),
+        }
+        write_whole(self.landmark_file, lambda part: np.savez(part, **arrays))
+
+    def _expression(self, advance: Advance, missing: set[int]) -> None:
+        track = np.load(self.landmark_file)
+        blendshapes, points = track["blendshapes"], track["points"]
+        expression.write_face_model(self.layout.face_model_npz, expression.expression(blendshapes, points))
+        expression.write_action_units(
+            self.layout.action_units, expression.au_table(blendshapes, points, track["valid"], FRAME_RATE)
+        )
+        advance(1)
+
+    def _poses(self, advance: Advance, missing: set[int]) -> None:
+        track, size = np.load(self.landmark_file), self.config.size
+        points, valid = track["points"], track["valid"]
+        shown = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            step = done * self.count // max(total, 1) - shown
+            shown += step
+            advance(step)
+
+        solved = poses.solve_head_poses(points, valid, size, size, self.config.poses)
+        with self._pool() as pool:
+
+            def read(indices: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:
+                return in_order(pool, images.read_rgb, (self.layout.frame(int(i)) for i in indices), self._ahead)
+
+            solved = alignment.refine_head_poses(
+                read, points, valid, size, size, solved, self.config.alignment, self.config.poses, report
+            )
+        arrays = {
+            "c2w": solved.c2w,
+            "residual": solved.residual,
+            "intrinsics": np.array([solved.focal, solved.cx, solved.cy]),
+        }
+        if solved.mark_residual is not None:
+            arrays["mark_residual"] = solved.mark_residual
+        write_whole(self.pose_file, lambda part: np.savez(part, **arrays))
+        advance(self.count - shown)
+
+    def _parsing(self, advance: Advance, missing: set[int]) -> None:
+        self.layout.parsing(0).parent.mkdir(exist_ok=True)
+        self.layout.teeth(0).parent.mkdir(exist_ok=True)
+        points, settings = np.load(self.landmark_file)["points"], self.config.parsing
+        free: SimpleQueue[parsing.Segmenter] = SimpleQueue()
+
+        def segment(i: int) -> _Segmented:
+            frame = images.read_rgb(self.layout.frame(i))
+            segmenter = free.get()
+            try:
+                return _Segmented(i, frame, segmenter.confidences(frame))
+            finally:
+                free.put(segmenter)
+
+        def write(window: tuple[_Segmented | None, _Segmented, _Segmented | None]) -> None:
+            before, now, after = window
+            confidences = parsing.smooth(
+                before.confidences if before else None, now.confidences, after.confidences if after else None, settings
+            )
+            mouth, teeth = parsing.find_mouth(now.frame, points[now.i], settings)
+            codes = parsing.parse(confidences, points[now.i], mouth, settings)
+            write_whole(self.layout.teeth(now.i), lambda part: np.save(part, teeth))
+            images.write_png(self.layout.parsing(now.i), parsing.to_colours(codes))
+
+        # Smoothing looks at the frames on both sides, so these are segmented too when only some frames are missing.
+        needed = sorted({j for i in missing for j in (i - 1, i, i + 1) if 0 <= j < self.count})
+        workers, model = self.config.worker_count(), model_files.selfie_segmenter()
+        with quiet_native_messages():
+            held = [parsing.Segmenter(model) for _ in range(workers)]
+            try:
+                for segmenter in held:
+                    free.put(segmenter)
+                with self._pool() as pool:
+                    segmented = in_order(pool, segment, needed, self._ahead)
+                    windows = (window for window in _windows(segmented) if window[1].i in missing)
+                    for _ in in_order(pool, write, windows, self._ahead):
+                        advance(1)
+            finally:
+                for segmenter in held:
+                    segmenter.close()
+
+    def _plates(self, advance: Advance, missing: set[int]) -> None:
+        layout, settings = self.layout, self.config.plates
+        layout.torso(0).parent.mkdir(exist_ok=True)
+        layout.plate(0).parent.mkdir(exist_ok=True)
+
+        def load(i: int) -> tuple[NDArray[np.uint8], parsing.Codes]:
+            return images.read_rgb(layout.frame(i)), parsing.from_colours(images.read_rgb(layout.parsing(i)))
+
+        with self._pool() as pool:
+            if not layout.clean_plate.is_file():
+                chosen = np.unique(np.linspace(0, self.count - 1, settings.samples).round().astype(int)).tolist()
+                images.write_jpeg(
+                    layout.clean_plate, plates.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
+                )
+            clean = images.read_rgb(layout.clean_plate)
+
+            def write(i: int) -> None:
+                frame, codes = load(i)
+                torso = plates.torso_image(frame, codes, settings)
+                head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
+                images.write_png(layout.torso(i), torso)
+                images.write_png(layout.plate(i), frame_plate(frame, head, torso, clean, PLATE_EROSION))
+
+            for _ in in_order(pool, write, sorted(missing), self._ahead):
+                advance(1)
+
+    def _features(self, advance: Advance, missing: set[int]) -> None:
+        windows = mel_windows(read_waveform(self.layout.audio), self.count, self.config.mel)
+        write_whole(self.layout.audio_features("mel"), lambda part: np.save(part, windows))
+        advance(1)
+
+    def _sheet(self, advance: Advance, missing: set[int]) -> None:
+        points, solved = np.load(self.landmark_file)["points"], np.load(self.pose_file)
+        focal, cx, cy = solved["intrinsics"].tolist()
+        rows = []
+        for i in np.linspace(0, self.count - 1, contact_sheet.ROWS).round().astype(int).tolist():
+            rows.append(
+                contact_sheet.Row(
+                    name=f"frame {i}",
+                    frame=images.read_rgb(self.layout.frame(i)),
+                    parsing=images.read_rgb(self.layout.parsing(i)),
+                    teeth=np.load(self.layout.teeth(i)),
+                    landmarks=landmarks.to_68(points[i]),
+                    axes=poses.project(contact_sheet.AXES, solved["c2w"][i], focal, cx, cy),
+                    torso=images.read_rgba(self.layout.torso(i)),
+                    plate=images.read_rgb(self.layout.plate(i)),
+                )
+            )
+        images.write_png(self.layout.contact_sheet, contact_sheet.draw(rows))
+        advance(1)
+
+    def _transforms(self, advance: Advance, missing: set[int]) -> None:
+        solved = np.load(self.pose_file)
+        focal, cx, cy = solved["intrinsics"].tolist()
+        split = train_count(self.count)
+        for name, frames in (("val", range(split, self.count)), ("train", range(split))):
+            content = {
+                "focal_len": focal,
+                "cx": cx,
+                "cy": cy,
+                "frames": [{"img_id": i, "aud_id": i, "transform_matrix": solved["c2w"][i].tolist()} for i in frames],
+            }
+            write_bytes(self.layout.transforms(name), json.dumps(content, indent=1).encode())
+        advance(1)
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    i: int
+    frame: NDArray[np.uint8]
+    confidences: NDArray[np.float32]
+
+
+def _windows(
+    segmented: Iterator[_Segmented],
+) -> Iterator[tuple[_Segmented | None, _Segmented, _Segmented | None]]:
+    """Each frame with those right before and after it, None where the neighbour was not asked for."""
+    before: _Segmented | None = None
+    now: _Segmented | None = None
+    for after in segmented:
+        if now is not None:
+            yield before, now, after if after.i == now.i + 1 else None
+            before = now if after.i == now.i + 1 else None
+        now = after
+    if now is not None:
+        yield before, now, None

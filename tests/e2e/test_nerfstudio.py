@@ -1,0 +1,137 @@
+"""The commands a user types, on a tiny dataset: train, resume after a kill, evaluate, render; and their refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+STEPS = 60
+FOLDER = Path("outputs/run/degstalk-fast/only")
+
+
+def _command(name: str) -> str:
+    """The console script beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+def _arguments(data: Path, *more: str) -> list[str]:
+    return [
+        _command("ns-train"),
+        "degstalk-fast",
+        *("--data", str(data), "--experiment-name", "run", "--timestamp", "only", "--vis", "tensorboard"),
+        *("--max-num-iterations", str(STEPS), "--steps-per-save", "20", "--steps-per-eval-image", "30"),
+        *more,
+    ]
+
+
+def _run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run in it."""
+    cwd = tmp_path_factory.mktemp("trained")
+    done = _run(_arguments(dataset), cwd)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return cwd
+
+
+def test_training_leaves_config_checkpoint_and_events(trained: Path) -> None:
+    folder = trained / FOLDER
+    assert (folder / "config.yml").exists()
+    assert [path.name for path in (folder / "nerfstudio_models").iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+    assert list(folder.glob("events.out.tfevents*"))
+
+
+def test_training_lowers_the_error(trained: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / FOLDER), size_guidance={"scalars": 0})
+    events.Reload()
+    losses = [event.value for event in events.Scalars("Train Loss Dict/face_l1")]
+    assert losses[-1] < 0.7 * losses[0]
+    assert np.isfinite(losses).all()
+
+
+def test_evaluation_measures_and_says_what_it_cannot(trained: Path) -> None:
+    done = _run([_command("ns-eval"), "--load-config", str(FOLDER / "config.yml"), "--output-path", "e.json"], trained)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((trained / "e.json").read_text())["results"]
+    assert 10 < results["psnr"] < 60 and 0 < results["ssim"] <= 1 and results["fps"] > 0
+    assert results["lips_l1_change_frozen"] >= 0 and results["lips_l1_change_silent"] >= 0
+    assert ("lpips" in results) != ("LPIPS is left out" in done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+def test_dataset_render_writes_every_output(trained: Path) -> None:
+    done = _run(
+        [_command("ns-render"), "dataset", "--load-config", str(FOLDER / "config.yml"), "--output-path", "renders"],
+        trained,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    frames = sorted((trained / "renders/test/rgb").iterdir())
+    assert len(frames) == len(list((trained / "renders/test/gt-rgb").iterdir())) > 0
+    for name in ("face", "mouth", "plate", "depth", "audio_attention"):
+        assert (trained / "renders/test" / name).is_dir()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="nerfstudio writes videos with the ffmpeg program")
+def test_interpolated_render_writes_a_video(trained: Path) -> None:
+    done = _run(
+        [
+            *(_command("ns-render"), "interpolate", "--load-config", str(FOLDER / "config.yml")),
+            *("--output-path", "between.mp4", "--interpolation-steps", "2", "--rendered-output-names", "rgb"),
+        ],
+        trained,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (trained / "between.mp4").stat().st_size > 1000
+
+
+def test_a_killed_run_resumes_and_ends_where_the_schedule_ends(dataset: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        _arguments(dataset), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    models = tmp_path / FOLDER / "nerfstudio_models"
+    deadline = time.monotonic() + 300
+    while not list(models.glob("step-*.ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline, "training ended before its first checkpoint"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (saved,) = models.glob("*.ckpt")
+    step = int(saved.stem.split("-")[1])
+    assert step < STEPS - 1
+    torch.load(saved, weights_only=False)  # whole
+
+    again = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+
+    finished = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
+    assert finished.returncode == 1
+    assert "nothing is left to train" in finished.stderr and "Traceback" not in finished.stderr
+    assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+
+
+def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
+    done = _run(_arguments(tmp_path / "nowhere"), tmp_path)
+    assert done.returncode == 1
+    assert "no such dataset folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_non_finite_loss_stops_with_step_and_term(dataset_copy: Path, tmp_path: Path) -> None:
+    done = _run(_arguments(dataset_copy, "--pipeline.model.losses.lambda-dssim", "nan"), tmp_path)
+    assert done.returncode == 1
+    assert "loss term face_dssim is not finite at step 0" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,101 @@
+import dataclasses
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+from test_poses import FLIP, Scene, make_face, turned_by
+
+from degstalk_ns.preprocess.alignment import AlignmentConfig, refine_head_poses
+from degstalk_ns.preprocess.poses import HeadPoses, solve_head_poses
+
+SIZE, FOCAL = 256, 900.0
+CONFIG = AlignmentConfig(texel=0.0009, mean_frames=20, window=15, mark_distance=5.0)
+
+
+def textured_video(T: int, seed: int = 0, contrast: float = 35.0) -> tuple[list[np.ndarray], Scene]:
+    """A freckled ellipsoid that turns and nods, ray traced, and landmarks that jitter and slide as it turns."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(T) / 25.0
+    angles = np.column_stack([6 * np.sin(3.1 * t), 10 * np.sin(2.3 * t), 3 * np.sin(1.9 * t)])
+    rotation = FLIP @ Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    at = np.column_stack([0.01 * np.sin(1.1 * t), 0.01 * np.cos(1.7 * t), 0.8 + 0 * t])
+    noise = cv2.GaussianBlur(rng.normal(0, 1, (400, 400)).astype(np.float32), (0, 0), 6.0)
+    noise *= contrast / noise.std()
+    radii, middle = np.array([0.08, 0.1, 0.1]), np.array([0.0, 0.0, -0.05])
+    y, x = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    rays = np.stack([(x - SIZE / 2) / FOCAL, (y - SIZE / 2) / FOCAL, np.ones_like(x)], axis=-1)
+    frames = []
+    for R, p in zip(rotation, at, strict=True):
+        direction, origin = (rays @ R) / radii, (-p @ R - middle) / radii
+        a, b, c = (direction**2).sum(-1), direction @ origin, origin @ origin - 1.0
+        hit = b * b - a * c
+        depth = (-b - np.sqrt(np.maximum(hit, 0.0))) / a
+        place = (origin + depth[..., None] * direction) * radii
+        uv = (200 + place[..., :2] * 2000).astype(np.float32)
+        skin = 128 + cv2.remap(noise, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR)
+        frames.append(np.clip(np.where(hit > 0, skin, 30), 0, 255).astype(np.uint8))
+    face = make_face()
+    local = np.einsum("tij,nj->tni", rotation, face) + at[:, None]
+    points = np.concatenate([SIZE / 2 + FOCAL * local[..., :2] / local[..., 2:], local[..., 2:] * 800 - 640], axis=-1)
+    # The errors of trackers: shared by all points, lasting several frames, and a slide with the turn.
+    shared = rng.normal(0, 1, (T, 3))
+    shared = np.stack([np.convolve(column, np.ones(4) / 2, mode="same") for column in shared.T], axis=1)
+    points[..., 0] += 0.8 * shared[:, :1] + 0.012 * shared[:, 2:] * (points[..., 2] - points[..., 2].mean())
+    points[..., 1] += 0.8 * shared[:, 1:2]
+    points[..., :2] += rng.normal(0, 0.2, points[..., :2].shape)
+    return frames, Scene(points, rotation, face, FOCAL)
+
+
+def solved(scene: Scene) -> HeadPoses:
+    return solve_head_poses(scene.points, np.ones(len(scene.points), bool), SIZE, SIZE)
+
+
+def test_texture_makes_poses_truer_than_landmarks() -> None:
+    frames, scene = textured_video(60)
+    asked: list[int] = []
+    done: list[tuple[int, int]] = []
+
+    def read(indices: np.ndarray) -> Iterable[np.ndarray]:
+        asked.extend(indices)
+        return (np.repeat(frames[i][..., None], 3, axis=2) for i in indices)
+
+    first = solved(scene)
+    valid = np.ones(60, bool)
+    valid[30] = False
+    refined = refine_head_poses(
+        read, scene.points, valid, SIZE, SIZE, first, CONFIG, progress=lambda i, n: done.append((i, n))
+    )
+    before, after = turned_by(first.c2w, scene.rotation), turned_by(refined.c2w, scene.rotation)
+    assert np.sqrt((after**2).mean()) < 0.6 * np.sqrt((before**2).mean())
+    assert refined.mark_residual is not None and np.nanmedian(refined.mark_residual) < 0.4
+    assert 30 not in asked and np.isnan(refined.mark_residual[30])
+    assert done == [(i, 59) for i in range(1, 60)]
+
+
+def test_a_face_without_texture_keeps_its_poses() -> None:
+    frames, scene = textured_video(12, contrast=1e-3)
+    first = solved(scene)
+    refined = refine_head_poses(
+        lambda indices: (frames[i] for i in indices), scene.points, np.ones(12, bool), SIZE, SIZE, first, CONFIG
+    )
+    assert refined is first and refined.mark_residual is None
+
+
+def test_texture_that_contradicts_the_landmarks_is_not_believed() -> None:
+    """The picture sways by several pixels under the landmarks: what moves is not this head."""
+    frames, scene = textured_video(40)
+    first = solved(scene)
+    sway = 5.0 * np.sin(np.arange(40) / 3.0)
+    moved = [np.roll(frame, round(by), axis=1) for frame, by in zip(frames, sway, strict=True)]
+    refined = refine_head_poses(
+        lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, CONFIG
+    )
+    assert refined is first
+    trusting = dataclasses.replace(CONFIG, max_landmark_loss=100.0)
+    assert (
+        refine_head_poses(
+            lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, trusting
+        )
+        is not first
+    ), "it was the limit that refused it"

@@ -1,0 +1,40 @@
+"""Audio encoder: any window length, attention over frames, its two groups of parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from degstalk_ns.fields.audio import AudioEncoder
+
+
+@pytest.mark.parametrize(("channels", "length"), [(29, 16), (80, 16), (1024, 2), (44, 1), (5, 33)])
+def test_windows_of_any_length_give_32_features(channels: int, length: int) -> None:
+    out = AudioEncoder(channels, length)(torch.randn(8, channels, length))
+    assert out.shape == (32,) and out.isfinite().all()
+
+
+def test_attention_is_a_convex_combination_of_the_frames() -> None:
+    encoder = AudioEncoder(7, 16)
+    same = torch.randn(1, 7, 16).expand(8, -1, -1)
+    features = encoder.window_head(encoder.window_convs(same).mean(-1))
+    assert torch.allclose(encoder(same), features[0], atol=1e-6)
+    weights = encoder.attention(torch.randn(1, 32, 8))
+    assert weights.shape == (1, 8) and (weights > 0).all() and torch.allclose(weights.sum(), torch.tensor(1.0))
+
+
+def test_every_frame_and_every_parameter_matters() -> None:
+    encoder = AudioEncoder(7, 16)
+    windows = torch.randn(8, 7, 16, requires_grad=True)
+    encoder(windows).square().sum().backward()
+    assert windows.grad is not None and (windows.grad.flatten(1).norm(dim=1) > 0).all()
+    groups = [*encoder.attention_parameters(), *encoder.window_parameters()]
+    assert {id(p) for p in groups} == {id(p) for p in encoder.parameters()}
+    assert len(groups) == len(list(encoder.parameters()))
+    assert all(p.grad is not None for p in groups)
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 7), (7, 7, 16), (8, 7, 8)])
+def test_windows_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\[8, 7, 16\]"):
+        AudioEncoder(7, 16)(torch.zeros(shape))

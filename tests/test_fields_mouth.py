@@ -1,0 +1,95 @@
+"""Mouth field: what it computes against the plain formula, where gradients flow, its parameter groups."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from degstalk_ns.driving import Conditions
+from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig
+
+N, C, L = 30, 9, 16
+
+
+def field() -> MouthField:
+    torch.manual_seed(0)
+    made = MouthField(MouthFieldConfig(), C, L)
+    with torch.no_grad():
+        for parameter in made.encoding.parameters():
+            parameter.normal_()
+    return made
+
+
+def conditions(seed: int = 1) -> Conditions:
+    random = torch.Generator().manual_seed(seed)
+    return Conditions(*(torch.randn(*shape, generator=random) for shape in ((8, C, L), (50,), (2,), (3,))))
+
+
+def gaussians() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(2)
+    return torch.rand(N, 3, generator=random) * 0.2 - 0.1, torch.randn(N, 32, generator=random)
+
+
+def test_shapes_and_what_is_left_alone() -> None:
+    out = field()(*gaussians(), conditions())
+    assert out.offsets.d_means is not None and out.offsets.d_means.shape == (N, 3)
+    assert out.offsets.d_scales is None and out.offsets.d_quats is None
+    assert out.jaw.shape == (3,)
+
+
+def test_it_is_the_plain_formula() -> None:
+    made, (means, z), given = field(), gaussians(), conditions()
+
+    def run(network: torch.nn.Module, x: Tensor) -> Tensor:
+        first, second, third = network.parameters()
+        assert [tuple(w.shape) for w in (first, second, third)] == [(32, 100), (32, 32), (3, 32)]
+        return F.relu(F.relu(x @ first.t()) @ second.t()) @ third.t()
+
+    joined = torch.cat([made.encoding(means), z, made.audio(given.audio).expand(N, -1)], dim=1)
+    out = made(means, z, given)
+    assert out.offsets.d_means is not None
+    expected = run(made.head, joined) * torch.tensor([0.002, 0.01, 0.002])
+    assert torch.allclose(out.offsets.d_means, expected, atol=1e-6)
+    assert torch.allclose(out.jaw, run(made.jaw_head, joined).mean(dim=0), atol=1e-5)
+
+
+def test_only_audio_drives() -> None:
+    made, (means, z), given, other = field(), gaussians(), conditions(), conditions(seed=5)
+    base = made(means, z, given)
+    silent = made(means, z, Conditions(given.audio, other.expression, other.eyelids, other.jaw))
+    heard = made(means, z, Conditions(other.audio, given.expression, given.eyelids, given.jaw))
+    assert torch.equal(base.offsets.d_means, silent.offsets.d_means) and torch.equal(base.jaw, silent.jaw)
+    assert not torch.equal(base.offsets.d_means, heard.offsets.d_means) and not torch.equal(base.jaw, heard.jaw)
+
+
+def test_gradients_of_both_outputs() -> None:
+    made, (means, z), given = field(), gaussians(), conditions()
+    means.requires_grad_()
+    z.requires_grad_()
+    out = made(means, z, given)
+    assert out.offsets.d_means is not None
+    jaw_only = torch.autograd.grad(out.jaw.sum(), list(made.head.parameters()), retain_graph=True, allow_unused=True)
+    assert all(grad is None or (grad == 0).all() for grad in jaw_only), "the jaw loss leaves the offsets' network alone"
+    (out.offsets.d_means.square().sum() + out.jaw.square().sum()).backward()
+    assert means.grad is not None and (means.grad != 0).any(dim=1).all()
+    assert z.grad is not None and (z.grad != 0).any(dim=1).all()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None and (parameter.grad != 0).any(), name
+
+
+def test_parameter_groups_hold_every_parameter_once() -> None:
+    made = field()
+    groups = made.parameter_groups()
+    assert set(groups) == {"grids", "networks", "audio_attention"}
+    assert sorted(id(p) for g in groups.values() for p in g) == sorted(id(p) for p in made.parameters())
+
+
+def test_double_precision_and_state_dict() -> None:
+    made = field().double()
+    means, z = (part.double() for part in gaussians())
+    given = Conditions(*(part.double() for part in vars(conditions()).values()))
+    assert made(means, z, given).jaw.dtype == torch.float64
+    other = MouthField(MouthFieldConfig(), C, L).double()
+    other.load_state_dict(made.state_dict())
+    assert torch.equal(other(means, z, given).jaw, made(means, z, given).jaw)

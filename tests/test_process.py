@@ -1,0 +1,356 @@
+"""The pipeline with stand-ins for the two MediaPipe models: a drawn, talking "face" whose landmarks are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import soundfile
+from video_files import tone, write_video
+
+from degstalk_ns.audio.mel import MelConfig
+from degstalk_ns.dataparsers.layout import Layout, train_count
+from degstalk_ns.errors import UserError
+from degstalk_ns.preprocess import images, model_files, parsing, poses, record, tracking
+from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
+
+SIZE = 64
+FRAMES = 104
+CONFIG = ProcessConfig(size=SIZE, workers=2, poses=poses.PoseConfig(iterations=4, reweightings=0))
+
+
+def turn(i: float) -> float:
+    return 0.2 * float(np.sin(i / 9))
+
+
+SHAPE = np.random.default_rng(1).uniform(-1, 1, (lm.NUM_POINTS, 3)) * (0.07, 0.1, 0.05)
+for _rows, _radii, _centre in (
+    (lm.FACE_OVAL, (0.07, 0.1), 0.0),
+    (lm.LIPS_OUTER, (0.03, 0.02), 0.05),
+    (lm.LIPS_INNER, (0.022, 0.012), 0.05),
+):
+    _angle = np.linspace(0, 2 * np.pi, len(_rows), endpoint=False)
+    SHAPE[list(_rows)] = np.stack(
+        [_radii[0] * np.sin(_angle), _centre - _radii[1] * np.cos(_angle), np.full(len(_rows), -0.02)], 1
+    )
+SHAPE[list(lm.RIGHT_EYE_CORNERS), 0] = (-0.045, -0.018)
+SHAPE[list(lm.LEFT_EYE_CORNERS), 0] = (0.045, 0.018)
+SHAPE[list(lm.RIGHT_EYE_CORNERS + lm.LEFT_EYE_CORNERS), 1:] = (-0.03, -0.03)
+
+
+def face_points(i: float) -> np.ndarray:
+    """Landmarks of frame ``i`` in a 64 x 64 picture: the rigid shape, turned."""
+    c, s = np.cos(turn(i)), np.sin(turn(i))
+    points = SHAPE @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    return points * 220 + (SIZE / 2, SIZE / 2, 0)
+
+
+class DrawnFaceTracker:
+    """Reads the frame's number from the shade of a corner, and knows the face of that frame."""
+
+    absent: ClassVar[set[int]] = set()
+    two: bool = False
+    calls = 0
+
+    def __enter__(self) -> DrawnFaceTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def observe(self, frame: np.ndarray, near: np.ndarray | None = None) -> tracking.FaceObservation | None:
+        DrawnFaceTracker.calls += 1
+        i = round(float(frame[2:6, 2:6].mean()) / 2)
+        if i in self.absent:
+            return None
+        return tracking.FaceObservation(
+            points=face_points(i) * (frame.shape[0] / SIZE),
+            blendshapes=np.full(tracking.NUM_BLENDSHAPES, 0.1),
+            transform=np.eye(4),
+            num_faces=1 + self.two,
+            second_face_size_ratio=0.9 * self.two,
+        )
+
+
+class DrawnSegmenter:
+    """The drawn person by its colours: classes as MediaPipe's segmenter numbers them."""
+
+    COLOURS = ((90, 90, 90), (60, 40, 20), (200, 140, 110), (230, 180, 150), (20, 40, 120))
+    calls = 0
+    fail_at: int | None = None
+
+    def __init__(self, model: Path) -> None:
+        pass
+
+    def confidences(self, frame: np.ndarray) -> np.ndarray:
+        DrawnSegmenter.calls += 1
+        if DrawnSegmenter.calls == self.fail_at:
+            raise KeyboardInterrupt
+        distance = [np.abs(frame.astype(int) - colour).sum(-1) for colour in self.COLOURS]
+        return np.eye(6, dtype=np.float32)[np.argmin(distance, 0)]
+
+    def close(self) -> None:
+        pass
+
+
+def picture(i: int) -> np.ndarray:
+    wall, hair, neck, face, shirt = DrawnSegmenter.COLOURS
+    image = np.full((SIZE, SIZE, 3), wall, np.uint8)
+    image[54:, 8:56] = shirt
+    image[46:56, 24:40] = neck
+    image[8:30, 14:50] = hair
+    outline = face_points(i)[list(lm.FACE_OVAL), :2].astype(np.float32)
+    image[parsing.fill_polygon(outline, SIZE, SIZE)] = face
+    image[:8, :8] = 2 * i
+    return image
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tracking, "FaceTracker", DrawnFaceTracker)
+    monkeypatch.setattr(parsing, "Segmenter", DrawnSegmenter)
+    for name in ("face_landmarker", "selfie_segmenter"):
+        monkeypatch.setattr(model_files, name, lambda: Path("unused"))
+    DrawnFaceTracker.absent, DrawnFaceTracker.two, DrawnFaceTracker.calls = set(), False, 0
+    DrawnSegmenter.calls, DrawnSegmenter.fail_at = 0, None
+    yield
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "talk.mkv"
+    times = [i / 25 for i in range(FRAMES)]
+    return write_video(path, times, [picture(i) for i in range(FRAMES)], tone(FRAMES / 25))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, video: Path) -> tuple[Path, Summary]:
+    """One finished dataset; read it only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "FaceTracker", DrawnFaceTracker)
+        patch.setattr(parsing, "Segmenter", DrawnSegmenter)
+        for name in ("face_landmarker", "selfie_segmenter"):
+            patch.setattr(model_files, name, lambda: Path("unused"))
+        output = tmp_path_factory.mktemp("made") / "deep" / "me"
+        return output, process(video, output, CONFIG)
+
+
+@pytest.fixture
+def copy(made: tuple[Path, Summary], tmp_path: Path) -> Path:
+    return shutil.copytree(made[0], tmp_path / "me")
+
+
+def times_of(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def changed(root: Path, before: dict[str, int]) -> set[str]:
+    return {name for name, time in times_of(root).items() if before.get(name) != time}
+
+
+def test_every_product_of_the_layout(made: tuple[Path, Summary]) -> None:
+    output, summary = made
+    layout = Layout(output)
+    assert summary.frames == FRAMES and not summary.lost
+    assert summary.reprojection < 1.5
+    for i in range(FRAMES):
+        for path in (layout.frame(i), layout.landmarks(i), layout.parsing(i), layout.teeth(i), layout.torso(i)):
+            assert path.is_file(), path
+        assert layout.plate(i).is_file()
+    assert not layout.frame(FRAMES).exists()
+    assert images.read_rgb(layout.frame(3)).shape == (SIZE, SIZE, 3)
+    assert images.read_rgb(layout.clean_plate).shape == (SIZE, SIZE, 3)
+    assert images.read_rgba(layout.torso(3)).shape == (SIZE, SIZE, 4)
+    assert images.read_rgb(layout.contact_sheet).size
+    teeth = np.load(layout.teeth(0))
+    assert teeth.dtype == bool and teeth.shape == (SIZE, SIZE)
+    assert np.loadtxt(layout.landmarks(0)).shape == (68, 2)
+    assert np.load(layout.audio_features("mel")).shape == (FRAMES, 16, MelConfig().channels)
+    sound, rate = soundfile.read(layout.audio)
+    assert rate == 16_000 and sound.shape == (FRAMES * 640,)
+    model = np.load(layout.face_model_npz)
+    assert model["expression_params"].shape == (FRAMES, 50)
+    assert layout.action_units.read_text().count("\n") == FRAMES + 1
+    assert not list(output.rglob(".*"))
+
+
+def test_masks_are_the_palette(made: tuple[Path, Summary]) -> None:
+    codes = parsing.from_colours(images.read_rgb(Layout(made[0]).parsing(20)))
+    drawn = picture(20)
+    for code, colour in ((parsing.HAIR, (60, 40, 20)), (parsing.TORSO, (20, 40, 120)), (parsing.NECK, (200, 140, 110))):
+        where = (drawn == colour).all(-1)
+        assert (codes[where] == code).mean() > 0.8
+    assert (codes == parsing.MOUTH).any()
+
+
+def test_split_is_chronological(made: tuple[Path, Summary]) -> None:
+    layout = Layout(made[0])
+    train, val = (json.loads(layout.transforms(split).read_text()) for split in ("train", "val"))
+    ids = [frame["img_id"] for frame in train["frames"] + val["frames"]]
+    assert ids == list(range(FRAMES))
+    assert len(train["frames"]) == train_count(FRAMES)
+    assert train["focal_len"] == val["focal_len"] > 0
+    assert train["cx"] == SIZE / 2
+    for frame in train["frames"]:
+        assert frame["aud_id"] == frame["img_id"]
+        assert np.shape(frame["transform_matrix"]) == (4, 4)
+
+
+def test_poses_see_the_turn(made: tuple[Path, Summary]) -> None:
+    stored = np.load(made[0] / "poses.npz")
+    forward = stored["c2w"][:, :3, 2]
+    yaw = np.arctan2(forward[:, 0], forward[:, 2])
+    expected = np.array([turn(i) for i in range(FRAMES)])
+    assert abs(np.corrcoef(yaw, expected)[0, 1]) > 0.95
+
+
+def test_second_run_does_nothing(copy: Path, video: Path) -> None:
+    before = times_of(copy)
+    DrawnFaceTracker.calls = DrawnSegmenter.calls = 0
+    summary = process(video, copy, CONFIG)
+    assert not summary.stages
+    assert changed(copy, before) <= {record.RECORD_NAME}
+    assert DrawnFaceTracker.calls == DrawnSegmenter.calls == 0
+
+
+def test_deleted_files_alone_are_redone(copy: Path, video: Path, made: tuple[Path, Summary]) -> None:
+    layout, whole = Layout(copy), Layout(made[0])
+    layout.parsing(50).unlink()
+    layout.plate(7).unlink()
+    layout.frame(9).unlink()
+    before = times_of(copy)
+    DrawnSegmenter.calls = 0
+    summary = process(video, copy, CONFIG)
+    assert set(summary.stages) == {"frames", "masks", "plates", "transforms"}
+    assert DrawnSegmenter.calls == 3  # the frame and its neighbours
+    assert changed(copy, before) == {
+        "parsing/50.png", "teeth_mask/50.npy", "bg/7.png", "torso_imgs/7.png", "ori_imgs/9.jpg",
+        "transforms_train.json", "transforms_val.json", record.RECORD_NAME,
+    }  # fmt: skip
+    assert layout.parsing(50).read_bytes() == whole.parsing(50).read_bytes()
+    assert layout.frame(9).read_bytes() == whole.frame(9).read_bytes()
+
+
+def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Path) -> None:
+    config = replace(CONFIG, plates=replace(CONFIG.plates, darkening=0.5))
+    summary = process(video, copy, config)
+    assert set(summary.stages) == {"plates", "contact sheet", "transforms"}
+    config = replace(config, mel=MelConfig(channels=32))
+    assert set(process(video, copy, config).stages) == {"audio features", "transforms"}
+    assert np.load(Layout(copy).audio_features("mel")).shape[2] == 32
+    larger = replace(config, size=80)
+    assert len(process(video, copy, larger).stages) >= 8
+    assert images.read_rgb(Layout(copy).plate(0)).shape == (80, 80, 3)
+
+
+def test_interruption_leaves_nothing_that_looks_whole_and_resumes(
+    tmp_path: Path, video: Path, made: tuple[Path, Summary]
+) -> None:
+    output = tmp_path / "me"
+    DrawnSegmenter.fail_at = 40
+    with pytest.raises(KeyboardInterrupt):
+        process(video, output, CONFIG)
+    layout = Layout(output)
+    assert not layout.transforms("train").exists() and not layout.transforms("val").exists()
+    assert not list(output.rglob(record.PART_PREFIX + "*"))
+    done = len(list(layout.parsing(0).parent.iterdir()))
+    assert 0 < done < FRAMES
+    before = times_of(output)
+    DrawnSegmenter.fail_at, DrawnSegmenter.calls = None, 0
+    summary = process(video, output, CONFIG)
+    assert "frames" not in summary.stages and "landmarks" not in summary.stages
+    assert DrawnSegmenter.calls < FRAMES
+    assert "ori_imgs/0.jpg" not in changed(output, before)
+    for i in (0, done, FRAMES - 1):
+        assert layout.parsing(i).read_bytes() == Layout(made[0]).parsing(i).read_bytes()
+
+
+def test_stale_dataset_is_not_whole_while_it_is_redone(copy: Path, video: Path) -> None:
+    DrawnSegmenter.fail_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        process(video, copy, replace(CONFIG, parsing=replace(CONFIG.parsing, smoothing=0.0)))
+    assert not Layout(copy).transforms("train").exists()
+
+
+def test_overwrite_starts_anew_and_keeps_what_is_not_ours(copy: Path, video: Path) -> None:
+    (copy / "notes.txt").write_text("mine")
+    old = Layout(copy).frame(FRAMES + 5)
+    old.write_bytes(b"left over")
+    summary = process(video, copy, replace(CONFIG, overwrite=True))
+    assert "frames" in summary.stages and "masks" in summary.stages
+    assert (copy / "notes.txt").read_text() == "mine"
+    assert not old.exists()
+
+
+def test_foreign_folder_is_refused_and_never_emptied(tmp_path: Path, video: Path) -> None:
+    output = tmp_path / "photos"
+    (output / "ori_imgs").mkdir(parents=True)
+    mine = output / "ori_imgs" / "holiday.jpg"
+    mine.write_bytes(b"dear to me")
+    with pytest.raises(UserError, match=r"not a dataset made by.*--overwrite"):
+        process(video, output, CONFIG)
+    process(video, output, replace(CONFIG, overwrite=True))
+    assert mine.read_bytes() == b"dear to me"
+
+
+def test_output_that_is_a_file(tmp_path: Path, video: Path) -> None:
+    output = tmp_path / "file"
+    output.write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        process(video, output, CONFIG)
+
+
+def test_another_video_is_refused(copy: Path, tmp_path: Path) -> None:
+    other = write_video(tmp_path / "other.mkv", [i / 25 for i in range(110)], [picture(i) for i in range(110)], tone(5))
+    before = times_of(copy)
+    with pytest.raises(UserError, match=r"was made from talk\.mkv, not from other\.mkv"):
+        process(other, copy, CONFIG)
+    assert not changed(copy, before)
+
+
+def test_no_face_leaves_nothing(tmp_path: Path, video: Path) -> None:
+    DrawnFaceTracker.absent = set(range(FRAMES))
+    with pytest.raises(UserError, match=r"talk\.mkv: no face"):
+        process(video, tmp_path / "deep" / "me", CONFIG)
+    assert not (tmp_path / "deep").exists()
+
+
+def test_two_faces_leave_nothing(tmp_path: Path, video: Path) -> None:
+    DrawnFaceTracker.two = True
+    with pytest.raises(UserError, match=r"talk\.mkv: two faces"):
+        process(video, tmp_path / "me", CONFIG)
+    assert not (tmp_path / "me").exists()
+
+
+def test_face_lost_too_long_leaves_nothing(tmp_path: Path, video: Path) -> None:
+    DrawnFaceTracker.absent = set(range(20, 45))
+    with pytest.raises(UserError, match=r"talk\.mkv: the face is lost in 25 of 104"):
+        process(video, tmp_path / "me", CONFIG)
+    assert not (tmp_path / "me").exists()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="lost"):
+        process(video, empty, CONFIG)
+    assert empty.is_dir() and not any(empty.iterdir())
+
+
+def test_face_lost_for_a_moment_is_listed(tmp_path: Path, video: Path) -> None:
+    DrawnFaceTracker.absent = {30, 31, 70}
+    summary = process(video, tmp_path / "me", CONFIG)
+    assert summary.lost == [(30, 31), (70, 70)]
+    points = np.load(tmp_path / "me" / "landmarks.npz")["points"]
+    assert np.abs(points[30] - face_points(30)).max() < 3
+
+
+def test_bad_options(tmp_path: Path, video: Path) -> None:
+    for config in (replace(CONFIG, size=7), replace(CONFIG, workers=-1)):
+        with pytest.raises(UserError, match="expected"):
+            process(video, tmp_path / "me", config)
+    assert not (tmp_path / "me").exists()
