@@ -12,7 +12,7 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from degstalk_ns.checkpoints import allow_nerfstudio_checkpoints
-from degstalk_ns.configs.optimizers import GaussianRates, optimizers
+from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers
 from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.model import DegstalkModelConfig
 from degstalk_ns.pipeline import DegstalkPipelineConfig
@@ -83,7 +83,10 @@ def _fast_model() -> DegstalkModelConfig:
 
 degstalk_fast = MethodSpecification(
     config=_method(
-        "degstalk-fast", FAST_STEPS, _fast_model(), optimizers(GaussianRates(means=3 * GaussianRates.means))
+        "degstalk-fast",
+        FAST_STEPS,
+        _fast_model(),
+        optimizers(GaussianRates(means=3 * GaussianRates.means), FieldRates(networks=3 * FieldRates.networks)),
     ),
     description="DEGSTalk on a short schedule, for a laptop without a GPU.",
 )

@@ -154,8 +154,8 @@ def mouth_terms(
     perceptual: Perceptual | None,
     generator: torch.Generator,
 ) -> Terms:
-    """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around it, inside the lips' box,
-    pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
+    """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around the mouth, inside the
+    lips' box, pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
     ignored = target.lips_mask() & ~target.mouth_region
     image = painted(render.over_key(key), ignored, key)
     truth = painted(target.image, ~target.mouth_region, key)

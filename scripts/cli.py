@@ -7,6 +7,7 @@ is imported, so that `degstalk --help` answers at once.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         module = importlib.import_module(f"degstalk_ns.scripts.{name.replace('-', '_')}_command")
         tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`degstalk process --help | head`); nothing is left to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except UserError as error:
         print(f"degstalk: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(FAILED)

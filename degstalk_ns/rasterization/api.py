@@ -5,8 +5,10 @@ Checks every input here, so that the backends need not. It must not know what is
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,12 +57,21 @@ def _same_kind(first: str, tensors: dict[str, Tensor]) -> None:
         _require(good, f"{name} is {tensor.dtype} on {tensor.device}, but {first} is {model.dtype} on {model.device}")
 
 
+def _sum(tensor: Tensor) -> float:
+    if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
+        # numpy, because torch would wake its threads for it, and they spin for a while when done, on the cores that the
+        # CPU backend is about to use.
+        with np.errstate(all="ignore"):
+            return float(tensor.numpy().sum())
+    return float(tensor.sum())
+
+
 def _bad_gaussians(*parameters: Tensor) -> Tensor | None:
     """Mask [N] of the Gaussians with a non-finite parameter, or None if there is none. Parameters are [N, ...]."""
+    # A sum is cheaper than a test of every element; it is finite unless one of them is not, or it overflows.
+    if all(math.isfinite(_sum(parameter.detach())) for parameter in parameters):
+        return None
     with torch.no_grad():
-        # A sum is cheaper than a test of every element; it is finite unless one of them is not, or it overflows.
-        if torch.isfinite(sum(parameter.sum() for parameter in parameters)):  # type: ignore[arg-type]
-            return None
         bad = torch.zeros(len(parameters[0]), dtype=torch.bool, device=parameters[0].device)
         for parameter in parameters:
             bad |= ~torch.isfinite(parameter).flatten(1).all(1) if parameter.dim() > 1 else ~torch.isfinite(parameter)

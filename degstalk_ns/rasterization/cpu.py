@@ -27,6 +27,13 @@ def _array(tensor: Tensor) -> Array:
     return tensor.detach().contiguous().numpy()
 
 
+def _zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+    """Filled by numpy: torch would wake its own threads, which then spin for a while where the kernels are to run."""
+    tensor = torch.empty(*shape, dtype=dtype)
+    tensor.numpy().fill(0)
+    return tensor
+
+
 def _doubles(tensor: Tensor) -> Array:
     return tensor.detach().to(torch.float64).contiguous().numpy()
 
@@ -211,14 +218,14 @@ class _Blend(torch.autograd.Function):
         height: int,
     ) -> tuple[Tensor, Tensor]:
         cameras, depth = len(means2d), colors.shape[-1]
-        alphas = torch.zeros(cameras, height, width, 1, dtype=means2d.dtype)
+        alphas = _zeros(cameras, height, width, 1, dtype=means2d.dtype)
         if backgrounds is None:
-            renders = torch.zeros(cameras, height, width, depth, dtype=means2d.dtype)
+            renders = _zeros(cameras, height, width, depth, dtype=means2d.dtype)
             behind = np.zeros((cameras, depth), renders.numpy().dtype)
         else:
             renders = torch.empty(cameras, height, width, depth, dtype=means2d.dtype)
-            renders[:] = backgrounds.detach()[:, None, None]
             behind = _array(backgrounds)
+            renders.numpy()[:] = behind[:, None, None]
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
         splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
         bins = _bin(*splats, width, height)
@@ -255,10 +262,10 @@ class _Blend(torch.autograd.Function):
         some = v_renders if v_renders is not None else v_alphas
         assert some is not None
         if v_renders is None:
-            v_renders = some.new_zeros(*some.shape[:-1], len(ctx.channels))
+            v_renders = _zeros(*some.shape[:-1], len(ctx.channels), dtype=some.dtype)
         if v_alphas is None:
-            v_alphas = some.new_zeros(*some.shape[:-1], 1)
-        gradients = [torch.zeros(shape, dtype=some.dtype) for shape in ctx.shapes]
+            v_alphas = _zeros(*some.shape[:-1], 1, dtype=some.dtype)
+        gradients = [_zeros(*shape, dtype=some.dtype) for shape in ctx.shapes]
         v_means2d, v_conics, v_colors, v_opacities = gradients
         total = v_opacities.numel()
         partial = np.empty((len(bins.list_entry), kernels.SUMS + len(ctx.channels)), ctx.behind.dtype)
