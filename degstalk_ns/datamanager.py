@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,12 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
         assert isinstance(recording, Recording)
         return recording
 
-    # nerfstudio's own manager would cache every image at once.
-    @property
+    # nerfstudio's own manager would cache every image at once. Cached properties still: its viewer reads all others.
+    @cached_property
     def cached_train(self) -> list[Batch]:  # type: ignore[override]
         raise AttributeError("frames are read lazily; there is no cache of all training images")
 
-    @property
+    @cached_property
     def cached_eval(self) -> list[Batch]:  # type: ignore[override]
         raise AttributeError("frames are read lazily; there is no cache of all evaluation images")
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,9 +41,12 @@ def _run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished run in it."""
+    """A folder with a finished run in it, trained with the viewer on as users have it."""
     cwd = tmp_path_factory.mktemp("trained")
-    done = _run(_arguments(dataset), cwd)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = _run(_arguments(dataset, "--vis", "viewer+tensorboard", "--viewer.websocket-port", str(port)), cwd)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return cwd
 
