@@ -51,8 +51,12 @@ FAST_STEPS = 7_000
 
 
 def _fast_model() -> DegstalkModelConfig:
-    """The same recipe, with what a tenth of the steps needs: more Gaussians from the start, growth at wider intervals
-    (each must learn before it is judged), a lower bar for pruning."""
+    """The same stages, losses and fields, with what a tenth of the steps needs.
+
+    Stage boundaries at other fractions (relatively longer static and perceptual phases, growth at wider intervals that
+    ends earlier), 5,000 Gaussians a region at the start and a limit on their number, a lower bar for pruning and none
+    by size on screen, and a random colour behind the regions. Faster rates: see ``degstalk_fast``.
+    """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
         static_end=600 / FAST_STEPS,

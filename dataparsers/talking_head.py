@@ -33,8 +33,8 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     """Folder of the dataset."""
     audio: str = "auto"
     """Which aud_<name>.npy drives the mouth: mel, hu, ds, another name, or auto (the first of these three there is)."""
-    downscale: int = 1
-    """Read frames, masks and plates at 1/downscale of their size."""
+    downscale_factor: int = 1
+    """Read frames, masks and plates at one such part of their size."""
     scene_scale: float = 1.0
     """Factor on the camera positions, for datasets whose unit is not about a metre."""
     allow_no_hair: bool = False
@@ -70,7 +70,7 @@ class TalkingHead(DataParser):
                 raise UserError("no dataset given: say where it is with --data FOLDER")
             options = ReadOptions(
                 scene_scale=self.config.scene_scale,
-                downscale=self.config.downscale,
+                downscale=int(self.config.downscale_factor),
                 allow_no_hair=self.config.allow_no_hair,
             )
             self._recording = read_recording(Path(self.config.data), self.config.audio, options)

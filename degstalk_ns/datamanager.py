@@ -18,11 +18,13 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from numpy.typing import NDArray
 from torch import Tensor
 
 from degstalk_ns.curriculum import Curriculum, CurriculumConfig
 from degstalk_ns.dataparsers.dataset import FrameData, FrameTable, Recording, read_frame
 from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from degstalk_ns.errors import UserError
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.objective import FrameTarget, face_region
 from degstalk_ns.stages import Schedule, Stage
@@ -62,7 +64,16 @@ class EvalFrames:
         return (self[index] for index in range(len(self)))
 
 
-class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
+class TalkingHeadDataset(InputDataset):
+    """nerfstudio's dataset with the frames at the size the dataparser asks for."""
+
+    def get_numpy_image(self, image_idx: int) -> NDArray[np.uint8]:
+        outputs = self._dataparser_outputs
+        image_id = int(outputs.metadata["frame_ids"][image_idx])
+        return read_frame(outputs.metadata["recording"], image_id, what=()).image
+
+
+class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     """Delivers ``cameras`` of shape [2] (the face frame's, the mouth frame's) and their
     :class:`~degstalk_ns.objective.FrameTarget` for training; single cameras and images for evaluation."""
 
@@ -70,6 +81,10 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
 
     def __init__(self, config: TalkingHeadDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         with one_line_errors():
+            if config.face_dilation < 1 or config.face_dilation % 2 == 0:
+                raise UserError(f"face_dilation must be an odd number of pixels, got {config.face_dilation}")
+            if config.camera_res_scale_factor != 1.0:
+                raise UserError("camera_res_scale_factor is not offered here; use the dataparser's downscale_factor")
             super().__init__(config, *args, **kwargs)
         self._curriculum: Curriculum | None = None
         self._schedule: Schedule | None = None
@@ -86,11 +101,11 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
     # nerfstudio's own manager would cache every image at once. Cached properties still: its viewer reads all others.
     @cached_property
     def cached_train(self) -> list[Batch]:  # type: ignore[override]
-        raise AttributeError("frames are read lazily; there is no cache of all training images")
+        raise RuntimeError("frames are read lazily; there is no cache of all training images")
 
     @cached_property
     def cached_eval(self) -> list[Batch]:  # type: ignore[override]
-        raise AttributeError("frames are read lazily; there is no cache of all evaluation images")
+        raise RuntimeError("frames are read lazily; there is no cache of all evaluation images")
 
     def get_train_rays_per_batch(self) -> int:
         return 2 * self.recording.width * self.recording.height
@@ -170,7 +185,7 @@ class TalkingHeadDataManager(FullImageDatamanager[InputDataset]):
     def eval_pair(self, index: int) -> tuple[Cameras, Batch]:
         """Camera [1] and batch (``image``, ``target``) of frame ``index`` of the evaluation split."""
         with one_line_errors():
-            target = self._target(self._open(self.recording.val, index), plate=True).to(self.device)
+            target = self._target(self._open(self.recording.val, index), plate=False).to(self.device)
         camera = self.eval_dataset.cameras[index : index + 1].to(self.device)
         return camera, {"image": target.image, "target": target}
 

@@ -41,7 +41,7 @@ from degstalk_ns.objective import (
 )
 from degstalk_ns.plates import PlateCache
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
-from degstalk_ns.view import RecordedCamera, View
+from degstalk_ns.view import RecordedCamera, View, nearest_moment
 
 Outputs = dict[str, Any]
 
@@ -83,6 +83,8 @@ class DegstalkModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
+        if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
+            raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
         recording = self.kwargs["metadata"]["recording"]
         assert isinstance(recording, Recording)
         self.recording = recording
@@ -105,6 +107,8 @@ class DegstalkModel(Model):
             for table in (recording.train, recording.val)
             for row, c2w in zip(table.aud_ids, table.c2w, strict=True)
         }
+        self.path_frames = sorted(self.recorded)
+        self.path = torch.stack([self.recorded[frame] for frame in self.path_frames])
         self.avatar = Avatar(
             self.config.avatar,
             self.track.audio_channels,
@@ -182,7 +186,10 @@ class DegstalkModel(Model):
         for name in REGIONS:
             gaussians = self.avatar.region(name)
             optimizers = {key: self._optimizers.optimizers[f"{name}_{key}"] for key in gaussians.params}
-            report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule)
+            # Splitting draws random places: of the step, so that a resumed run draws the same.
+            with torch.random.fork_rng():
+                torch.manual_seed(self.config.seed * 1_000_003 + step)
+                report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule)
             if report.changed:
                 for key, parameter in gaussians.params.items():
                     self._optimizers.parameters[f"{name}_{key}"] = [parameter]
@@ -192,14 +199,17 @@ class DegstalkModel(Model):
     def _view(self, cameras: Cameras, index: int) -> tuple[View, int]:
         """The camera as a view, and the frame of the track that it shows."""
         camera = cameras.flatten()[index]
-        time_ = 0.0 if camera.times is None else float(camera.times)
         view = View.from_c2w(
             camera.camera_to_worlds.to(self.device).float(),
             (float(camera.fx), float(camera.fy)),
             (float(camera.cx), float(camera.cy)),
             (int(camera.width), int(camera.height)),
         )
-        return view, self.track.frame_at(time_)
+        if camera.times is not None:
+            return view, self.track.frame_at(float(camera.times))
+        # nerfstudio's interpolated paths carry no times: the pose tells the moment, else it is the first frame.
+        moment = nearest_moment(camera.camera_to_worlds.cpu(), self.path)
+        return view, 0 if moment is None else self.path_frames[round(moment)]
 
     @contextmanager
     def driven_by(self, track: DrivingTrack) -> Iterator[None]:
@@ -290,6 +300,10 @@ class DegstalkModel(Model):
             recording.width,
             recording.height,
         )
+
+    def get_rgba_image(self, outputs: Outputs, output_name: str = "rgb") -> Tensor:
+        """The head with its coverage as alpha, [H, W, 4] in 0..1; over the plate it covers everything."""
+        return torch.cat([outputs[output_name], outputs["accumulation"]], -1)
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> Outputs:

@@ -20,6 +20,7 @@ from torchvision.utils import save_image
 from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.driving import DrivingTrack
 from degstalk_ns.evaluation import MetricTable, box_l1
+from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.metrics import LipLandmarkDistance, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
 
@@ -43,6 +44,14 @@ class DegstalkPipeline(VanillaPipeline):
 
     config: DegstalkPipelineConfig
 
+    @one_line_errors()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+    @one_line_errors()
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        super().load_pipeline(loaded_state, step)
+
     def get_average_image_metrics(
         self,
         data_loader: Any,
@@ -53,10 +62,10 @@ class DegstalkPipeline(VanillaPipeline):
     ) -> dict[str, float]:
         """Means (and standard deviations) of each metric over the frames in which it could be measured.
 
-        Beside the model's metrics: ``fps`` (frames per second of rendering alone), ``lmd``, ``lips_l1`` (mean absolute
-        error in the lips rectangle), and with ``measure_driving`` the same when everything that drives is frozen at
-        the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each moves the lips
-        from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
+        Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
+        ``lips_l1`` (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything
+        that drives is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how
+        far each moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
         model = self.model
         assert isinstance(model, DegstalkModel)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from degstalk_ns.errors import UserError
+
 
 class LearningRateKind(str, Enum):
     """How a group of parameters is slowed down over the run."""
@@ -68,13 +70,6 @@ class ScheduleConfig:
     lr_fields_half: float = 40_000 / 60_000
     """The fields' learning rates halve smoothly over this many steps (release: 40,000)."""
 
-    def __post_init__(self) -> None:
-        if not 0 < self.static_end < self.motion_end <= 1:
-            raise ValueError(
-                f"stages must follow each other within the run: 0 < static_end ({self.static_end}) < motion_end "
-                f"({self.motion_end}) <= 1"
-            )
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -86,7 +81,12 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.total < 3:
-            raise ValueError(f"a run needs at least 3 steps, one for each stage, got {self.total}")
+            raise UserError(f"a run needs at least 3 steps, one for each stage; max_num_iterations is {self.total}")
+        if not 0 < self.config.static_end < self.config.motion_end <= 1:
+            raise UserError(
+                "the stages must follow each other within the run: 0 < static_end < motion_end <= 1, got "
+                f"{self.config.static_end} and {self.config.motion_end}"
+            )
 
     def steps(self, fraction: float) -> int:
         """A fraction of the run in whole steps."""

@@ -5,7 +5,9 @@ at all, and mistakes of the user end in one line. No mathematics of its own.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
@@ -23,6 +25,11 @@ class DegstalkTrainerConfig(TrainerConfig):
 
 class DegstalkTrainer(Trainer):
     """nerfstudio's trainer with a schedule that has an end."""
+
+    @one_line_errors()
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """As nerfstudio's; mistakes of the user end in one line."""
+        super().setup(test_mode)
 
     @one_line_errors()
     def train(self) -> None:
@@ -49,7 +56,7 @@ class DegstalkTrainer(Trainer):
             super().save_checkpoint(step)
             name = f"step-{step:09d}.ckpt"
             os.replace(self.checkpoint_dir / name, final / name)
-            self.checkpoint_dir.rmdir()
+            shutil.rmtree(self.checkpoint_dir)
         finally:
             self.checkpoint_dir = final
         if self.config.save_only_latest_checkpoint:

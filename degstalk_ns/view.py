@@ -68,3 +68,33 @@ class RecordedCamera:
         cosine = (float(relative.diagonal().sum()) - 1.0) / 2.0
         near = torch.linalg.norm(view.viewmat[:3, 3] - own[:3, 3]) <= 0.1 * torch.linalg.norm(own[:3, 3])
         return bool(near) and cosine >= float(torch.cos(torch.deg2rad(torch.tensor(self.tolerance_degrees))))
+
+
+def nearest_moment(c2w: Tensor, recorded: Tensor) -> float | None:
+    """Where on a recorded camera path a camera lies, for cameras that come without a time.
+
+    A path that is interpolated between recorded poses lies on the segments between neighbours; the nearest segment is
+    found, rotation weighed by the distance to the head so that both count in metres.
+
+    Args:
+        c2w: [3 or 4, 4] camera to world. recorded: [T, 3 or 4, 4], in order of time.
+
+    Returns:
+        Place in 0..T-1, fractional between two poses; None where no segment is within a tenth of the distance.
+    """
+    place, poses = c2w[:3, :4], recorded[:, :3, :4].to(c2w)
+    distance = torch.linalg.norm(place[:, 3]).clamp_min(1e-6)
+    weight = torch.cat([distance.expand(3), place.new_ones(1)])
+    points = (poses * weight).flatten(1)  # [T, 12]
+    target = (place * weight).flatten()
+    if len(points) == 1:
+        starts, steps = points, torch.zeros_like(points)
+    else:
+        starts, steps = points[:-1], points[1:] - points[:-1]
+    along = ((target - starts) * steps).sum(1) / (steps**2).sum(1).clamp_min(1e-12)
+    along = along.clamp(0.0, 1.0)
+    errors = torch.linalg.norm(starts + along[:, None] * steps - target, dim=1)
+    best = int(errors.argmin())
+    if errors[best] > 0.1 * distance:
+        return None
+    return best + float(along[best])

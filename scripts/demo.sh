@@ -18,8 +18,15 @@ cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
 degstalk process "$video" "$folder/data"
-ns-train degstalk-fast --data "$folder/data" --output-dir "$folder/outputs" --experiment-name demo \
-    --timestamp latest --vis tensorboard
+models="$folder/outputs/demo/degstalk-fast/latest/nerfstudio_models"
+finished="$folder/outputs/demo/degstalk-fast/latest/finished"
+resume=()
+if compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
+if [ ! -f "$finished" ]; then
+    ns-train degstalk-fast --data "$folder/data" --output-dir "$folder/outputs" --experiment-name demo \
+        --timestamp latest --vis tensorboard "${resume[@]}"
+    touch "$finished"
+fi
 config="$folder/outputs/demo/degstalk-fast/latest/config.yml"
 ns-eval --load-config "$config" --output-path "$folder/eval.json"
 ns-render dataset --load-config "$config" --output-path "$folder/renders" --split test --rendered-output-names rgb gt-rgb
@@ -37,8 +44,8 @@ dataset        $folder/data            (look at contact_sheet.png)
 measurements   $folder/eval.json
 frames         $folder/renders/test/rgb beside $folder/renders/test/gt-rgb
 
-Next:
-  ns-viewer --load-config $config
+Next (after: source $VIRTUAL_ENV/bin/activate):
+  ns-viewer --load-config $config --viewer.websocket-host 127.0.0.1
   ns-train degstalk --data $folder/data
   ns-render interpolate --load-config $config --output-path $folder/interpolated.mp4
 TEXT

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from degstalk_ns.errors import UserError
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 
 RELEASE = Schedule(ScheduleConfig(), 60_000)
@@ -34,13 +35,13 @@ def test_growth_of_the_release() -> None:
 
 def test_every_stage_happens_in_the_shortest_run() -> None:
     assert [Schedule(ScheduleConfig(motion_end=0.7), 3).stage(step) for step in range(3)] == list(Stage)
-    with pytest.raises(ValueError, match="at least 3 steps"):
+    with pytest.raises(UserError, match="at least 3 steps"):
         Schedule(ScheduleConfig(), 2)
 
 
 def test_stages_out_of_order_are_refused() -> None:
-    with pytest.raises(ValueError, match="follow each other"):
-        ScheduleConfig(static_end=0.9, motion_end=0.5)
+    with pytest.raises(UserError, match="follow each other"):
+        Schedule(ScheduleConfig(static_end=0.9, motion_end=0.5), 100)
 
 
 def test_what_trains_when() -> None:

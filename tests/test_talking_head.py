@@ -44,14 +44,14 @@ def test_test_split_is_the_validation_split(dataset: Path) -> None:
 
 
 def test_works_with_nerfstudios_dataset(dataset: Path) -> None:
-    outputs = TalkingHeadDataParserConfig(data=dataset, downscale=2).setup().get_dataparser_outputs("train")
+    outputs = TalkingHeadDataParserConfig(data=dataset, downscale_factor=2).setup().get_dataparser_outputs("train")
     images = InputDataset(outputs)
     assert len(images) == 21 and images.metadata["recording"] is outputs.metadata["recording"]
     copy.deepcopy(outputs.cameras)
 
 
 def test_options_reach_the_reader(reference_dataset: Path) -> None:
-    config = TalkingHeadDataParserConfig(data=reference_dataset, audio="ds", downscale=2, scene_scale=2.0)
+    config = TalkingHeadDataParserConfig(data=reference_dataset, audio="ds", downscale_factor=2, scene_scale=2.0)
     recording = config.setup().get_dataparser_outputs("train").metadata["recording"]
     assert (recording.audio_name, recording.width, recording.options.scene_scale) == ("ds", 32, 2.0)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from degstalk_ns.view import RecordedCamera, View
+from degstalk_ns.view import RecordedCamera, View, nearest_moment
 
 
 def _c2w(turn_degrees: float = 0.0, distance: float = 0.7) -> torch.Tensor:
@@ -44,3 +44,12 @@ def test_plates_fit_behind_nearly_recorded_views(turn: float, focal: float, size
 def test_another_distance_does_not_fit() -> None:
     recorded = RecordedCamera(_c2w(), 1200, 512, 512)
     assert not recorded.fits(View.from_c2w(_c2w(distance=1.0), (1200, 1200), (256, 256), (512, 512)))
+
+
+def test_a_camera_without_time_is_found_on_the_recorded_path() -> None:
+    recorded = torch.stack([_c2w(angle) for angle in (0, 4, 9, 5, 1, -3)])
+    for index, pose in enumerate(recorded):
+        assert nearest_moment(pose, recorded) == pytest.approx(index, abs=1e-3)
+    assert nearest_moment(_c2w(7), recorded[:3]) == pytest.approx(1.6, abs=0.05)
+    assert nearest_moment(_c2w(90), recorded) is None
+    assert nearest_moment(_c2w(0.1), recorded[:1]) == 0
