@@ -56,20 +56,13 @@ class LossConfig:
     """Of so many motion steps all but one ignore hair pixels in the face loss."""
 
 
-def union_box(*masks: Tensor, margin: int = 0) -> Box:
-    """Smallest box around all pixels set in any of ``masks`` (bool [H, W]), grown by ``margin`` pixels within the
-    image; an empty box ``(0, 0, 0, 0)`` when none is set."""
+def union_box(*masks: Tensor) -> Box:
+    """Smallest box around all pixels set in any of ``masks`` (bool [H, W]); ``(0, 0, 0, 0)`` when none is set."""
     rows = torch.stack([mask.any(1) for mask in masks]).any(0).nonzero()
     columns = torch.stack([mask.any(0) for mask in masks]).any(0).nonzero()
     if not len(rows):
         return 0, 0, 0, 0
-    height, width = masks[0].shape
-    return (
-        max(int(rows[0]) - margin, 0),
-        min(int(rows[-1]) + 1 + margin, height),
-        max(int(columns[0]) - margin, 0),
-        min(int(columns[-1]) + 1 + margin, width),
-    )
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def grown_to(box: Box, size: int, height: int, width: int) -> Box:

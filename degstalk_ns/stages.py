@@ -105,9 +105,6 @@ class Schedule:
             return Stage.STATIC
         return Stage.MOTION if step < self.motion_end else Stage.FUSE
 
-    def first_step(self, stage: Stage) -> int:
-        return {Stage.STATIC: 0, Stage.MOTION: self.static_end, Stage.FUSE: self.motion_end}[stage]
-
     def progress(self, step: int) -> float:
         """How far the curriculum windows have slid, 0 at the first motion step to 1 at ``curriculum_end``."""
         end = self.steps(self.config.curriculum_end)

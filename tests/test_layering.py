@@ -44,6 +44,9 @@ def test_no_circle() -> None:
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
     }
+    for folder in ("dataparsers", "configs", "scripts"):
+        for path in (ROOT / folder).glob("*.py"):
+            modules[f"degstalk_ns.{folder}.{path.stem}".removesuffix(".__init__")] = path
     graph: dict[str, set[str]] = {}
     for name, path in modules.items():
         graph[name] = set()
@@ -51,6 +54,10 @@ def test_no_circle() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 parts = {f"{node.module}.{alias.name}" for alias in node.names}
                 graph[name] |= parts & modules.keys() or {node.module}
+            elif isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names}
+        outside = {other for other in graph[name] if other.startswith("degstalk_ns.scripts")}
+        assert name.startswith("degstalk_ns.scripts") or not outside, f"{name} imports {outside}"
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

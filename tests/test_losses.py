@@ -49,7 +49,6 @@ def test_union_box() -> None:
     assert union_box(a, b) == (0, 0, 0, 0)
     a[3, 4], b[10, 29] = True, True
     assert union_box(a, b) == (3, 11, 4, 30)
-    assert union_box(a, b, margin=5) == (0, 16, 0, 30)
     assert grown_to((0, 2, 28, 30), 11, 20, 30) == (0, 11, 19, 30)
 
 

@@ -19,26 +19,20 @@ from degstalk_ns.errors import UserError
 
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
 """Window length L and width C of the features with known names; None is any width."""
-SHORT_FRAMES: Final[int] = 2
-"""Frames that a file may be short of the video: feature extractors round the end differently. The last is repeated."""
-LONG_FRAMES: Final[int] = 25
-"""Frames that a file may be longer than the video (1 s): a trailing sound. The rest is cut."""
 
 
-def read_windows(path: Path, num_frames: int | None = None, channels: int | None = None) -> NDArray[np.float32]:
+def read_windows(path: Path) -> NDArray[np.float32]:
     """Read the audio windows of a dataset.
 
     Args:
         path: ``aud_<name>.npy``: mel [T, 16, C], ds (DeepSpeech) [T, 16, 29], hu (HuBERT) [T, 2, 1024]; another
             name may have any [T, L, C].
-        num_frames: frames of the dataset; None takes the file's.
-        channels: width that the model was trained with; None takes the file's.
 
     Returns:
-        float32 [T, L, C], T = ``num_frames`` where given.
+        float32 [T, L, C].
 
     Raises:
-        UserError: the file is missing or unreadable, or of the wrong rank, length or width, or holds NaN.
+        UserError: the file is missing or unreadable, or of the wrong rank or width, or holds NaN.
     """
     name = path.stem.removeprefix("aud_")
     if not path.is_file():
@@ -55,7 +49,6 @@ def read_windows(path: Path, num_frames: int | None = None, channels: int | None
         raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {shape}; make it again")
     windows = windows.astype(np.float32, copy=False)
     length, width = SHAPES.get(name, (windows.shape[1], None))
-    width = channels if channels is not None else width
     if windows.shape[1] != length or (width is not None and windows.shape[2] != width):
         raise UserError(
             f"{path}: windows are {windows.shape[1]} x {windows.shape[2]}, expected {length} x {width or 'C'}; "
@@ -64,16 +57,7 @@ def read_windows(path: Path, num_frames: int | None = None, channels: int | None
     if not np.isfinite(windows).all():
         frame = int(np.flatnonzero(~np.isfinite(windows).all((1, 2)))[0])
         raise UserError(f"{path}: holds NaN or infinity (first in frame {frame}); make it again")
-    return windows if num_frames is None else _fit(windows, num_frames, path)
-
-
-def _fit(windows: NDArray[np.float32], num_frames: int, path: Path) -> NDArray[np.float32]:
-    missing = num_frames - len(windows)
-    if len(windows) == 0 or missing > SHORT_FRAMES or -missing > LONG_FRAMES:
-        raise UserError(f"{path}: has {len(windows)} frames, the dataset {num_frames}; is it made from another video?")
-    if missing > 0:
-        return np.concatenate([windows, np.repeat(windows[-1:], missing, 0)])
-    return windows[:num_frames]
+    return windows
 
 
 def read_waveform(path: Path) -> NDArray[np.float32]:

@@ -149,6 +149,29 @@ def test_impossible_options_are_one_line(dataset: Path, tmp_path: Path, options:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_the_long_schedule_on_a_dataset_of_the_reference_at_half_size(reference_dataset: Path, tmp_path: Path) -> None:
+    done = _run(
+        [
+            *(_command("ns-train"), "degstalk", "--data", str(reference_dataset), "--vis", "tensorboard"),
+            *("--experiment-name", "run", "--timestamp", "only", "--max-num-iterations", "40"),
+            *("--steps-per-eval-batch", "15", "--steps-per-eval-image", "20"),
+            *("talking-head", "--audio", "ds", "--downscale-factor", "2"),
+        ],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    config = "outputs/run/degstalk/only/config.yml"
+    done = _run([_command("ns-eval"), "--load-config", config, "--output-path", "e.json"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "e.json").read_text())["results"]
+    assert "lips_l1_silent" not in results and "silence is not measured" in done.stdout
+    done = _run([_command("ns-render"), "dataset", "--load-config", config, "--output-path", "renders"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("rgb", "gt-rgb"):
+        first = cv2.imread(str(sorted((tmp_path / "renders/test" / name).iterdir())[0]))
+        assert first.shape == (32, 32, 3)
+
+
 def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     done = _run(_arguments(tmp_path / "nowhere"), tmp_path)
     assert done.returncode == 1
