@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.files import read_windows
-from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout
+from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS, PALETTE, RGB, Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.portrait import frame_plate
 
@@ -34,8 +34,6 @@ Mask = NDArray[np.bool_]
 
 AUDIO_PREFERENCE: Final[tuple[str, ...]] = ("mel", "hu", "ds")
 """Order in which ``audio="auto"`` looks for features."""
-MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
-"""The 20 lip points of the 68-landmark convention."""
 LANDMARKS: Final[int] = 68
 
 

@@ -35,6 +35,9 @@ SAMPLE_RATE: Final[int] = 16_000
 TRAIN_FRACTION: Final[float] = 10 / 11
 """The first 10/11 of the frames train, the rest validate (chronological)."""
 
+MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
+"""The 20 lip points of the 68-landmark convention of the ``.lms`` files."""
+
 
 def train_count(num_frames: int) -> int:
     """How many of ``num_frames`` frames belong to the training split."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ssim as _ssim
 from torch import Tensor, nn
 
+from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS
 from degstalk_ns.errors import UserError
 from degstalk_ns.losses import LPIPS_MINIMUM, SSIM_WINDOW, padded_to
 
@@ -26,8 +27,6 @@ ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 DOWNLOAD_PROBE_SECONDS = 10.0
 """How long the server may take to answer before LPIPS counts as unavailable."""
-MOUTH_LANDMARKS = slice(48, 68)
-"""The 20 lip points of the 68-landmark convention."""
 
 Landmarks = NDArray[np.floating]
 Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]

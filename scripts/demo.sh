@@ -21,10 +21,12 @@ degstalk process "$video" "$folder/data"
 models="$folder/outputs/demo/degstalk-fast/latest/nerfstudio_models"
 finished="$folder/outputs/demo/degstalk-fast/latest/finished"
 resume=()
-if compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
-if [ ! -f "$finished" ]; then
+# What was trained before the dataset was made anew is no use: only a newer training is resumed or taken as finished.
+made="$folder/data/transforms_train.json"
+if [ "$models" -nt "$made" ] && compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
+if [ ! "$finished" -nt "$made" ]; then
     ns-train degstalk-fast --data "$folder/data" --output-dir "$folder/outputs" --experiment-name demo \
-        --timestamp latest --vis tensorboard "${resume[@]}"
+        --timestamp latest --vis tensorboard ${resume[@]+"${resume[@]}"}
     touch "$finished"
 fi
 config="$folder/outputs/demo/degstalk-fast/latest/config.yml"

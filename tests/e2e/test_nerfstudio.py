@@ -109,7 +109,7 @@ def test_interpolated_render_writes_a_video(trained: Path) -> None:
     assert len(frames) >= 4 and max(differences) > 0.1
 
 
-def test_a_killed_run_resumes_and_ends_where_the_schedule_ends(dataset: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, trained: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         _arguments(dataset), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -128,6 +128,15 @@ def test_a_killed_run_resumes_and_ends_where_the_schedule_ends(dataset: Path, tm
     again = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+
+    # Frames, patches and splits are drawn from the step: the resumed run repeats the uninterrupted one bit by bit.
+    name = f"step-{STEPS - 1:09d}.ckpt"
+    resumed, whole = (
+        torch.load(folder / name, weights_only=False)["pipeline"]
+        for folder in (models, trained / FOLDER / "nerfstudio_models")
+    )
+    assert resumed.keys() == whole.keys()
+    assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == []
 
     finished = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert finished.returncode == 1
