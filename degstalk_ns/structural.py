@@ -115,7 +115,7 @@ def _moment_taps(w, a, i):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+@njit(inline="always")
 def _similarity_row(w, c1, c2, scratch, count, d_mean, d_square, d_product, at):  # type: ignore[no-untyped-def]
     """Finish one row: returns its sum of SSIM and writes the three partial derivatives from ``at`` on."""
     total = c1 - c1
@@ -141,7 +141,7 @@ def _similarity_row(w, c1, c2, scratch, count, d_mean, d_square, d_product, at):
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+@njit(inline="always")
 def _similarity_tile(  # type: ignore[no-untyped-def]
     w, c1, c2, x, x_stride, y, y_stride, scratch, row, rows, first, count, columns, d_mean, d_square, d_product
 ):
@@ -167,7 +167,7 @@ def _similarity_tile(  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _similarity_forward(  # type: ignore[no-untyped-def]
     task, tasks, w, c1, c2, x, x_stride, y, y_stride, rows, columns, width, sums, d_mean, d_square, d_product
 ):
@@ -203,7 +203,7 @@ def _similarity_forward(  # type: ignore[no-untyped-def]
     sums[task] = total
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+@njit(inline="always")
 def _load_padded(scratch, to, source, start, low, high, wide):  # type: ignore[no-untyped-def]
     """Line ``to`` of the scratch: values low .. high of ``wide`` from source[start:], zeros outside."""
     for j in range(low):
@@ -214,7 +214,7 @@ def _load_padded(scratch, to, source, start, low, high, wide):  # type: ignore[n
         scratch[to + high + j] = 0.0
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+@njit(inline="always")
 def _gradient_row(w, scale, scratch, count, x, from_x, y, from_y, gradient, at):  # type: ignore[no-untyped-def]
     two = w.dtype.type(2.0)
     for j in range(count):
@@ -224,7 +224,7 @@ def _gradient_row(w, scale, scratch, count, x, from_x, y, from_y, gradient, at):
         gradient[at + j] = scale * (mean + two * x[from_x + j] * square + y[from_y + j] * product)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
+@njit(inline="always")
 def _gradient_tile(  # type: ignore[no-untyped-def]
     w, scale, x, x_stride, y, y_stride, scratch, row, rows, first, count, columns, map_rows, d_mean, d_square,
     d_product, gradient,
@@ -261,7 +261,7 @@ def _gradient_tile(  # type: ignore[no-untyped-def]
         _gradient_row(w, scale, scratch, count, x, from_x, y, from_y, gradient, (row + r) * columns + first)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=_FAST, error_model="numpy")
 def _similarity_backward(  # type: ignore[no-untyped-def]
     task, tasks, w, scale, x, x_stride, y, y_stride, rows, columns, width, d_mean, d_square, d_product, gradient
 ):
