@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -23,7 +24,7 @@ def test_every_option_is_described() -> None:
     lines = [line.strip("│╭╮╰╯─ ") for line in done.stdout.splitlines()]
     options = {
         line.split()[0].removeprefix("--"): following
-        for line, following in zip(lines, lines[1:], strict=False)
+        for line, following in itertools.pairwise(lines)
         if line.startswith(("--pipeline.", "--optimizers."))
     }
     assert len(options) > 150
