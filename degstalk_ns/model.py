@@ -30,7 +30,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.losses import LossConfig, Perceptual
-from degstalk_ns.metrics import Lpips, lpips_availability
+from degstalk_ns.metrics import Lpips, lpips_availability, psnr
 from degstalk_ns.objective import (
     FrameTarget,
     Terms,
@@ -298,6 +298,10 @@ class DegstalkModel(Model):
             view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
         )
 
+    def recorded_jaw(self, camera: Cameras) -> float:
+        """How far the jaw is open in the recording at the camera's time: its first coefficient."""
+        return float(self.recorded_track.at_frame(self._view(camera, 0)[1]).jaw[0])
+
     def _recorded_camera(self, frame: int) -> RecordedCamera:
         recording = self.recording
         return RecordedCamera(
@@ -380,4 +384,7 @@ class DegstalkModel(Model):
             self._metrics = FrameMetrics()
             if self._metrics.left_out:
                 CONSOLE.print(f"[yellow]{self._metrics.left_out}")
-        return self._metrics(image, truth), images
+        regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
+        inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
+        metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
+        return metrics, images
