@@ -45,15 +45,26 @@ class RegionRender:
     """One region, rendered.
 
     Attributes:
-        colour: [H, W, 3] premultiplied. alpha: [H, W, 1] in 0..1.
-        extras: [H, W, E] further channels, premultiplied (attention, depth), in the order they were asked for.
+        channels: [H, W, 3 + E] premultiplied: colour, then further channels (attention, depth), in the order they were
+            asked for.
+        alpha: [H, W, 1] in 0..1.
         meta: what the rasterizer tells about each Gaussian (``means2d`` carries the screen gradient).
+        colour: [H, W, 3] and extras: [H, W, E], the two parts of ``channels``.
     """
 
-    colour: Tensor
+    channels: Tensor
     alpha: Tensor
-    extras: Tensor
     meta: dict[str, Any]
+    colour: Tensor = field(init=False)
+    extras: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        # One split: two slices would each put zeros around their gradient, at the size of the whole image.
+        self.colour, self.extras = self.channels.split([3, self.channels.shape[-1] - 3], dim=-1)
+
+    def cropped(self, y0: int, y1: int, x0: int, x1: int) -> RegionRender:
+        """Its rows y0 to y1 and columns x0 to x1 (ends excluded)."""
+        return RegionRender(self.channels[y0:y1, x0:x1], self.alpha[y0:y1, x0:x1], self.meta)
 
     def over_key(self, key: Tensor) -> Tensor:
         """The region over one colour [3], [H, W, 3]."""
@@ -107,13 +118,13 @@ def rasterized(
         results = []
         for span in spans:
             renders, alphas, meta = rasterize(*(part[span] for part in splats), *camera, near_plane=near_plane)
-            results.append(RegionRender(renders[0], alphas[0], renders[0, ..., 3:], meta))
+            results.append(RegionRender(renders[0], alphas[0], meta))
         return results[0], results[1]
     layers = [face, len(both.means) - face]
     renders, alphas, meta = rasterize(*splats, *camera, near_plane=near_plane, layers=layers)
     metas = [meta | {name: meta[name][:, span] for name in ("radii", "means2d")} for span in spans]
     face_render, mouth_render = (
-        RegionRender(colour, alpha, colour[..., 3:], meta)
+        RegionRender(colour, alpha, meta)
         for colour, alpha, meta in zip(renders.unbind(), alphas.unbind(), metas, strict=True)
     )
     return face_render, mouth_render
@@ -200,9 +211,7 @@ class Avatar(nn.Module):
             view.height,
             near_plane=self.config.near_plane,
         )
-        # One split: two slices would each put zeros around their gradient, at the size of the whole image.
-        colour, further = renders[0].split([3, renders.shape[-1] - 3], dim=-1)
-        return RegionRender(colour, alphas[0], further, meta)
+        return RegionRender(renders[0], alphas[0], meta)
 
     def render_both(
         self, view: View, face_offsets: Offsets | None, mouth_offsets: Offsets | None, sh_degree: int

@@ -33,6 +33,7 @@ from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.inference import FrameRenderer, over_plate
 from degstalk_ns.lazy import Lazy
 from degstalk_ns.losses import LossConfig, Perceptual
+from degstalk_ns.memory import keep_freed_memory
 from degstalk_ns.metrics import Lpips, lpips_availability, psnr
 from degstalk_ns.objective import (
     FrameTarget,
@@ -92,6 +93,7 @@ class DegstalkModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
+        keep_freed_memory()
         if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
             raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
         recording = self.kwargs["metadata"]["recording"]
@@ -188,6 +190,7 @@ class DegstalkModel(Model):
     def grow(self, step: int) -> None:
         """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
         assert self.schedule is not None and self._optimizers is not None
+        # In the fuse stage only colours and opacities are trained.
         self.renderer.forget(fields=self.schedule.stage(step) is not Stage.FUSE)
         if not self._latest:
             return
@@ -246,27 +249,27 @@ class DegstalkModel(Model):
         stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
         face_view, face_frame = self._view(ray_bundle, 0)
         mouth_view, mouth_frame = self._view(ray_bundle, 1)
+        if stage is Stage.FUSE:
+            return self._fused_outputs(face_view, self._conditions(face_frame), degree)
         face_motion = mouth_motion = None
         mouth_conditions = self._conditions(mouth_frame)
-        if stage is not Stage.STATIC:
-            with torch.set_grad_enabled(stage is Stage.MOTION):
-                face_motion = self.avatar.face_motion(self._conditions(face_frame))
-                mouth_motion = self.avatar.mouth_motion(mouth_conditions)
+        if stage is Stage.MOTION:
+            face_motion = self.avatar.face_motion(self._conditions(face_frame))
+            mouth_motion = self.avatar.mouth_motion(mouth_conditions)
         attention = (
             [face_motion.audio_attention, face_motion.expression_attention]
-            if face_motion is not None and stage is Stage.MOTION
+            if face_motion is not None
             else []
         )
         face = self.avatar.render_region(
             "face", face_view, face_motion.offsets if face_motion else None, degree, attention
         )
         mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
-        if stage is not Stage.FUSE:
-            for render in (face, mouth):
-                means2d = render.meta["means2d"]
-                if means2d.requires_grad:
-                    means2d.retain_grad()
-            self._latest = {"face": face, "mouth": mouth}
+        for render in (face, mouth):
+            means2d = render.meta["means2d"]
+            if means2d.requires_grad:
+                means2d.retain_grad()
+        self._latest = {"face": face, "mouth": mouth}
         return {
             "stage": stage,
             "face": face,
@@ -275,6 +278,12 @@ class DegstalkModel(Model):
             "mouth_motion": mouth_motion,
             "jaw": mouth_conditions.jaw,
         }
+
+    def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
+        """Both regions of one frame; in the fuse stage nothing that moves them is trained, so it is computed once."""
+        motion = self.renderer.motion(conditions)
+        face, mouth = self.avatar.render_both(view, motion.face.offsets, motion.mouth, degree)
+        return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
 
     def _frame_outputs(self, camera: Cameras) -> Outputs:
         """Every output by name, each computed when it is first read: most readers want the picture alone."""
