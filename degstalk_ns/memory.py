@@ -11,8 +11,8 @@ import sys
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-KEPT_BELOW = 64 << 20
-"""Bytes: blocks below are kept. Above the largest tensor of a step at 1024 x 1024 (20 MiB), far below a data set."""
+KEPT_BELOW = 32 << 20
+"""Bytes: blocks below are kept; the most that glibc takes. The largest tensor of a step at 1024 x 1024 has 20 MiB."""
 KEPT_ON_TOP = 512 << 20
 """Bytes: so much may lie unused at the end of the heap before it is returned. A step's tensors are 100 to 200 MiB."""
 
