@@ -65,11 +65,14 @@ def describe(  # type: ignore[no-untyped-def]
         level = 2.0 * brightness * 1.001 + 1e-3  # a little wider, for rounding
         determinant = a * c - b * b
         wide = tall = math.inf
+        per_determinant = per_a = per_c = 0.0
         if determinant > 1e-12 * a * c:
-            wide, tall = math.sqrt(level * c / determinant), math.sqrt(level * a / determinant)
+            shared = 1.0 / (a * c * determinant)  # one division for three
+            per_determinant, per_a, per_c = a * c * shared, c * determinant * shared, a * determinant * shared
+            wide, tall = math.sqrt(level * c * per_determinant), math.sqrt(level * a * per_determinant)
         if max(wide, tall) < LARGEST_ELLIPSE:
-            G[G_SLANT], G[G_INSIDE], G[G_ALONG] = b / a, level / a, determinant / (a * a)
-            G[G_AT], G[G_TALL] = -b * wide / c, tall
+            G[G_SLANT], G[G_INSIDE], G[G_ALONG] = b * per_a, level * per_a, determinant * per_a * per_a
+            G[G_AT], G[G_TALL] = -b * wide * per_c, tall
             x0, x1 = max(x0, u - wide - 1.0), min(x1, u + wide + 1.0)
             y0, y1 = max(y0, v - tall - 1.0), min(y1, v + tall + 1.0)
         else:
@@ -82,29 +85,38 @@ def describe(  # type: ignore[no-untyped-def]
         spans[i, 0], spans[i, 1], spans[i, 2], spans[i, 3] = first_column, last_column, first_row, last_row
         for k in range(colors.shape[1]):
             G[GEOMETRY + k] = colors[i, k]
-        touched = 0
-        for row in range(first_row, last_row):
-            first, last = _columns(G, spans[i], row)
-            touched += last - first
+        touched = (last_column - first_column) * (last_row - first_row)
+        if _is_long(spans, i):
+            touched = 0
+            for row in range(first_row, last_row):
+                first, last = _columns(splats, spans, i, row)
+                touched += last - first
         counts[i] = touched
 
 
 @helper
-def _columns(G, span, row):  # type: ignore[no-untyped-def]
-    """First and last + 1 tile of a row of tiles that list a Gaussian."""
-    first, last = span[0], span[1]
-    if last - first > 2 and span[3] - span[2] > 2:
-        # A long one, perhaps aslant: only where its ellipse passes, with a pixel to spare.
-        low = np.float64(row * TILE) - G[G_Y]
-        high = low + TILE
-        right_at, left_at = min(max(G[G_AT], low), high), min(max(-G[G_AT], low), high)
-        right = math.sqrt(max(0.0, G[G_INSIDE] - G[G_ALONG] * right_at * right_at)) - G[G_SLANT] * right_at
-        left = -math.sqrt(max(0.0, G[G_INSIDE] - G[G_ALONG] * left_at * left_at)) - G[G_SLANT] * left_at
-        left_edge, right_edge = (G[G_X] + left - 1.0) / TILE, (G[G_X] + right + 1.0) / TILE
-        if left_edge > first:
-            first = np.int32(min(left_edge, np.float64(last)))
-        if right_edge < last - 1:
-            last = np.int32(max(math.floor(right_edge), first - 1.0)) + np.int32(1)
+def _is_long(spans, i):  # type: ignore[no-untyped-def]
+    """Whether a Gaussian, perhaps aslant, is listed only where its ellipse passes and not in its whole rectangle."""
+    return spans[i, 1] - spans[i, 0] > 2 and spans[i, 3] - spans[i, 2] > 2
+
+
+@helper
+def _columns(splats, spans, i, row):  # type: ignore[no-untyped-def]
+    """First and last + 1 tile of a row of tiles that list the long Gaussian i, with a pixel to spare."""
+    first, last = np.int64(spans[i, 0]), np.int64(spans[i, 1])
+    x, slant = np.float64(splats[i, G_X]), np.float64(splats[i, G_SLANT])
+    inside, along = np.float64(splats[i, G_INSIDE]), np.float64(splats[i, G_ALONG])
+    low = np.float64(row * TILE) - splats[i, G_Y]
+    high = low + TILE
+    at = np.float64(splats[i, G_AT])
+    right_at, left_at = min(max(at, low), high), min(max(-at, low), high)
+    right = math.sqrt(max(0.0, inside - along * right_at * right_at)) - slant * right_at
+    left = -math.sqrt(max(0.0, inside - along * left_at * left_at)) - slant * left_at
+    left_tile, right_tile = (x + left - 1.0) / TILE, (x + right + 1.0) / TILE
+    if left_tile > first:
+        first = np.int64(min(left_tile, np.float64(last)))
+    if right_tile < last - 1:
+        last = max(np.int64(math.floor(max(right_tile, -1.0))) + 1, first)
     return first, last
 
 
@@ -154,16 +166,27 @@ def depth_order(keys, counts, cameras):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_lists(task, tasks, splats, spans, order, per_camera, tiles_x, tiles_y, histogram):  # type: ignore[no-untyped-def]
+def count_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, tiles_y, histogram):  # type: ignore[no-untyped-def]
     """Add to histogram [tasks, C * tiles] how many of this task's share of `order` each tile lists."""
     total = order.shape[0]
     for rank in range(task * total // tasks, (task + 1) * total // tasks):
         i = order[rank]
-        base = (i // per_camera) * tiles_x * tiles_y
-        for row in range(spans[i, 2], spans[i, 3]):
-            first, last = _columns(splats[i], spans[i], row)
-            for column in range(first, last):
-                histogram[task, base + row * tiles_x + column] += 1
+        base = (i // per_camera) * tiles_x * tiles_y if per_camera < splats.shape[0] else 0
+        if _is_long(spans, i):
+            for row in range(spans[i, 2], spans[i, 3]):
+                first, last = _columns(splats, spans, i, row)
+                for column in range(first, last):
+                    histogram[task, np.uint64(base + row * tiles_x + column)] += 1
+        else:
+            # One loop, not two: most are listed a few times, and the end of a short loop is hard to foresee.
+            across = spans[i, 1] - spans[i, 0]
+            tile, column = base + spans[i, 2] * tiles_x + spans[i, 0], 0
+            for _ in range(counts[i]):
+                histogram[task, np.uint64(tile)] += 1
+                column += 1
+                end_of_row = column == across
+                tile += tiles_x - across + 1 if end_of_row else 1
+                column = 0 if end_of_row else column
 
 
 @kernel
@@ -186,20 +209,33 @@ def lay_out(histogram, starts, counts, offsets):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fill_lists(task, tasks, splats, spans, order, per_camera, tiles_x, tiles_y, offsets, slots, lists, entries):  # type: ignore[no-untyped-def]
+def fill_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, tiles_y, offsets, slots, lists, entries):  # type: ignore[no-untyped-def]
     """Fill each tile's list, nearest first, with the Gaussians' indices, and with the numbers of the intersections,
     which are counted Gaussian by Gaussian."""
     total = order.shape[0]
     for rank in range(task * total // tasks, (task + 1) * total // tasks):
         i = order[rank]
-        base = (i // per_camera) * tiles_x * tiles_y
+        base = (i // per_camera) * tiles_x * tiles_y if per_camera < splats.shape[0] else 0
         e = offsets[i]
-        for row in range(spans[i, 2], spans[i, 3]):
-            first, last = _columns(splats[i], spans[i], row)
-            for column in range(first, last):
-                tile = base + row * tiles_x + column
-                at = slots[task, tile]
-                slots[task, tile] = at + 1
-                lists[at] = i
-                entries[at] = e
+        if _is_long(spans, i):
+            for row in range(spans[i, 2], spans[i, 3]):
+                first, last = _columns(splats, spans, i, row)
+                for column in range(first, last):
+                    at = slots[task, np.uint64(base + row * tiles_x + column)]
+                    slots[task, np.uint64(base + row * tiles_x + column)] = at + 1
+                    lists[np.uint64(at)] = i
+                    entries[np.uint64(at)] = e
+                    e += 1
+        else:
+            across = spans[i, 1] - spans[i, 0]
+            tile, column = base + spans[i, 2] * tiles_x + spans[i, 0], 0
+            for _ in range(counts[i]):
+                at = slots[task, np.uint64(tile)]
+                slots[task, np.uint64(tile)] = at + 1
+                lists[np.uint64(at)] = i
+                entries[np.uint64(at)] = e
                 e += 1
+                column += 1
+                end_of_row = column == across
+                tile += tiles_x - across + 1 if end_of_row else 1
+                column = 0 if end_of_row else column

@@ -40,6 +40,7 @@ from degstalk_ns.rasterization.lanes import (
     load,
     lowest_bit,
     magnitude,
+    prefetch,
     root,
     row_bits,
     select,
@@ -53,25 +54,28 @@ from degstalk_ns.rasterization.lanes import (
 )
 from degstalk_ns.rasterization.rules import RULES
 
-PIXELS = TILE * TILE
 MIN_ALPHA = RULES.min_alpha
 MAX_ALPHA = RULES.max_alpha
 MIN_TRANSMITTANCE = RULES.min_transmittance
 EDGE = 0.01
 """Pixels that an ellipse is widened by when its blocks are sought, far above float32's rounding of its edge."""
+AHEAD = 64
+"""Gaussians of a list whose blocks are sought before the first of them is blended: the search takes long, but many can
+run at once."""
 NEVER = 1e9
 """Place in a tile's list where a pixel stops that is never full."""
 
-# Scratch of one worker: planes of PIXELS values, block after block; then one plane per channel.
-PX = 0 * PIXELS  # pixel centres relative to the tile's corner
-PY = 1 * PIXELS
-LIGHT = 2 * PIXELS  # light left; forward: negative once the pixel takes nothing more
-STOP = 3 * PIXELS  # 1-based place in the list of the Gaussian that was too much for the pixel
-BEHIND = 4 * PIXELS  # backward: loss carried by everything behind the current Gaussian
-CHANNEL = 5 * PIXELS
-SCRATCH_PLANES = 5
-KEPT = 2 * PIXELS
-"""LIGHT and STOP of a tile, kept for the backward pass."""
+# Scratch of one worker: for each block these rows of LANES values, then one per channel. Not a plane of the tile for
+# each: stores would then lie a whole page's length from loads that follow, and be taken for the same place.
+PX = 0 * LANES  # pixel centres relative to the tile's corner
+PY = 1 * LANES
+LIGHT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
+STOP = 3 * LANES  # 1-based place in the list of the Gaussian that was too much for the pixel
+BEHIND = 4 * LANES  # backward: loss carried by everything behind the current Gaussian
+CHANNEL = 5 * LANES
+SCRATCH_ROWS = 5
+KEPT = 2 * LANES
+"""LIGHT and STOP of a block, kept for the backward pass."""
 
 # Columns of one intersection's row in `partial`, before its colours: sums over pixels of g = d loss / d sigma, and of
 # g times dx, dy, dx^2, dx dy, dy^2.
@@ -81,11 +85,11 @@ REGISTER_CHANNELS = 4
 
 
 @helper
-def _fill_coordinates(S):  # type: ignore[no-untyped-def]
-    for p in range(PIXELS):
-        block, lane = p // LANES, p % LANES
-        S[PX + p] = block % BLOCKS_ACROSS * BLOCK + lane % BLOCK + 0.5
-        S[PY + p] = block // BLOCKS_ACROSS * BLOCK + lane // BLOCK + 0.5
+def _fill_coordinates(S, step):  # type: ignore[no-untyped-def]
+    for block in range(BLOCKS):
+        for lane in range(LANES):
+            S[block * step + PX + lane] = block % BLOCKS_ACROSS * BLOCK + lane % BLOCK + 0.5
+            S[block * step + PY + lane] = block // BLOCKS_ACROSS * BLOCK + lane // BLOCK + 0.5
 
 
 @helper
@@ -129,7 +133,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Blend every tile into renders [C, H, W, D] and alphas [C, H, W].
 
-    kept [C * tiles, KEPT] and masks [E] (uint64: blocks that a list's entry was blended into) receive what the backward
+    kept [C * tiles, BLOCKS, KEPT] and masks [E] (uint64: blocks that a list's entry was blended into) receive what the backward
     pass needs. scratch [tasks, ...].
     """
     height, width = alphas.shape[1], alphas.shape[2]
@@ -137,8 +141,8 @@ def blend_forward(  # type: ignore[no-untyped-def]
     real = S.dtype.type
     zero, one, max_alpha, min_light = real(0.0), real(1.0), real(MAX_ALPHA), real(MIN_TRANSMITTANCE)
     depth = len(channels)
-    _fill_coordinates(S)
-    bands = load(S, PX) - 0.5
+    step = ((SCRATCH_ROWS + depth) | 1) * LANES
+    _fill_coordinates(S, step)
     for band in range(LANES):
         S[LIGHT + band] = band
     bands = load(S, LIGHT)
@@ -154,61 +158,67 @@ def blend_forward(  # type: ignore[no-untyped-def]
             continue
         alive = np.uint64(0)
         for b in range(BLOCKS):
-            p = b * LANES
+            p = b * step
             in_image = (load(S, PX + p) < real(columns)) & (load(S, PY + p) < real(rows))
             store(S, LIGHT + p, select(in_image, spread(one), -one))
             store(S, STOP + p, spread(real(NEVER)))
             for k in range(depth):
-                store(S, CHANNEL + k * PIXELS + p, spread(zero))
+                store(S, CHANNEL + k * LANES + p, spread(zero))
             if some(in_image):
                 alive |= np.uint64(1) << np.uint64(b)
 
-        i = start
-        while i < end and alive != 0:
+        for i in range(start, end):
+            if (i - start) % AHEAD == 0:
+                for j in range(i, min(i + AHEAD, end)):
+                    prefetch(splats, lists[j])
+                for j in range(i, min(i + AHEAD, end)):
+                    G = splats[lists[j]]
+                    x, y = G[G_X] - real(left), G[G_Y] - real(top)
+                    masks[j] = _touched_blocks(G, x, y, real(left), real(top), bands) if alive != 0 else np.uint64(0)
+            mask = masks[i] & alive
+            masks[i] = mask
             G = splats[lists[i]]
             x, y = G[G_X] - real(left), G[G_Y] - real(top)
             a, b, c, opacity, faint = G[G_A], G[G_B], G[G_C], G[G_OPACITY], G[G_FAINT]
-            mask = _touched_blocks(G, x, y, real(left), real(top), bands) & alive
-            masks[i] = mask
             while mask != 0:
                 block = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
-                p = np.int64(block) * LANES
+                p = np.int64(block) * step
                 dx = x - load(S, PX + p)
                 dy = y - load(S, PY + p)
                 power = dx * (a * dx + b * dy) + c * dy * dy
-                alpha = smaller(opacity * exp2(power), max_alpha)
-                light = load(S, LIGHT + p)
-                left_over = light - alpha * light
                 seen = (power >= faint) & (power <= zero)
+                alpha = select(seen, smaller(opacity * exp2(power), max_alpha), zero)
+                light = load(S, LIGHT + p)
+                left_over = light - alpha * light  # a full pixel's is negative
                 fits = left_over > min_light
-                store(S, LIGHT + p, select(seen, select(fits, left_over, -magnitude(light)), light))
-                weight = select(seen & fits, alpha * light, zero)
+                store(S, LIGHT + p, select(fits, left_over, -magnitude(light)))
+                weight = select(fits, alpha * light, zero)
                 for k in range(depth):
-                    plane = CHANNEL + k * PIXELS + p
-                    store(S, plane, load(S, plane) + weight * G[GEOMETRY + k])
-                full = seen & ~fits & (light > zero)
+                    row = CHANNEL + k * LANES + p
+                    store(S, row, load(S, row) + weight * G[GEOMETRY + k])
+                full = ~fits & (light > zero)
                 if some(full):
                     store(S, STOP + p, select(full, real(i - start + 1), load(S, STOP + p)))
                     if not some(load(S, LIGHT + p) > zero):
                         alive &= ~(np.uint64(1) << block)
-            i += 1
-        for rest in range(i, end):
-            masks[rest] = 0
 
         for b in range(BLOCKS):
-            p = b * LANES
-            store(S, LIGHT + p, magnitude(load(S, LIGHT + p)))
-        for p in range(KEPT):
-            kept[tile, p] = S[LIGHT + p]
+            p = b * step
+            light = magnitude(load(S, LIGHT + p))
+            kept_here = kept[tile, b]
+            store(kept_here, 0, light)
+            store(kept_here, LANES, load(S, STOP + p))
+            store(S, LIGHT + p, light)
+            for k in range(depth):
+                row = CHANNEL + k * LANES + p
+                store(S, row, load(S, row) + light * backgrounds[camera, k])
         for row in range(rows):
             for column in range(columns):
-                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * LANES + row % BLOCK * BLOCK + column % BLOCK
-                light_here = S[LIGHT + p]
-                alphas[camera, top + row, left + column] = one - light_here
+                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * step + row % BLOCK * BLOCK + column % BLOCK
+                alphas[camera, top + row, left + column] = one - S[LIGHT + p]
                 for k in range(depth):
-                    value = S[CHANNEL + k * PIXELS + p] + light_here * backgrounds[camera, k]
-                    renders[camera, top + row, left + column, k] = value
+                    renders[camera, top + row, left + column, k] = S[CHANNEL + k * LANES + p]
 
 
 @kernel
@@ -226,30 +236,35 @@ def blend_backward(  # type: ignore[no-untyped-def]
     real = S.dtype.type
     zero, one, max_alpha = real(0.0), real(1.0), real(MAX_ALPHA)
     depth = len(channels)
-    sums_at = CHANNEL + depth * PIXELS
-    _fill_coordinates(S)
+    step = ((SCRATCH_ROWS + depth) | 1) * LANES
+    sums_at = BLOCKS * step
+    _fill_coordinates(S, step)
     for tile in range(task, starts.shape[0] - 1, tasks):
         camera, left, top, columns, rows = _place(tile, tiles_x, tiles_y, width, height)
         start, end = starts[tile], starts[tile + 1]
         if start == end:
             continue
-        for p in range(KEPT):
-            S[LIGHT + p] = kept[tile, p]
-        for p in range(PIXELS):
-            S[BEHIND + p] = zero
-        for p in range(depth * PIXELS):
-            S[CHANNEL + p] = zero
+        for b in range(BLOCKS):
+            p = b * step
+            for j in range(KEPT):
+                S[LIGHT + p + j] = kept[tile, b, j]
+            for j in range((1 + depth) * LANES):
+                S[BEHIND + p + j] = zero
         for row in range(rows):
             for column in range(columns):
-                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * LANES + row % BLOCK * BLOCK + column % BLOCK
+                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * step + row % BLOCK * BLOCK + column % BLOCK
                 worth_here = -v_alphas[camera, top + row, left + column]
                 for k in range(depth):
                     value = v_renders[camera, top + row, left + column, k]
-                    S[CHANNEL + k * PIXELS + p] = value
+                    S[CHANNEL + k * LANES + p] = value
                     worth_here += value * backgrounds[camera, k]
                 S[BEHIND + p] = worth_here * S[LIGHT + p]
 
         for i in range(end - 1, start - 1, -1):
+            if (end - 1 - i) % AHEAD == 0:
+                for j in range(i, max(i - AHEAD, start - 1), -1):
+                    prefetch(splats, lists[j])
+                    prefetch(partial, entries[j])
             row_sums = partial[entries[i]]
             mask = masks[i]
             if mask == 0:
@@ -267,7 +282,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
             while mask != 0:
                 block = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
-                p = np.int64(block) * LANES
+                p = np.int64(block) * step
                 dx = x - load(S, PX + p)
                 dy = y - load(S, PY + p)
                 power = dx * (a * dx + b * dy) + c * dy * dy
@@ -280,7 +295,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 weight = alpha * light
                 worth = spread(zero)
                 for k in range(depth):
-                    worth += load(S, CHANNEL + k * PIXELS + p) * G[GEOMETRY + k]
+                    worth += load(S, CHANNEL + k * LANES + p) * G[GEOMETRY + k]
                 behind = load(S, BEHIND + p)
                 store(S, BEHIND + p, behind + weight * worth)
                 g = select(raw <= max_alpha, alpha * (behind * rest - light * worth), zero)
@@ -295,13 +310,13 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 if depth > 0:
                     c0 += weight * load(S, CHANNEL + p)
                 if depth > 1:
-                    c1 += weight * load(S, CHANNEL + PIXELS + p)
+                    c1 += weight * load(S, CHANNEL + LANES + p)
                 if depth > 2:
-                    c2 += weight * load(S, CHANNEL + 2 * PIXELS + p)
+                    c2 += weight * load(S, CHANNEL + 2 * LANES + p)
                 if depth > 3:
-                    c3 += weight * load(S, CHANNEL + 3 * PIXELS + p)
+                    c3 += weight * load(S, CHANNEL + 3 * LANES + p)
                 for k in range(REGISTER_CHANNELS, depth):
-                    sums = load(S, sums_at + k * LANES) + weight * load(S, CHANNEL + k * PIXELS + p)
+                    sums = load(S, sums_at + k * LANES) + weight * load(S, CHANNEL + k * LANES + p)
                     store(S, sums_at + k * LANES, sums)
             row_sums[0] = total(m)
             row_sums[1] = total(mx)

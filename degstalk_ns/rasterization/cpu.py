@@ -169,17 +169,17 @@ def _bin(
     tiles = ((width + binning.TILE - 1) // binning.TILE, (height + binning.TILE - 1) // binning.TILE)
     slots = np.zeros((TASKS, cameras * tiles[0] * tiles[1]), np.int32)
     starts, offsets = np.empty(slots.shape[1] + 1, np.int64), np.empty(total + 1, np.int64)
-    run(binning.count_lists, TASKS, splats, spans, order, max(count, 1), *tiles, slots)
+    run(binning.count_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, slots)
     binning.lay_out(slots, starts, counts, offsets)
     lists, entries = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
-    run(binning.fill_lists, TASKS, splats, spans, order, max(count, 1), *tiles, offsets, slots, lists, entries)
+    run(binning.fill_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)
     return _Bins(splats, offsets, lists, entries, starts, tiles)
 
 
 def _scratch(channels: int, dtype: Any) -> Array:
     """[TASKS, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
     line = 64
-    row = (blending.SCRATCH_PLANES + channels) * blending.PIXELS + channels * blending.LANES
+    row = (binning.BLOCKS * (blending.SCRATCH_ROWS + channels | 1) + channels) * blending.LANES
     size = TASKS * row * np.dtype(dtype).itemsize
     raw = np.empty(size + line, np.uint8)
     skip = -raw.ctypes.data % line
@@ -209,7 +209,7 @@ class _Blend(torch.autograd.Function):
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
         splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
         bins = _bin(*splats, width, height)
-        kept = np.empty((len(bins.starts) - 1, blending.KEPT), behind.dtype)
+        kept = np.empty((len(bins.starts) - 1, binning.BLOCKS, blending.KEPT), behind.dtype)
         masks = np.empty(len(bins.lists), np.uint64)
         run(
             blending.blend_forward,

@@ -340,3 +340,25 @@ def lowest_bit(context, bits):  # type: ignore[no-untyped-def]
         return builder.call(function, [args[0], ir.Constant(ir.IntType(1), 1)])
 
     return types.uint64(bits), emit
+
+
+@intrinsic
+def prefetch(context, array, row):  # type: ignore[no-untyped-def]
+    """Have the first 128 bytes from array[row, 0] brought into the cache; `row` need not exist."""
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        struct = context.make_array(sig.args[0])(context, builder, args[0])
+        stride = cgutils.unpack_tuple(builder, struct.strides)[0]
+        bytes_in = builder.mul(context.cast(builder, args[1], sig.args[1], types.intp), stride)
+        pointer = ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [pointer, _int32, _int32, _int32]), "llvm.prefetch.p0"
+        )
+        start = builder.bitcast(struct.data, pointer)
+        read, keep, data = ir.Constant(_int32, 0), ir.Constant(_int32, 3), ir.Constant(_int32, 1)
+        for line in (0, 64):
+            address = builder.gep(start, [builder.add(bytes_in, ir.Constant(bytes_in.type, line))])
+            builder.call(function, [address, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, row), emit

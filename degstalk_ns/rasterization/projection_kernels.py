@@ -34,6 +34,19 @@ def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
     )
 
 
+@helper
+def _slope_limits(Ks, width, height):  # type: ignore[no-untyped-def]
+    """[C, 4]: least and greatest x / z, least and greatest y / z, at which a camera's Jacobian is evaluated."""
+    limits = np.empty((Ks.shape[0], 4))
+    for c in range(Ks.shape[0]):
+        fx, fy, cx, cy = Ks[c, 0, 0], Ks[c, 1, 1], Ks[c, 0, 2], Ks[c, 1, 2]
+        margin_x = FOV_MARGIN * 0.5 * width / fx
+        margin_y = FOV_MARGIN * 0.5 * height / fy
+        limits[c, 0], limits[c, 1] = -(cx / fx + margin_x), (width - cx) / fx + margin_x
+        limits[c, 2], limits[c, 3] = -(cy / fy + margin_y), (height - cy) / fy + margin_y
+    return limits
+
+
 @kernel
 def project_forward(  # type: ignore[no-untyped-def]
     task,
@@ -59,6 +72,7 @@ def project_forward(  # type: ignore[no-untyped-def]
     All arithmetic is in double precision: it costs the same here, where nothing is vectorised.
     """
     cameras, count = depths.shape
+    limits = _slope_limits(Ks, width, height)
     for n in range(task * count // tasks, (task + 1) * count // tasks):
         for c in range(cameras):
             radii[c, n] = 0
@@ -78,7 +92,8 @@ def project_forward(  # type: ignore[no-untyped-def]
         norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
         if not norm > 0.0:
             continue
-        r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw / norm, qx / norm, qy / norm, qz / norm)
+        shorten = 1.0 / norm
+        r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw * shorten, qx * shorten, qy * shorten, qz * shorten)
         s0, s1, s2 = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
         m0, m1, m2 = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
 
@@ -90,14 +105,14 @@ def project_forward(  # type: ignore[no-untyped-def]
             x = view[0, 0] * m0 + view[0, 1] * m1 + view[0, 2] * m2 + view[0, 3]
             y = view[1, 0] * m0 + view[1, 1] * m1 + view[1, 2] * m2 + view[1, 3]
             fx, fy, cx, cy = Ks[c, 0, 0], Ks[c, 1, 1], Ks[c, 0, 2], Ks[c, 1, 2]
-            u = fx * x / z + cx
-            v = fy * y / z + cy
-            margin_x = FOV_MARGIN * 0.5 * width / fx
-            margin_y = FOV_MARGIN * 0.5 * height / fy
-            slope_x = min(max(x / z, -(cx / fx + margin_x)), (width - cx) / fx + margin_x)
-            slope_y = min(max(y / z, -(cy / fy + margin_y)), (height - cy) / fy + margin_y)
+            per_z = 1.0 / z  # divisions are what a Gaussian's projection costs: as few as can be
+            slope_x, slope_y = x * per_z, y * per_z
+            u = fx * slope_x + cx
+            v = fy * slope_y + cy
+            low_x, high_x, low_y, high_y = limits[c, 0], limits[c, 1], limits[c, 2], limits[c, 3]
+            slope_x, slope_y = min(max(slope_x, low_x), high_x), min(max(slope_y, low_y), high_y)
             # Rows of the Jacobian times the camera's rotation, then times the Gaussian's axes: [2, 3] each.
-            j0, j1 = fx / z, fy / z
+            j0, j1 = fx * per_z, fy * per_z
             a0 = j0 * (view[0, 0] - slope_x * view[2, 0])
             a1 = j0 * (view[0, 1] - slope_x * view[2, 1])
             a2 = j0 * (view[0, 2] - slope_x * view[2, 2])
@@ -127,9 +142,10 @@ def project_forward(  # type: ignore[no-untyped-def]
             means2d[c, n, 0] = u
             means2d[c, n, 1] = v
             depths[c, n] = z
-            conics[c, n, 0] = yy / determinant
-            conics[c, n, 1] = -xy / determinant
-            conics[c, n, 2] = xx / determinant
+            per_determinant = 1.0 / determinant
+            conics[c, n, 0] = yy * per_determinant
+            conics[c, n, 1] = -xy * per_determinant
+            conics[c, n, 2] = xx * per_determinant
 
 
 @kernel
@@ -139,6 +155,7 @@ def project_backward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Fill v_means [N, 3], v_quats [N, 4], v_scales [N, 3]; add to v_views [tasks, C, 3, 4], to be summed by task."""
     cameras, count = radii.shape
+    limits = _slope_limits(Ks, width, height)
     for n in range(task * count // tasks, (task + 1) * count // tasks):
         for i in range(3):
             v_means[n, i] = 0.0
@@ -158,7 +175,8 @@ def project_backward(  # type: ignore[no-untyped-def]
             np.float64(quats[n, 3]),
         )
         norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        qw, qx, qy, qz = qw / norm, qx / norm, qy / norm, qz / norm
+        shorten = 1.0 / norm
+        qw, qx, qy, qz = qw * shorten, qx * shorten, qy * shorten, qz * shorten
         r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
         s0, s1, s2 = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
         m0, m1, m2 = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
@@ -176,16 +194,14 @@ def project_backward(  # type: ignore[no-untyped-def]
             y = w10 * m0 + w11 * m1 + w12 * m2 + view[1, 3]
             z = w20 * m0 + w21 * m1 + w22 * m2 + view[2, 3]
             fx, fy, cx, cy = Ks[c, 0, 0], Ks[c, 1, 1], Ks[c, 0, 2], Ks[c, 1, 2]
-            margin_x = FOV_MARGIN * 0.5 * width / fx
-            margin_y = FOV_MARGIN * 0.5 * height / fy
-            slope_x, slope_y = x / z, y / z
-            low_x, high_x = -(cx / fx + margin_x), (width - cx) / fx + margin_x
-            low_y, high_y = -(cy / fy + margin_y), (height - cy) / fy + margin_y
+            per_z = 1.0 / z
+            slope_x, slope_y = x * per_z, y * per_z
+            low_x, high_x, low_y, high_y = limits[c, 0], limits[c, 1], limits[c, 2], limits[c, 3]
             free_x = slope_x >= low_x and slope_x <= high_x
             free_y = slope_y >= low_y and slope_y <= high_y
             slope_x = min(max(slope_x, low_x), high_x)
             slope_y = min(max(slope_y, low_y), high_y)
-            j0, j1 = fx / z, fy / z
+            j0, j1 = fx * per_z, fy * per_z
             j02, j12 = -j0 * slope_x, -j1 * slope_y
             a0, a1, a2 = j0 * w00 + j02 * w20, j0 * w01 + j02 * w21, j0 * w02 + j02 * w22
             b0, b1, b2 = j1 * w10 + j12 * w20, j1 * w11 + j12 * w21, j1 * w12 + j12 * w22
@@ -199,7 +215,8 @@ def project_backward(  # type: ignore[no-untyped-def]
             xy = e0 * f0 + e1 * f1 + e2 * f2
             yy = f0 * f0 + f1 * f1 + f2 * f2 + eps2d
             determinant = xx * yy - xy * xy
-            ka, kb, kc = yy / determinant, -xy / determinant, xx / determinant
+            per_determinant = 1.0 / determinant
+            ka, kb, kc = yy * per_determinant, -xy * per_determinant, xx * per_determinant
 
             # conic = inverse(covariance): d covariance = -conic (d conic) conic, the off-diagonal counted twice
             va, vb, vc = v_conics[c, n, 0], 0.5 * v_conics[c, n, 1], v_conics[c, n, 2]
@@ -237,14 +254,14 @@ def project_backward(  # type: ignore[no-untyped-def]
             du, dv = np.float64(v_means2d[c, n, 0]), np.float64(v_means2d[c, n, 1])
             dx = j0 * du
             dy = j1 * dv
-            dz = v_depths[c, n] - (j0 * x * du + j1 * y * dv) / z
-            dz -= (j0 * d00 + j1 * d11 + j02 * d02 + j12 * d12) / z
+            dz = v_depths[c, n] - (j0 * x * du + j1 * y * dv) * per_z
+            dz -= (j0 * d00 + j1 * d11 + j02 * d02 + j12 * d12) * per_z
             if free_x:
-                dx -= j0 * d02 / z
-                dz += j0 * slope_x * d02 / z
+                dx -= j0 * d02 * per_z
+                dz += j0 * slope_x * d02 * per_z
             if free_y:
-                dy -= j1 * d12 / z
-                dz += j1 * slope_y * d12 / z
+                dy -= j1 * d12 * per_z
+                dz += j1 * slope_y * d12 * per_z
             # camera coordinates
             h0 += w00 * dx + w10 * dy + w20 * dz
             h1 += w01 * dx + w11 * dy + w21 * dz
@@ -277,7 +294,7 @@ def project_backward(  # type: ignore[no-untyped-def]
         dy = 2.0 * (qw * (t02 - t20) + qx * (t01 + t10) + qz * (t12 + t21) - 2.0 * qy * (t00 + t22))
         dz = 2.0 * (qw * (t10 - t01) + qx * (t02 + t20) + qy * (t12 + t21) - 2.0 * qz * (t00 + t11))
         along = dw * qw + dx * qx + dy * qy + dz * qz
-        v_quats[n, 0] = (dw - along * qw) / norm
-        v_quats[n, 1] = (dx - along * qx) / norm
-        v_quats[n, 2] = (dy - along * qy) / norm
-        v_quats[n, 3] = (dz - along * qz) / norm
+        v_quats[n, 0] = (dw - along * qw) * shorten
+        v_quats[n, 1] = (dx - along * qx) * shorten
+        v_quats[n, 2] = (dy - along * qy) * shorten
+        v_quats[n, 3] = (dz - along * qz) * shorten
