@@ -210,7 +210,7 @@ class DegstalkModel(Model):
 
     # --- rendering --------------------------------------------------------------------------------------------------
 
-    def _view(self, cameras: Cameras, index: int) -> tuple[View, int]:
+    def moment(self, cameras: Cameras, index: int) -> tuple[View, int]:
         """The camera as a view, and the frame of the track that it shows."""
         camera = cameras.flatten()[index]
         view = View.from_c2w(
@@ -239,7 +239,8 @@ class DegstalkModel(Model):
         windows = silent_windows(self.recording.audio_name, self.recording.audio.shape)
         return None if windows is None else self.recorded_track.with_audio(torch.from_numpy(windows))
 
-    def _conditions(self, frame: int) -> Conditions:
+    def conditions(self, frame: int) -> Conditions:
+        """What drives ``frame`` of the track."""
         return self.track.at_frame(frame).to(self.device)
 
     def get_outputs(self, ray_bundle: Cameras) -> Outputs:  # type: ignore[override]
@@ -247,20 +248,16 @@ class DegstalkModel(Model):
             return self._frame_outputs(ray_bundle)
         assert self.schedule is not None, "training has not been set up"
         stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
-        face_view, face_frame = self._view(ray_bundle, 0)
-        mouth_view, mouth_frame = self._view(ray_bundle, 1)
+        face_view, face_frame = self.moment(ray_bundle, 0)
+        mouth_view, mouth_frame = self.moment(ray_bundle, 1)
         if stage is Stage.FUSE:
-            return self._fused_outputs(face_view, self._conditions(face_frame), degree)
+            return self._fused_outputs(face_view, self.conditions(face_frame), degree)
         face_motion = mouth_motion = None
-        mouth_conditions = self._conditions(mouth_frame)
+        mouth_conditions = self.conditions(mouth_frame)
         if stage is Stage.MOTION:
-            face_motion = self.avatar.face_motion(self._conditions(face_frame))
+            face_motion = self.avatar.face_motion(self.conditions(face_frame))
             mouth_motion = self.avatar.mouth_motion(mouth_conditions)
-        attention = (
-            [face_motion.audio_attention, face_motion.expression_attention]
-            if face_motion is not None
-            else []
-        )
+        attention = [face_motion.audio_attention, face_motion.expression_attention] if face_motion is not None else []
         face = self.avatar.render_region(
             "face", face_view, face_motion.offsets if face_motion else None, degree, attention
         )
@@ -287,8 +284,8 @@ class DegstalkModel(Model):
 
     def _frame_outputs(self, camera: Cameras) -> Outputs:
         """Every output by name, each computed when it is first read: most readers want the picture alone."""
-        view, frame = self._view(camera, 0)
-        conditions = self._conditions(frame)
+        view, frame = self.moment(camera, 0)
+        conditions = self.conditions(frame)
         fits = self._recorded_camera(frame).fits(view)
 
         def layer(name: str, limit: bool = False) -> Callable[[], Tensor]:
@@ -351,7 +348,7 @@ class DegstalkModel(Model):
 
     def recorded_jaw(self, camera: Cameras) -> float:
         """How far the jaw is open in the recording at the camera's time: its first coefficient."""
-        return float(self.recorded_track.at_frame(self._view(camera, 0)[1]).jaw[0])
+        return float(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw[0])
 
     def _recorded_camera(self, frame: int) -> RecordedCamera:
         recording = self.recording

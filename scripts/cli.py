@@ -19,6 +19,7 @@ from degstalk_ns.errors import UserError
 
 COMMANDS: Final[dict[str, str]] = {
     "process": "Make a dataset from a talking-head video.",
+    "bench": "Measure drawing, training and preprocessing against what the machine can do.",
 }
 """Subcommand -> its line of help."""
 

@@ -1,0 +1,123 @@
+"""What a benchmark found: a table to read, a JSON file to compare, a plot to look at.
+
+It must not know what was timed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from degstalk_ns.errors import UserError
+
+
+@dataclass
+class Table:
+    """Rows of text under headings; the first column is the name of what was measured."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def add(self, *cells: str) -> None:
+        if len(cells) != len(self.columns):
+            raise ValueError(f"{len(cells)} cells for {len(self.columns)} columns")
+        self.rows.append(cells)
+
+
+@dataclass
+class Report:
+    """Everything one run found.
+
+    Attributes:
+        name: of the benchmark. notes: lines below the tables. data: for the JSON file.
+    """
+
+    name: str
+    tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def show(self, console: Console) -> None:
+        for table in self.tables:
+            console.print(f"\n{table.title}", markup=False, soft_wrap=True, style="bold")
+            drawn = RichTable(box=SIMPLE, padding=(0, 1))
+            for index, column in enumerate(table.columns):
+                drawn.add_column(column, justify="right" if index else "left", no_wrap=True)
+            for row in table.rows:
+                drawn.add_row(*row)
+            console.print(drawn)
+        for note in self.notes:
+            console.print(note, markup=False, soft_wrap=True)
+
+    def save(self, path: Path) -> None:
+        """Writes the JSON file, whole or not at all."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps({"benchmark": self.name, **self.data}, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+
+def check_writable(path: Path | None) -> None:
+    """Finds out before anything is measured whether ``path`` can be written.
+
+    Raises:
+        UserError: its folder is not there, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: the folder {path.parent} cannot be written to")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot: milliseconds over x, with 10th and 90th percentile."""
+
+    label: str
+    x: Sequence[float]
+    median: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def plot(path: Path, title: str, panels: dict[str, list[Curve]]) -> None:
+    """Draws one panel per entry (its key is the label of x), time over x, both logarithmic; whole or not at all."""
+    # Imported here: it takes half a second, and few runs plot.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), squeeze=False)
+    for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
+        for curve in curves:
+            (line,) = axis.plot(curve.x, curve.median, marker="o", markersize=4, label=curve.label)
+            axis.fill_between(curve.x, curve.low, curve.high, alpha=0.2, color=line.get_color(), linewidth=0)
+        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="milliseconds (median, 10th to 90th percentile)")
+        ticks = sorted({x for curve in curves for x in curve.x})
+        axis.set_xticks(ticks, [f"{tick / 1000:g}k" if tick >= 5000 else f"{tick:g}" for tick in ticks])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_minor_formatter(ScalarFormatter())
+        axis.tick_params(axis="y", which="both", labelsize=8)
+        axis.grid(True, which="both", linewidth=0.4, alpha=0.5)
+        axis.legend(frameon=False)
+    figure.suptitle(title)
+    figure.tight_layout()
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=130, format="png")
+    pyplot.close(figure)
+    os.replace(partial, path)

@@ -1,0 +1,205 @@
+"""`degstalk bench raster|render|train|process`: options in, tables, a JSON file and plots out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from degstalk_ns.bench.machine import Machine, choose_device, measure_machine, use_threads
+from degstalk_ns.bench.report import Report, check_writable, plot
+from degstalk_ns.bench.timing import check_repeats
+from degstalk_ns.errors import UserError
+from degstalk_ns.memory import keep_freed_memory
+from degstalk_ns.preprocess.config import ProcessConfig
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass
+class _Common:
+    output: Path | None = None
+    """JSON file for everything that was measured."""
+    threads: int | None = None
+    """Threads for torch and our kernels; by default as many as torch chooses."""
+
+
+@dataclass
+class Raster(_Common):
+    """The rasterizer on the standard scene: forward, forward and backward, phases; on a GPU gsplat's kernels beside."""
+
+    count: int = 30_000
+    """Gaussians."""
+    size: int = 512
+    """Pixels a side."""
+    seed: int = 0
+    """Of the scene."""
+    repeats: int = 40
+    """Runs that are timed."""
+    device: Device = "auto"
+    """auto: the CPU, and the GPU beside it where there is one; cpu; or cuda, and no GPU is a mistake."""
+    sweep: bool = False
+    """Also time 5,000 to 100,000 Gaussians and 128 to 1024 pixels."""
+    plot: Path | None = None
+    """PNG file for the sweep's curves."""
+
+
+@dataclass
+class Render(_Common):
+    """Frames per second of a trained head, phase by phase."""
+
+    load_config: Path = field(default_factory=Path)
+    """config.yml of the run."""
+    data: Path | None = None
+    """The dataset, where it is no longer where the training found it."""
+    repeats: int = 100
+    """Frames that are timed."""
+
+
+@dataclass
+class Train(_Common):
+    """Steps per second in each stage, and how a step grows."""
+
+    data: Path | None = None
+    """A dataset to train a fresh head on; or, with --load-config, the dataset where it lies now."""
+    load_config: Path | None = None
+    """config.yml of a run whose trained head is trained on: its steps cost what those of a real run cost."""
+    stages: tuple[str, ...] = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
+    """Which stages, from: static motion perceptual fuse fuse-perceptual."""
+    repeats: int = 30
+    """Steps that are timed in each stage."""
+    sweep: bool = False
+    """Also time the motion stage with 5,000 to 100,000 Gaussians and 128 to 1024 pixels a side."""
+    plot: Path | None = None
+    """PNG file for the sweep's curves."""
+
+
+@dataclass
+class Process(_Common):
+    """Frames per second of each stage of `degstalk process`."""
+
+    video: tyro.conf.Positional[Path] = field(default_factory=Path)
+    """A video of a talking person."""
+    config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = field(default_factory=ProcessConfig)
+    """Options of `degstalk process`."""
+
+
+Benchmark = (
+    Annotated[Raster, tyro.conf.subcommand("raster")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Process, tyro.conf.subcommand("process")]
+)
+
+
+def command(
+    what: Annotated[Benchmark, tyro.conf.arg(name="")],
+) -> None:
+    """Measure how fast this machine draws, trains and prepares, and how far that is from what the machine can do."""
+    console = Console(highlight=False)
+    for path in (what.output, getattr(what, "plot", None)):
+        check_writable(path)
+    if getattr(what, "plot", None) is not None and not getattr(what, "sweep", False):
+        raise UserError("--plot draws the sweep: give --sweep too")
+    check_repeats(getattr(what, "repeats", 1))
+    use_threads(what.threads)
+    keep_freed_memory()
+    if isinstance(what, Process):
+        report = _process(what, console)
+    else:
+        ways: dict[type, Callable[[Any, Callable[[str], None]], Report]] = {
+            Raster: _raster,
+            Render: _render,
+            Train: _train,
+        }
+        with _progress(console) as advance:
+            report = ways[type(what)](what, advance)
+    report.data["threads"] = torch.get_num_threads()
+    report.show(console)
+    if what.output is not None:
+        report.save(what.output)
+        console.print(f"written: {what.output}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """A line that says what is being measured."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda text: shown.update(task, description=text)
+
+
+def _raster(options: Raster, advance: Callable[[str], None]) -> Report:
+    from degstalk_ns.bench.raster import bench_raster, make_scene, sweep_raster
+
+    device = choose_device(options.device)
+    names = ["cuda"] if options.device == "cuda" else ["cpu"]
+    if options.device == "auto" and device.type == "cuda":
+        names.append("cuda")
+    make_scene(options.count, options.size, options.seed)
+    advance("measuring the machine")
+    machines: dict[str, Machine] = {name: measure_machine(torch.device(name)) for name in names}
+    report = bench_raster(machines, options.count, options.size, options.seed, options.repeats, advance)
+    if options.sweep:
+        table, panels, entries = sweep_raster(names, options.seed, max(options.repeats // 4, 5), advance)
+        report.tables.append(table)
+        report.data["sweep"] = entries
+        if options.plot is not None:
+            plot(options.plot, "Rasterizer on the standard scene", panels)
+            report.notes.append(f"plot: {options.plot}")
+    return report
+
+
+def _render(options: Render, advance: Callable[[str], None]) -> Report:
+    if options.load_config == Path():
+        raise UserError("nothing to render: give the config.yml of a run with --load-config")
+    advance("loading")
+    from degstalk_ns.bench.adapters import played
+    from degstalk_ns.bench.render import bench_render
+
+    head = played(options.load_config, options.data)
+    advance("measuring the machine")
+    machine = measure_machine(head.shots[0].view.viewmat.device)
+    return bench_render(head, machine, options.repeats, advance)
+
+
+def _train(options: Train, advance: Callable[[str], None]) -> Report:
+    from degstalk_ns.bench.train import bench_train, check_stages, sweep_train
+
+    check_stages(options.stages)
+    advance("loading")
+    from degstalk_ns.bench.adapters import TrainingRun
+    from degstalk_ns.configs.methods import degstalk_fast
+
+    run = TrainingRun(options.data, options.load_config, degstalk_fast.config)
+    try:
+        advance("measuring the machine")
+        machine = measure_machine(run.device)
+        report = bench_train(run, machine, options.stages, options.repeats, advance)
+        if options.sweep:
+            table, panels, entries = sweep_train(run, "motion", max(options.repeats // 3, 5), advance)
+            report.tables.append(table)
+            report.data["sweep"] = entries
+            if options.plot is not None:
+                plot(options.plot, "A training step", panels)
+                report.notes.append(f"plot: {options.plot}")
+    finally:
+        run.close()
+    return report
+
+
+def _process(options: Process, console: Console) -> Report:
+    from degstalk_ns.bench.process import bench_process
+    from degstalk_ns.preprocess.progress import Progress as Bars
+
+    if options.video == Path():
+        raise UserError("nothing to process: give a video")
+    return bench_process(options.video, options.config, measure_machine(), Bars(console))
