@@ -112,16 +112,29 @@ def rasterized(
     viewmats, Ks = view.viewmat[None], view.K[None]
     colours = spherical_harmonics(sh_degree, both.means, both.sh, viewmats)[0]
     spans = (slice(0, face), slice(face, len(both.means)))
-    splats = (both.means, both.quats, both.scales, both.opacities, colours)
-    camera = (viewmats, Ks, view.width, view.height)
+    splats: dict[str, Any] = {
+        "means": both.means,
+        "quats": both.quats,
+        "scales": both.scales,
+        "opacities": both.opacities,
+    }
+    splats["colors"] = colours
+    camera: dict[str, Any] = {
+        "viewmats": viewmats,
+        "Ks": Ks,
+        "width": view.width,
+        "height": view.height,
+        "near_plane": near_plane,
+    }
     if both.means.is_cuda:
-        results = []
-        for span in spans:
-            renders, alphas, meta = rasterize(*(part[span] for part in splats), *camera, near_plane=near_plane)
-            results.append(RegionRender(renders[0], alphas[0], meta))
-        return results[0], results[1]
-    layers = [face, len(both.means) - face]
-    renders, alphas, meta = rasterize(*splats, *camera, near_plane=near_plane, layers=layers)
+        face_render, mouth_render = (
+            RegionRender(renders[0], alphas[0], meta)
+            for renders, alphas, meta in (
+                rasterize(**{name: part[span] for name, part in splats.items()}, **camera) for span in spans
+            )
+        )
+        return face_render, mouth_render
+    renders, alphas, meta = rasterize(**splats, **camera, layers=[face, len(both.means) - face])
     metas = [meta | {name: meta[name][:, span] for name in ("radii", "means2d")} for span in spans]
     face_render, mouth_render = (
         RegionRender(colour, alpha, meta)

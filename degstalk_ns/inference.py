@@ -180,8 +180,8 @@ def over_plate(head: Head, plate: Tensor) -> Tensor:
         return rgb
     part = cropped(rgb, box)
     behind = part.float() / 255.0 if plate.dtype == torch.uint8 else part
-    face, mouth = head.face, head.mouth
-    image = compose(*(cropped(value, box) for value in (face.colour, face.alpha, mouth.colour, mouth.alpha)), behind)
+    face, mouth = head.face.cropped(*box), head.mouth.cropped(*box)
+    image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, behind)
     if plate.dtype == torch.uint8:
         image = image.mul_(255.0).add_(0.5)
         part.copy_(image.clamp_(0.0, 255.0).to(torch.uint8))

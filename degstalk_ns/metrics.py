@@ -147,10 +147,10 @@ class Lpips(nn.Module):
         if images.shape != targets.shape or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected two batches [B, 3, h, w], got {list(images.shape)} and {list(targets.shape)}")
         net: Any = self.network(images.device)
-        scaled = (net.scaling_layer(2.0 * padded_to(batch, self.min_side) - 1.0) for batch in (images, targets))
+        image, target = (net.scaling_layer(2.0 * padded_to(part, self.min_side) - 1.0) for part in (images, targets))
         alexnet, heads = net.net, (net.lin0, net.lin1, net.lin2, net.lin3, net.lin4)
         slices = (alexnet.slice1, alexnet.slice2, alexnet.slice3, alexnet.slice4, alexnet.slice5)
-        return feature_distance(*scaled, slices, [head.model[-1].weight.flatten() for head in heads])
+        return feature_distance(image, target, slices, [head.model[-1].weight.flatten() for head in heads])
 
     @torch.no_grad()
     def distance(self, image: Tensor, target: Tensor) -> float:

@@ -364,7 +364,9 @@ class DegstalkModel(Model):
         return torch.cat([outputs[output_name], outputs["accumulation"]], -1)
 
     @torch.no_grad()
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> Outputs:
+    def get_outputs_for_camera(  # type: ignore[override]
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> Outputs:
         with one_line_errors():
             return self._frame_outputs(camera)
 

@@ -20,7 +20,7 @@ from degstalk_ns.bench.render import Played, Shot, scene_of
 from degstalk_ns.bench.work import Work, count_work
 from degstalk_ns.datamanager import Batch, TalkingHeadDataManager
 from degstalk_ns.errors import UserError
-from degstalk_ns.model import DegstalkModel
+from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.objective import FrameTarget
 from degstalk_ns.trainer import DegstalkTrainer, DegstalkTrainerConfig
 
@@ -69,6 +69,7 @@ class TrainingRun:
             raise UserError("nothing to train on: give a dataset with --data, or a run with --load-config")
         config.data = config.pipeline.datamanager.data = data
         config.vis = "tensorboard"
+        assert isinstance(config.pipeline.model, DegstalkModelConfig)
         schedule = config.pipeline.model.schedule
         schedule.growth_start = schedule.growth_end = 1.0  # never
         self._folder = tempfile.TemporaryDirectory(prefix="degstalk-bench-")
@@ -168,7 +169,7 @@ class TrainingRun:
         recording = self.model.recording
         side = self._side
         size = (recording.width, recording.height) if side is None else (side, side)
-        counts = {name: len(self.model.avatar.region(name)) for name in REGIONS}
+        counts: dict[str, Any] = {name: len(self.model.avatar.region(name)) for name in REGIONS}
         return {**counts, "width": size[0], "height": size[1]}
 
     def raster_work(self) -> list[Work]:

@@ -55,7 +55,7 @@ def _free_memory() -> int | None:
 
 def on_device(scene: Scene, device: torch.device) -> Scene:
     """The scene with its tensors on another device."""
-    moved = {k: v.to(device) for k, v in vars(scene).items() if isinstance(v, Tensor)}
+    moved: dict[str, Any] = {k: v.to(device) for k, v in vars(scene).items() if isinstance(v, Tensor)}
     return dataclasses.replace(scene, **moved)
 
 

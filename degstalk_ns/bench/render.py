@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from degstalk_ns.inference import FrameRenderer, over_plate
 from degstalk_ns.rasterization import spherical_harmonics
 from degstalk_ns.view import View
 
+T = TypeVar("T")
 WARMUP = 5
 """Frames that do not count: compilation and caches."""
 
@@ -59,45 +61,18 @@ def bench_render(played: Played, machine: Machine, repeats: int, advance: Callab
     device = shots[0].view.viewmat.device
     avatar = renderer.avatar
     advance("rendering frames")
-    seconds: dict[str, list[float]] = {
-        name: []
-        for name in ("plate", "fields", "deformation", "rasterization of both regions", "composition", "whole frame")
-    }
-    state: dict[str, object] = {}
+    seconds: dict[str, list[float]] = {}
 
-    def keep(name: str, function: Callable[[], object]) -> Callable[[], None]:
-        def call() -> None:
-            state[name] = function()
-
-        return call
+    def clock(name: str, function: Callable[[], T]) -> T:
+        result: list[T] = []
+        seconds.setdefault(name, []).append(timed(lambda: result.append(function()), device))
+        return result[0]
 
     for index in range(WARMUP + repeats):
+        if index == WARMUP:
+            seconds.clear()
         place = index % len(shots)
-        shot = shots[place]
-        plate = played.plate(place)
-
-        def whole(shot: Shot = shot, plate: Tensor = plate) -> object:
-            return renderer.frame(shot.view, shot.conditions, plate, played.sh_degree, played.moving)
-
-        phases: dict[str, Callable[[], object]] = {
-            "plate": lambda place=place: played.plate(place),
-            "fields": lambda shot=shot: renderer.motion(shot.conditions) if played.moving else None,
-            "deformation": lambda: renderer.deformed(state["fields"]),  # type: ignore[arg-type]
-            "rasterization of both regions": lambda shot=shot: renderer.drawn(
-                state["deformation"],  # type: ignore[arg-type]
-                shot.view,
-                played.sh_degree,
-            ),
-            "composition": lambda plate=plate: over_plate(
-                state["rasterization of both regions"],  # type: ignore[arg-type]
-                plate,
-            ),
-            "whole frame": whole,
-        }
-        for name, function in phases.items():
-            taken = timed(keep(name, function), device)
-            if index >= WARMUP:
-                seconds[name].append(taken)
+        _one_frame(played, place, clock)
 
     times = {name: Spread.of(values) for name, values in seconds.items()}
     advance("counting the work")
@@ -140,6 +115,22 @@ def bench_render(played: Played, machine: Machine, repeats: int, advance: Callab
         f"{floor * 1e3:.2f} ms; the whole frame takes {frame.median / floor:.1f} times that",
     ]
     return report
+
+
+class _Clock(Protocol):
+    def __call__(self, name: str, function: Callable[[], T]) -> T: ...
+
+
+def _one_frame(played: Played, place: int, clock: _Clock) -> None:
+    """A frame phase by phase, and once more as a whole."""
+    renderer, shot = played.renderer, played.shots[place]
+    view, conditions, degree = shot.view, shot.conditions, played.sh_degree
+    plate = clock("plate", lambda: played.plate(place))
+    motion = clock("fields", lambda: renderer.motion(conditions)) if played.moving else None
+    gaussians = clock("deformation", lambda: renderer.deformed(motion))
+    head = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
+    clock("composition", lambda: over_plate(head, plate))
+    clock("whole frame", lambda: renderer.frame(view, conditions, plate, degree, played.moving))
 
 
 @torch.no_grad()

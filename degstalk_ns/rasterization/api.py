@@ -201,7 +201,7 @@ def rasterize(
         )
         colors = colors.expand(cameras, count, depth)
         opacities = opacities.expand(cameras, count)
-        splats = (means2d, conics, colors, opacities, depths, radii)
+        splats: tuple[Tensor, ...] = (means2d, conics, colors, opacities, depths, radii)
         if layers is not None:
             splats = _in_layers(splats, layers)
         renders, alphas = module.rasterize_to_pixels(*splats, width, height, backgrounds)
