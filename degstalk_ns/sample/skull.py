@@ -1,0 +1,211 @@
+"""The shape of the head's skin at rest: a signed distance of blended ellipsoids, and points spread over it.
+
+It must not know colours, eyelids' and lips' own surfaces, nor movement. All lengths in millimetres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from degstalk_ns.sample.design import EYE_CENTRE, EYE_RADIUS, MM, NECK_END_Y, Design, Points
+from degstalk_ns.sample.surfels import BACK_Z, CROWN_Y, SKULL_HALF_WIDTH, Floats
+
+LID_THICKNESS: float = 1.2
+"""Skin over the eyeball, mm."""
+EYE_STRETCH: float = 1.42
+"""How much wider than high the ball under the lids is: the corners of an eye lie beside the eyeball."""
+CRANIUM_CENTRE: tuple[float, float, float] = (0.0, 20.0, -7.0)
+"""Centre of the brain case, mm."""
+_EPSILON = 0.05  # mm, for gradients
+
+
+def _ellipsoid(p: Points, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Points:
+    q = p - np.array(centre)
+    r = np.array(radii)
+    a = np.sqrt(((q / r) ** 2).sum(-1))
+    b = np.sqrt(((q / r**2) ** 2).sum(-1))
+    return a * (a - 1.0) / np.maximum(b, 1e-9)
+
+
+def _capsule(p: Points, start: tuple[float, ...], end: tuple[float, ...], radii: tuple[float, float]) -> Points:
+    a, b = np.array(start), np.array(end)
+    t = np.clip(((p - a) @ (b - a)) / ((b - a) @ (b - a)), 0.0, 1.0)
+    return np.linalg.norm(p - a - t[..., None] * (b - a), axis=-1) - (radii[0] + t * (radii[1] - radii[0]))
+
+
+def _join(a: Points, b: Points, k: float) -> Points:
+    h = np.maximum(k - np.abs(a - b), 0.0) / k
+    return np.minimum(a, b) - h * h * k * 0.25
+
+
+def _cut(a: Points, b: Points, k: float) -> Points:
+    """``a`` without ``b``."""
+    return -_join(-a, b, k)
+
+
+def _cranium_radii() -> tuple[float, float, float]:
+    return MM * SKULL_HALF_WIDTH, MM * CROWN_Y - CRANIUM_CENTRE[1], CRANIUM_CENTRE[2] - MM * BACK_Z
+
+
+def skull_radius(directions: Floats) -> Floats:
+    """Distance from the origin to the smooth brain case, for hair to lie on.
+
+    Args:
+        directions: [..., 3] any length but 0, head coordinates.
+
+    Returns:
+        [...] metres. Only the brain case (forehead, crown, sides, back): no face, jaw or ears.
+    """
+    unit = np.asarray(directions, dtype=np.float64)
+    unit = unit / np.linalg.norm(unit, axis=-1, keepdims=True)
+    radii, centre = np.array(_cranium_radii()), np.array(CRANIUM_CENTRE)
+    d, c = unit / radii, centre / radii
+    a, b = (d * d).sum(-1), d @ c
+    radius = (b + np.sqrt(b * b - a * (c @ c - 1.0))) / a
+    return np.asarray(radius / MM, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Skull:
+    """The head's skin as a signed distance."""
+
+    design: Design
+
+    def distance(self, points: Points) -> Points:
+        """[...] signed distance of ``points`` [..., 3] to the skin, mm; negative inside. Close to true near the skin."""
+        d = self.design
+        p = np.array(points, dtype=np.float64)
+        p[..., 0] = np.sqrt(p[..., 0] ** 2 + 0.04)  # the face is symmetric; rounded so that no crease is in the middle
+        jaw, nose = d.jaw_width, d.nose_width
+        f = _ellipsoid(p, CRANIUM_CENTRE, _cranium_radii())
+        f = _join(f, _ellipsoid(p, (0, 36, 26), (58, 44, 52)), 14)  # forehead
+        f = _join(f, _ellipsoid(p, (0, -22, 14), (61, 58, 55)), 16)  # middle of the face
+        f = _join(f, _ellipsoid(p, (0, -50, 18), (53 * jaw, 44, 48)), 16)  # jaw
+        f = _join(f, _ellipsoid(p, (35 * jaw, -60, 20), (15, 20, 30)), 28)  # its edge
+        f = _join(f, _ellipsoid(p, (0, -81, 56), (19 * jaw, 16.5, 18)), 26)  # chin
+        f = _join(f, _ellipsoid(p, (43, -17, 42), (20 * d.cheekbones, 15, 20)), 18)  # cheekbones
+        f = _join(f, _ellipsoid(p, (24, -34, 48), (20, 22, 20)), 14)  # cheeks
+        f = _join(f, _ellipsoid(p, (25, 22, 60), (26, 7.5, 15)), 14)  # brow ridge
+        f = _join(f, _ellipsoid(p, (0, -57, 50), (28, 24, 25.5)), 14)  # around the mouth
+        f = _cut(f, _ellipsoid(p, (31, 3, 85), (20, 13, 20)), 13)  # eye sockets
+        x, y, z = EYE_CENTRE
+        ball = EYE_RADIUS + LID_THICKNESS
+        f = _join(f, _ellipsoid(p, (x, y, z), (EYE_STRETCH * EYE_RADIUS, ball, ball)), 6)
+        f = _join(f, self._nose(p, nose), 7)
+        f = _cut(f, _ellipsoid(p, (5.6 * nose, -38.5, 84.5), (2.7 * nose, 4.2, 4.6)), 2.5)  # nostrils
+        f = _cut(f, _capsule(p, (0.0, -42.0, 81.5), (0.0, -49.0, 81.0), (2.2, 2.6)), 4)  # groove of the upper lip
+        f = _cut(f, _ellipsoid(p, (0, -72.5, 84), (15, 4.5, 9)), 8)  # under the lower lip
+        f = _join(f, self._ear(p), 5)
+        neck = np.maximum(_capsule(p, (0, -60, -14), (0, -130, -26), (40, 40)), NECK_END_Y - p[..., 1])
+        return _join(f, neck, 14)
+
+    @staticmethod
+    def _nose(p: Points, width: float) -> Points:
+        f = _capsule(p, (0, 14, 70.5), (0, -24, 84.5), (6.0, 6.8))  # bridge
+        f = _join(f, _ellipsoid(p, (0, -28, 86.0), (8.4 * width, 7.4, 9.6)), 9)  # tip
+        f = _join(f, _ellipsoid(p, (9.4 * width, -32.6, 79.0), (5.2 * width, 5.2, 8.0)), 9)  # wings
+        return _join(f, _capsule(p, (0, -34.0, 87.0), (0, -40, 77), (3.4, 3.6)), 5)  # between the nostrils
+
+    @staticmethod
+    def _ear(p: Points) -> Points:
+        flare, tilt = np.radians(24.0), np.radians(12.0)
+        q = p - np.array([70.5, -8.0, -14.0])
+        x = q[..., 0] * np.cos(flare) + q[..., 2] * np.sin(flare)
+        z = -q[..., 0] * np.sin(flare) + q[..., 2] * np.cos(flare)
+        y = q[..., 1] * np.cos(tilt) + z * np.sin(tilt)
+        z = -q[..., 1] * np.sin(tilt) + z * np.cos(tilt)
+        local = np.stack([x, y, z], axis=-1)
+        f = _ellipsoid(local, (0, 4, 0), (4.5, 27, 17))
+        f = _join(f, _ellipsoid(local, (0, -24, 6), (4.2, 8, 7)), 8)
+        f = _cut(f, _ellipsoid(local, (5.5, 7, 1), (5, 18, 10)), 3)
+        f = _cut(f, _ellipsoid(local, (5, -6, 4), (6, 8, 7)), 3)
+        return _join(f, _ellipsoid(local, (2, -4, 12), (3, 5, 3.5)), 3)
+
+    def normals(self, points: Points) -> Points:
+        """[N, 3] unit normals at ``points`` [N, 3] on or near the skin."""
+        corners = np.array([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], dtype=np.float64)
+        gradient = np.zeros_like(points)
+        for corner in corners:
+            gradient += corner * self.distance(points + _EPSILON * corner)[:, None]
+        return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12)
+
+    def project(self, points: Points, steps: int = 4) -> Points:
+        """[N, 3] the points of the skin next to ``points`` [N, 3]."""
+        for _ in range(steps):
+            points = points - self.distance(points)[:, None] * self.normals(points)
+        return points
+
+    def front(self, x: Points, y: Points) -> Points:
+        """[...] foremost z of the skin at x, y, mm, by marching backwards from in front of the face."""
+        z = np.full(np.broadcast(x, y).shape, 110.0)
+        for _ in range(60):
+            z = z - 0.7 * np.clip(self.distance(np.stack(np.broadcast_arrays(x, y, z), axis=-1)), -2.0, 20.0)
+        return z
+
+    def occlusion(self, points: Points, normals: Points) -> Points:
+        """[N] 0 (open sky) .. 1 (deep in a corner), by how much nearer the skin is than the way taken outwards."""
+        total = np.zeros(len(points))
+        for reach, weight in ((2.0, 0.30), (5.0, 0.16), (10.0, 0.09), (18.0, 0.05)):
+            total += weight * np.maximum(reach - self.distance(points + reach * normals), 0.0) / reach * 2.0
+        return np.clip(total, 0.0, 1.0)
+
+
+def spread(skull: Skull, finest: float) -> tuple[Points, NDArray[np.float64]]:
+    """Points spread evenly over the skin: finest around the nostrils, fine on the face, coarse under the hair.
+
+    Args:
+        finest: spacing of the face, mm.
+
+    Returns:
+        [N, 3] points, mm, and [N] their spacing, mm. Mirror images of each other in x.
+    """
+    top = finest * 16.0
+    low, high = np.array([0.5 * top, NECK_END_Y - top, -105.0]), np.array([90.0, 110.0, 105.0])
+    axes = [np.arange(a, b + top, top) for a, b in zip(low, high, strict=True)]
+    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    size, kept, sizes = top, [], []
+    while len(cells):
+        near = np.abs(skull.distance(cells)) < 0.95 * size
+        cells = cells[near]
+        done = size <= 1.01 * _spacing(cells, finest)
+        leaves = cells[done]
+        leaves = leaves[np.abs(skull.distance(leaves)) < 0.5 * size]
+        kept.append(leaves)
+        sizes.append(np.full(len(leaves), size))
+        corners = (np.stack(np.meshgrid(*[[-0.25, 0.25]] * 3, indexing="ij"), axis=-1)).reshape(-1, 3)
+        cells = (cells[~done][:, None, :] + size * corners).reshape(-1, 3)
+        size *= 0.5
+    points, spacing = np.concatenate(kept), np.concatenate(sizes)
+    points = _relaxed(skull, skull.project(points), spacing)
+    inside = points[:, 1] > NECK_END_Y + 1.0  # no floor: the neck goes on below
+    points, spacing = points[inside], spacing[inside]
+    mirror = points * np.array([-1.0, 1.0, 1.0])
+    return np.concatenate([points, mirror]), np.concatenate([spacing, spacing])
+
+
+def _spacing(p: Points, face: float) -> Points:
+    """[N] spacing wanted at ``p``: half around the nostrils, doubled on the sides, fourfold at the back."""
+    x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
+    detail = (z > 74) & (x < 17) & (y > -45) & (y < -27)
+    out = np.where((z > 34) & (y < 78), face, np.where(z > -30, 2.0 * face, 4.0 * face))
+    out = np.where((z < 45) & (y < -97), 2.0 * face, out)
+    return np.where(detail, 0.5 * face, out)
+
+
+def _relaxed(skull: Skull, points: Points, spacing: Points, rounds: int = 6) -> Points:
+    """``points`` pushed apart along the skin until they lie evenly."""
+    for _ in range(rounds):
+        mirror = points * np.array([-1.0, 1.0, 1.0])
+        both = np.concatenate([points, mirror[points[:, 0] < 10.0]])
+        distances, index = cKDTree(both).query(points, k=8)
+        away = points[:, None, :] - both[index[:, 1:]]
+        gap = distances[:, 1:] / (1.15 * spacing[:, None])
+        push = np.maximum(1.0 - gap, 0.0)[..., None] * away / np.maximum(distances[:, 1:, None], 1e-6)
+        points = points + 0.45 * spacing[:, None] * push.sum(axis=1)
+        points[:, 0] = np.maximum(points[:, 0], 0.3 * spacing)
+        points = skull.project(points, steps=1)
+    return points
