@@ -26,14 +26,14 @@ def middle(x: Points, design: Design) -> Points:
 def thickness(x: Points) -> Points:
     """[...] half the brow's height at ``x`` > 0, mm."""
     t = np.clip((x - _INNER) / (_OUTER - _INNER), 0.0, 1.0)
-    return (2.9 - 2.1 * t**1.6) * smoothstep(-0.02, 0.10, t)
+    return (2.5 - 1.8 * t**1.6) * smoothstep(-0.10, 0.14, t)
 
 
 def shade(points: Points, design: Design) -> Points:
     """[N] how dark the skin at ``points`` [N, 3] is under the brows, 0 .. 1."""
     x = np.abs(points[:, 0])
     off = np.abs(points[:, 1] - middle(x, design)) / np.maximum(thickness(x), 0.3)
-    along = smoothstep(_INNER - 1.0, _INNER + 5.0, x) * smoothstep(_OUTER, _OUTER - 4.0, x)
+    along = smoothstep(_INNER - 1.0, _INNER + 9.0, x) * smoothstep(_OUTER, _OUTER - 4.0, x)
     return smoothstep(1.25, 0.25, off) * along * smoothstep(30.0, 45.0, points[:, 2])
 
 

@@ -39,7 +39,7 @@ class Design:
     brow_height: float = 0.0
     """Millimetres up."""
     skin: Colour = (0.855, 0.665, 0.565)
-    lips: Colour = (0.760, 0.400, 0.390)
+    lips: Colour = (0.735, 0.430, 0.405)
     iris: Colour = (0.360, 0.480, 0.520)
     brow: Colour = (0.230, 0.150, 0.110)
     seed: int = 0

@@ -24,7 +24,8 @@ LID_FOLLOWS_GAZE: float = 0.45
 """Part of the iris' way up and down that the upper lid goes along."""
 _TILT = 0.9  # mm that the outer corner lies above the middle, and the inner below
 _BALL_STRETCH = 1.36  # the white seen between the lids is wider than the ball: corners lie beside it
-_LID_SPACING = 0.5  # mm
+_LID_SPACING = 0.55  # mm
+_COLUMNS, _UPPER_ROWS, _LOWER_ROWS = 68, 26, 11
 _BALL_SPACING = 0.42  # mm
 
 
@@ -39,16 +40,20 @@ class Eyes:
         self._skull, self._design = skull, design
         cx, cy, self._cz = EYE_CENTRE
         x, y = np.arange(cx - 20, cx + 20.1, 0.5), np.arange(cy - 14, cy + 16.1, 0.5)
-        self._surface = RectBivariateSpline(x, y, skull.front(*np.meshgrid(x, y, indexing="ij")), s=0.3)
+        points = np.stack(np.broadcast_arrays(x[:, None], y[None, :], 0.0), axis=-1).reshape(-1, 3)
+        points[:, 2] = skull.front(points[:, 0], points[:, 1])
+        hidden = skull.occlusion(points, skull.normals(points)).reshape(len(x), len(y))
+        self._hidden = RectBivariateSpline(x, y, hidden, s=0.2)
+        self._surface = RectBivariateSpline(x, y, points[:, 2].reshape(len(x), len(y)), s=0.3)
         self._u_lid, self._v_upper, self._v_lower = self._lid_grids()
         u = np.concatenate([self._u_lid[0], self._u_lid[1]])
         self._lid_u = u
         self._ball = self._ball_points()
         random = np.random.default_rng([design.seed, 11])
         self._iris_waves = random.uniform(0.0, 2.0 * np.pi, 6)
-        self._lash_u = np.sort(random.uniform(-0.86, 0.99, 70))
-        self._lash_length = random.uniform(0.8, 1.15, 70) * (4.6 + 1.4 * self._lash_u)
-        self._lower_u = np.sort(random.uniform(-0.6, 0.95, 34))
+        self._lash_u = np.sort(random.uniform(-0.86, 0.99, 56))
+        self._lash_length = random.uniform(0.8, 1.15, 56) * (3.5 + 1.1 * self._lash_u)
+        self._lower_u = np.sort(random.uniform(-0.6, 0.95, 26))
         ones = np.ones_like(self._ball[:, 0])
         self._ball_size = (_BALL_SPACING * ones).astype(np.float32)
 
@@ -58,7 +63,7 @@ class Eyes:
     def _edges(u: Points, state: FaceState) -> tuple[Points, Points]:
         """Edges of the upper and the lower lid."""
         line = EYE_CENTRE[1] + _TILT * u
-        upper = line + 5.1 * _up(u) ** 0.85 * (1.0 - 0.10 * u)
+        upper = line + 4.8 * _up(u) ** 0.85 * (1.0 - 0.10 * u)
         lower = line - 4.9 * _up(u) ** 0.95 * (1.0 + 0.12 * u)
         pitch = float(np.clip(state.gaze[1], -0.6, 0.6))
         upper = upper + LID_FOLLOWS_GAZE * EYE_RADIUS * np.sin(pitch) * _up(u)
@@ -83,8 +88,8 @@ class Eyes:
 
     def _lid_grids(self) -> tuple[tuple[Points, Points], Points, Points]:
         """u of both lids' points and v, 0 at the edge .. 1 at the outline."""
-        columns = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 84))
-        upper_v, lower_v = np.linspace(0.0, 1.0, 30), np.linspace(0.0, 1.0, 13)
+        columns = np.sin(np.linspace(-np.pi / 2, np.pi / 2, _COLUMNS))
+        upper_v, lower_v = np.linspace(0.0, 1.0, _UPPER_ROWS), np.linspace(0.0, 1.0, _LOWER_ROWS)
         a, b = np.meshgrid(columns, upper_v, indexing="ij")
         c, d = np.meshgrid(columns, lower_v, indexing="ij")
         return (a.ravel(), c.ravel()), b.ravel(), d.ravel()
@@ -158,7 +163,7 @@ class Eyes:
             x, y = EYE_CENTRE[0] + HALF_WIDTH * u, edge + (out - edge) * v
             z, normal = self._lid_surface(x, y)
             points = np.stack([x, y, z], axis=1)
-            albedo = colour(points, np.zeros_like(x), self._design)
+            albedo = colour(points, self._hidden.ev(x, y), self._design)
             from_edge = np.abs(y - edge)
             if upper:
                 fold = open_edge + 3.6 * _up(u) ** 0.7
@@ -167,19 +172,19 @@ class Eyes:
                 normal[:, 1] += 0.7 * crease * np.clip((y - fold) / 0.5, -1.0, 1.0)
                 normal /= np.linalg.norm(normal, axis=1, keepdims=True)
                 albedo = albedo * (1.0 - 0.38 * crease)[:, None] ** np.array([0.8, 1.0, 1.0])
-                line = np.exp(-((from_edge / 0.75) ** 2)) * smoothstep(-1.0, -0.6, u)
-                albedo = albedo * (1.0 - 0.78 * line)[:, None]
+                line = np.exp(-((from_edge / 0.65) ** 2)) * smoothstep(-1.0, -0.6, u)
+                albedo = albedo * (1.0 - 0.68 * line)[:, None]
             else:
                 rim = np.exp(-((from_edge / 0.6) ** 2))
-                albedo = albedo * (1.0 - rim[:, None] * np.array([0.10, 0.30, 0.30]))
+                albedo = albedo * (1.0 - rim[:, None] * np.array([0.08, 0.20, 0.20]))
                 albedo = albedo * (1.0 - 0.10 * bump(from_edge, 4.5, 1.4))[:, None]
-            gap = np.maximum(_LID_SPACING, 1.15 * np.abs(out - edge) / (29 if upper else 12))
+            gap = np.maximum(_LID_SPACING, 1.15 * np.abs(out - edge) / ((_UPPER_ROWS if upper else _LOWER_ROWS) - 1))
             pieces.append(patches.flat(points, normal, gap, albedo, np.full(len(x), 0.16), Part.HEAD))
         return join([*pieces, self._rims(state)])
 
     def _rims(self, state: FaceState) -> Surfels:
         """The thickness of the lids, from the skin back to the ball."""
-        u = self._u_lid[0].reshape(84, 30)[:, 0]
+        u = self._u_lid[0].reshape(_COLUMNS, _UPPER_ROWS)[:, 0]
         pieces = []
         for side, edge in zip((-1.0, 1.0), self._edges(u, state), strict=True):
             x = EYE_CENTRE[0] + HALF_WIDTH * u
@@ -187,7 +192,7 @@ class Eyes:
             for depth in (0.35, 0.8, 1.3):
                 points = np.stack([x, edge - 0.1 * side * depth, front - depth], axis=1)
                 normal = np.broadcast_to(np.array([0.0, 0.8 * side, 0.6]), points.shape)
-                tint = np.array([0.34, 0.22, 0.20]) if side < 0 else np.array([0.70, 0.47, 0.43])
+                tint = np.array([0.34, 0.22, 0.20]) if side < 0 else np.array([0.72, 0.52, 0.47])
                 albedo = np.broadcast_to(tint * (1.0 - 0.2 * depth), points.shape)
                 size = np.full(len(u), _LID_SPACING)
                 pieces.append(patches.flat(points, normal, size, albedo, np.full(len(u), 0.3), Part.HEAD))
@@ -215,10 +220,10 @@ class Eyes:
                 centre = place + 0.5 * (reach / steps)[:, None] * way
                 place = place + (reach / steps)[:, None] * way
                 normal = np.broadcast_to(np.array([0.0, 0.0, 1.0]), centre.shape)
-                width = (0.15 if upper else 0.08) * (1.0 - 0.5 * t)
+                width = (0.11 if upper else 0.08) * (1.0 - 0.5 * t)
                 tint = np.broadcast_to(dark if upper else dark * 2.2, centre.shape)
                 piece = patches.strands(
-                    centre, way, normal, 0.42 * reach / steps, width, tint, 0.85 - 0.45 * t if upper else 0.35
+                    centre, way, normal, 0.42 * reach / steps, width, tint, 0.6 - 0.4 * t if upper else 0.18
                 )
                 pieces.append(piece)
         return join(pieces)

@@ -47,7 +47,7 @@ class Face:
         normals = skull.normals(points)
         hidden = skull.occlusion(points, normals)
         albedo = skin.colour(points, hidden, design)
-        under_brows = (0.55 * brows.shade(points, design))[:, None]
+        under_brows = (0.45 * brows.shade(points, design))[:, None]
         self._albedo = albedo + under_brows * (np.array(design.brow) * 1.3 - albedo)
         self._gloss = skin.gloss(points) * (1.0 - hidden)
         self._size = size.astype(np.float32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
 from degstalk_ns.sample import patches
 from degstalk_ns.sample.design import MOUTH_HALF_WIDTH, Design, Points, bump, smoothstep
@@ -16,7 +16,7 @@ from degstalk_ns.sample.skin import colour, irregularity
 from degstalk_ns.sample.skull import Skull
 from degstalk_ns.sample.surfels import Floats, Part, Surfels
 
-_COLUMNS, _ROWS = 120, 36
+_COLUMNS, _ROWS = 112, 26
 _CONTACT = 0.53
 """Where along a strip, 0 (border) .. 1 (inside), the lips touch."""
 _UPPER = ((1, 0), (0.75, 0.42), (0.5, 0.80), (0.25, 1.0), (0.06, 0.92), (-0.06, 0.45), (0.0, -0.5), (0.35, -1.5), (0.8, -2.2))
@@ -40,7 +40,10 @@ class Lips:
     """Both lips as sheets that follow the mimic fields."""
 
     def __init__(self, skull: Skull, design: Design) -> None:
-        self._skull, self._design = skull, design
+        self._design = design
+        x, y = np.arange(-27.0, 27.1, 1.0), np.arange(-74.0, -43.9, 1.0)
+        front = skull.front(*np.meshgrid(x, y, indexing="ij"))
+        self._base = RectBivariateSpline(x, y, front, s=0.5)
         points, normals, sides, albedo, gloss, size = [], [], [], [], [], []
         for side in (1, -1):
             p, n, row, s = self._strip(side)
@@ -49,7 +52,7 @@ class Lips:
             sides.append(np.full(len(p), side, dtype=np.int8))
             albedo.append(self._colours(p, row, s, side))
             gloss.append(0.12 + 0.40 * smoothstep(0.02, 0.15, row) * (1.0 - 0.5 * smoothstep(0.5, 0.6, row)))
-            size.append(np.full(len(p), 0.55))
+            size.append(np.full(len(p), 0.66))
         self.sheet = Sheet(np.concatenate(points), np.concatenate(normals), np.concatenate(sides))
         self._albedo, self._gloss = np.concatenate(albedo), np.concatenate(gloss)
         self._size = np.concatenate(size).astype(np.float32)
@@ -68,8 +71,8 @@ class Lips:
         """[N] which of ``points`` of the skin lie where the lips are."""
         s = points[:, 0] / MOUTH_HALF_WIDTH
         above = points[:, 1] - mouth_line(points[:, 0])
-        inside = (above < height(s, 1, self._design) - 0.3) & (above > -height(s, -1, self._design) + 0.3)
-        return inside & (np.abs(s) < 0.985) & (points[:, 2] > 40.0)
+        reach = [np.maximum(height(s, side, self._design) - 0.3, 0.7) for side in (1, -1)]
+        return (above < reach[0]) & (above > -reach[1]) & (np.abs(s) < 1.01) & (points[:, 2] > 40.0)
 
     def _point(self, s: Points, t: Points, side: int) -> Points:
         """[N, 3] points of a lip at s, -1 .. 1, and t, 0 (border) .. 1 (inside)."""
@@ -88,16 +91,14 @@ class Lips:
         else:
             narrow = narrow * (1.0 + 0.06 * bump(np.abs(s), 0.28, 0.18))
         border = mouth_line(x) + side * height(s, side, self._design)
-        base = self._base(x, border) * (1.0 - t) + self._base(x, mouth_line(x)) * t
+        base = self._base.ev(x, border) * (1.0 - t) + self._base.ev(x, mouth_line(x)) * t
         z = base + np.where(out > 0, full * narrow * out, 3.4 * out)
         return np.stack([x, y, z], axis=1)
 
-    def _base(self, x: Points, y: Points) -> Points:
-        return self._skull.front(x, y)
-
     def _strip(self, side: int) -> tuple[Points, Points, Points, Points]:
         """Points, normals, t and s of one lip's surfels."""
-        s = -np.cos(np.linspace(0.03, np.pi - 0.03, _COLUMNS))
+        even = np.linspace(-0.9995, 0.9995, _COLUMNS)
+        s = 0.5 * (even + np.sin(0.5 * np.pi * even))  # closer together towards the corners, where lips stretch most
         t = np.linspace(0.0, 1.0, _ROWS)
         grid_s, grid_t = np.meshgrid(s, t, indexing="ij")
         points = self._point(grid_s.ravel(), grid_t.ravel(), side).reshape(_COLUMNS, _ROWS, 3)
@@ -110,12 +111,12 @@ class Lips:
         skin = colour(points, np.zeros(len(points)), self._design)
         red = np.array(self._design.lips)[None, :]
         wrinkles = irregularity(points * np.array([1.0, 0.12, 0.12]), 1.9, self._design.seed + 5)
-        red = red * (1.0 + 0.035 * wrinkles * (1.0 - smoothstep(0.45, 0.55, row)))[:, None]
+        red = red * (1.0 + 0.016 * wrinkles * (1.0 - smoothstep(0.45, 0.55, row)))[:, None]
         red = red * (1.0 - (0.10 if side > 0 else 0.0))
         dark = 0.62 * bump(row, _CONTACT + 0.02, 0.055) + 0.45 * smoothstep(0.5, 0.9, row)
         dark = dark + 0.25 * smoothstep(0.80, 1.0, np.abs(s))
         red = red * (1.0 - np.clip(dark, 0.0, 0.85)[:, None] * np.array([0.85, 1.0, 1.0]))
-        vermilion = smoothstep(0.015, 0.10, row) * smoothstep(1.0, 0.93, np.abs(s))
+        vermilion = smoothstep(0.015, 0.10, row) * smoothstep(1.0, 0.985, np.abs(s))
         return np.clip(skin + vermilion[:, None] * (red - skin), 0.01, 0.98)
 
     def surfels(self, weight: Floats) -> Surfels:

@@ -80,7 +80,8 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
         return np.stack(np.broadcast_arrays(dx + 0.0 * x, dy, dz), axis=1)
 
     upper = np.clip(up, 0.0, 1.0)
-    corner = bump(np.abs(x), MOUTH_HALF_WIDTH, 11.0) * bump(height, 0.0, 10.0)
+    beside = np.maximum(np.abs(x) - MOUTH_HALF_WIDTH, 0.0)
+    corner = np.minimum(np.abs(x) / MOUTH_HALF_WIDTH, 1.0) ** 1.7 * bump(beside, 0.0, 10.0) * bump(height, 0.0, 11.0)
     cheek = bump(np.abs(x), 36.0, 12.0) * bump(y, -28.0, 11.0) * smoothstep(-6.0, -16.0, y)
     sign = np.tanh(x / 8.0)
     brow = bump(np.abs(x), 27.0, 20.0) * bump(y, 24.0, 13.0) * smoothstep(12.0, 20.0, y) * smoothstep(20.0, 45.0, z)
@@ -92,7 +93,7 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
             vector(0.0, -0.32 * height * near, -1.6 * near),
             vector(-0.40 * x * far, 0.10 * height * near, 6.0 * near - 1.5 * near * (x / MOUTH_HALF_WIDTH) ** 2),
             vector(5.5 * np.tanh(x / 14.0) * far, -0.12 * height * near, -3.0 * near * (x / 20.0) ** 2),
-            vector(4.5 * sign * corner + sign * cheek, 5.5 * corner + 2.5 * cheek, -2.5 * corner + 2.6 * cheek),
+            vector(4.0 * sign * corner + sign * cheek, 4.6 * corner + 2.5 * cheek, -2.5 * corner + 2.6 * cheek),
             vector(0.0, 4.5 * brow, 0.3 * brow),
         ]
     )

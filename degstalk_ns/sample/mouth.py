@@ -12,14 +12,14 @@ from degstalk_ns.sample.design import MOUTH_Y, Points, bump, smoothstep
 from degstalk_ns.sample.mimic import JAW_ANGLE, jaw_turned
 from degstalk_ns.sample.surfels import FaceState, Part, Surfels, join
 
-UPPER_EDGE: float = MOUTH_Y - 1.0
+UPPER_EDGE: float = MOUTH_Y - 2.2
 """y of the upper front teeth's edges."""
-LOWER_EDGE: float = MOUTH_Y - 2.2
+LOWER_EDGE: float = MOUTH_Y - 3.2
 _ARCH_Z = 69.5  # mm, front of the upper front teeth
 _ARCH_BEND = 0.026  # 1/mm, how the row of teeth curves back
 _UPPER_WIDTHS = (8.4, 6.6, 7.4, 6.8, 6.8, 8.0)
 _LOWER_WIDTHS = (5.4, 5.8, 6.6, 6.8, 6.8, 8.0)
-_TOOTH_SPACING = 0.6
+_TOOTH_SPACING = 0.7
 _DARKEST = 0.35
 """Light that gets into a mouth opened by a crack, as part of that into an open one."""
 
@@ -43,7 +43,7 @@ def _row(upper: bool) -> tuple[Points, Points, Points]:
         tall = (9.2, 8.2, 9.0, 7.6, 7.2, 6.8)[i] if upper else (7.6, 7.8, 8.6, 7.6, 7.0, 6.6)[i]
         lift = (0.0, 0.7, 0.1, 0.8, 1.1, 1.4)[i] if upper else (0.0, 0.1, -0.2, 0.5, 0.8, 1.0)[i]
         a, b = np.meshgrid(
-            np.linspace(-1.0, 1.0, round(width / _TOOTH_SPACING) + 1), np.linspace(0.0, 1.0, 15), indexing="ij"
+            np.linspace(-1.0, 1.0, round(width / _TOOTH_SPACING) + 1), np.linspace(0.0, 1.0, 12), indexing="ij"
         )
         a, b = a.ravel(), b.ravel()
         rounded = 0.9 * np.abs(a) ** 3 * (1.0 - b) ** 2 * (1.0 if upper else 0.6)  # corners of the edge
@@ -59,7 +59,7 @@ def _row(upper: bool) -> tuple[Points, Points, Points]:
             normal = out + (0.45 * mirror * a)[:, None] * side
             normal[:, 1] += (0.25 if upper else -0.25) * (b - 0.5)
             normals.append(normal / np.linalg.norm(normal, axis=1, keepdims=True))
-            ivory = np.array([0.93, 0.89, 0.81]) * (1.0 - 0.02 * (i == 2))
+            ivory = np.array([0.88, 0.84, 0.76]) * (1.0 - 0.02 * (i == 2))
             dark = 0.55 * smoothstep(0.80, 1.0, np.abs(a)) * (0.35 + 0.65 * smoothstep(0.9, 0.3, b))
             dark = dark + 0.25 * smoothstep(6.0, 24.0, np.abs(x)) + 0.10 * b
             tint = ivory * (1.0 - np.clip(dark, 0.0, 0.9))[:, None] ** np.array([0.85, 1.0, 1.1])
@@ -69,7 +69,7 @@ def _row(upper: bool) -> tuple[Points, Points, Points]:
 
 
 def _gum(upper: bool) -> tuple[Points, Points, Points]:
-    offset, b = np.meshgrid(np.linspace(-40.0, 40.0, 100), np.linspace(0.0, 1.0, 10), indexing="ij")
+    offset, b = np.meshgrid(np.linspace(-40.0, 40.0, 70), np.linspace(0.0, 1.0, 8), indexing="ij")
     offset, b = offset.ravel(), b.ravel()
     x, z, angle = _arch(offset, (_ARCH_Z if upper else _ARCH_Z - 2.4) - 0.6)
     scallop = 0.6 * np.cos(2.0 * np.pi * offset / 7.0)
@@ -81,7 +81,7 @@ def _gum(upper: bool) -> tuple[Points, Points, Points]:
 
 
 def _tongue() -> tuple[Points, Points, Points]:
-    u, v = np.meshgrid(np.linspace(-1.0, 1.0, 34), np.linspace(0.0, np.pi, 44), indexing="ij")
+    u, v = np.meshgrid(np.linspace(-1.0, 1.0, 30), np.linspace(0.0, np.pi, 34), indexing="ij")
     u, v = u.ravel(), v.ravel()  # v: from the tip below, over the top, to the back
     radii = np.array([16.0, 7.0, 18.0])
     wide = np.sqrt(np.clip(1.0 - u * u, 0.0, 1.0))
@@ -98,9 +98,9 @@ def _tongue() -> tuple[Points, Points, Points]:
 
 
 def _cavity() -> tuple[Points, Points, Points]:
-    q, angle = np.meshgrid(np.linspace(0.02, 1.0, 30), np.linspace(0.0, 2 * np.pi, 90, endpoint=False), indexing="ij")
-    q, angle = q.ravel(), angle.ravel()
-    wide = np.sqrt(1.0 - (1.0 - q) ** 2.5)
+    turn, angle = np.meshgrid(np.linspace(0.02, 0.5 * np.pi, 22), np.linspace(0.0, 2 * np.pi, 56, endpoint=False), indexing="ij")
+    turn, angle = turn.ravel(), angle.ravel()  # turn: from the throat to behind the lips
+    wide, q = np.sin(turn), 1.0 - np.cos(turn) ** 0.8
     x, y = 23.0 * wide * np.cos(angle), MOUTH_Y - 2.0 + 17.0 * wide * np.sin(angle)
     points = np.stack([x, y, 30.0 + 36.0 * q - 0.012 * x * x], axis=1)
     inward = np.array([0.0, MOUTH_Y - 4.0, 60.0]) - points
@@ -113,8 +113,8 @@ class Mouth:
     """Everything behind the lips."""
 
     def __init__(self) -> None:
-        self._fixed = [(_row(True), _TOOTH_SPACING, Part.TEETH, 0.45), (_gum(True), 0.9, Part.MOUTH, 0.35)]
-        self._moving = [(_row(False), _TOOTH_SPACING, Part.TEETH, 0.45), (_gum(False), 0.9, Part.MOUTH, 0.35)]
+        self._fixed = [(_row(True), _TOOTH_SPACING, Part.TEETH, 0.45), (_gum(True), 1.1, Part.MOUTH, 0.35)]
+        self._moving = [(_row(False), _TOOTH_SPACING, Part.TEETH, 0.45), (_gum(False), 1.1, Part.MOUTH, 0.35)]
         self._tongue, self._cavity = _tongue(), _cavity()
 
     def surfels(self, state: FaceState) -> Surfels:
@@ -138,8 +138,8 @@ class Mouth:
         points, normals, albedo = self._cavity
         low = smoothstep(MOUTH_Y + 6.0, MOUTH_Y - 10.0, points[:, 1])[:, None]
         placed = points + low * (jaw_turned(points, state.jaw) - points)
-        size = np.full(len(points), 1.9)
-        pieces.append(patches.flat(placed, normals, size, albedo * light, np.full(len(points), 0.05), Part.MOUTH))
+        size = np.full(len(points), 2.6)
+        pieces.append(patches.flat(placed, normals, size, albedo * light, np.zeros(len(points)), Part.MOUTH))
         return join(pieces)
 
     def _tongue_surfels(self, state: FaceState, light: float) -> Surfels:
@@ -152,7 +152,7 @@ class Mouth:
         placed[:, 1] += rise
         turned = _turned(normals, 0.9 * state.jaw)
         shine = np.full(len(points), 0.45 * light)
-        return patches.flat(placed, turned, np.full(len(points), 1.25), albedo * light, shine, Part.MOUTH)
+        return patches.flat(placed, turned, np.full(len(points), 1.5), albedo * light, shine, Part.MOUTH)
 
 
 def _turned(normals: Points, jaw: float) -> Points:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from degstalk_ns.sample.design import EYE_CENTRE, MOUTH_HALF_WIDTH, MOUTH_Y, Design, Points, bump, smoothstep
+from degstalk_ns.sample.skull import NOSTRIL, NOSTRIL_RADII
 
 _WAVES = 40
 """Random waves whose sum is the irregularity of the skin."""
@@ -31,14 +32,16 @@ def colour(points: Points, occlusion: Points, design: Design) -> Points:
     nose = bump(x, 0.0, 11.0) * bump(y, -29.0, 9.0) * smoothstep(70.0, 84.0, z)
     ears = smoothstep(68.0, 74.0, x)
     chin = bump(x, 0.0, 14.0) * bump(y, -86.0, 8.0) * front
-    red = 0.75 * cheeks + 0.65 * nose + 0.6 * ears + 0.3 * chin + 0.05 * irregularity(points, 22.0, design.seed)
+    red = 0.75 * cheeks + 0.65 * nose + 0.6 * ears + 0.3 * chin + 0.03 * irregularity(points, 22.0, design.seed)
     eyes = bump(x, EYE_CENTRE[0], 14.0) * bump(y, EYE_CENTRE[1] - 3.0, 8.5) * smoothstep(45.0, 60.0, z)
     corners = bump(x, MOUTH_HALF_WIDTH + 1.0, 2.6) * bump(y, MOUTH_Y - 0.3, 2.2) * front
     fold = _fold(x, y) * front
-    dark = 0.55 * occlusion + 0.14 * eyes + 0.30 * corners + 0.07 * fold
+    dark = 0.50 * occlusion + 0.07 * eyes + 0.18 * corners + 0.06 * fold
     dark += 0.10 * smoothstep(-84.0, -102.0, y)
     freckles = np.clip(irregularity(points, 2.6, design.seed) - 1.75, 0.0, 0.8) * (0.3 * cheeks + 0.3 * nose)
-    pores = 0.008 * irregularity(points, 2.2, design.seed + 1) + 0.012 * irregularity(points, 8.0, design.seed)
+    pores = 0.007 * irregularity(points, 2.2, design.seed + 1) + 0.006 * irregularity(points, 8.0, design.seed)
+    off = np.sqrt(sum(((c - m) / (1.12 * r)) ** 2 for c, m, r in zip((x, y, z), NOSTRIL, NOSTRIL_RADII, strict=True)))
+    dark += 0.75 * smoothstep(1.05, 0.85, off)
     skin = np.array(design.skin)[None, :]
     tinted = skin * (1.0 + red[:, None] * np.array([0.015, -0.105, -0.095]))
     shadow = np.array([0.80, 1.0, 1.02])  # light that reaches corners has been through skin: red stays longest

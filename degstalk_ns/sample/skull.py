@@ -20,21 +20,33 @@ EYE_STRETCH: float = 1.42
 """How much wider than high the ball under the lids is: the corners of an eye lie beside the eyeball."""
 CRANIUM_CENTRE: tuple[float, float, float] = (0.0, 20.0, -7.0)
 """Centre of the brain case, mm."""
+NOSTRIL: tuple[float, float, float] = (5.0, -37.6, 85.0)
+"""Middle of the nostril at positive x, mm."""
+NOSTRIL_RADII: tuple[float, float, float] = (2.7, 3.4, 4.6)
 _EPSILON = 0.05  # mm, for gradients
 
 
-def _ellipsoid(p: Points, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Points:
-    q = p - np.array(centre)
-    r = np.array(radii)
-    a = np.sqrt(((q / r) ** 2).sum(-1))
-    b = np.sqrt(((q / r**2) ** 2).sum(-1))
-    return a * (a - 1.0) / np.maximum(b, 1e-9)
+Columns = tuple[Points, Points, Points]
+"""x, y and z of points, each [...]: several times faster than rows of three."""
 
 
-def _capsule(p: Points, start: tuple[float, ...], end: tuple[float, ...], radii: tuple[float, float]) -> Points:
-    a, b = np.array(start), np.array(end)
-    t = np.clip(((p - a) @ (b - a)) / ((b - a) @ (b - a)), 0.0, 1.0)
-    return np.linalg.norm(p - a - t[..., None] * (b - a), axis=-1) - (radii[0] + t * (radii[1] - radii[0]))
+def _ellipsoid(p: Columns, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Points:
+    a, b = np.zeros_like(p[0]), np.zeros_like(p[0])
+    for coordinate, c, r in zip(p, centre, radii, strict=True):
+        q = (coordinate - c) / r
+        q *= q
+        a += q
+        b += q / (r * r)
+    a = np.sqrt(a)
+    return a * (a - 1.0) / np.sqrt(np.maximum(b, 1e-18))
+
+
+def _capsule(p: Columns, start: tuple[float, ...], end: tuple[float, ...], radii: tuple[float, float]) -> Points:
+    way = [b - a for a, b in zip(start, end, strict=True)]
+    length = sum(w * w for w in way)
+    t = np.clip(sum((c - a) * w for c, a, w in zip(p, start, way, strict=True)) / length, 0.0, 1.0)
+    off = sum((c - a - t * w) ** 2 for c, a, w in zip(p, start, way, strict=True))
+    return np.sqrt(off) - (radii[0] + t * (radii[1] - radii[0]))
 
 
 def _join(a: Points, b: Points, k: float) -> Points:
@@ -78,47 +90,45 @@ class Skull:
     def distance(self, points: Points) -> Points:
         """[...] signed distance of ``points`` [..., 3] to the skin, mm; negative inside. Close to true near the skin."""
         d = self.design
-        p = np.array(points, dtype=np.float64)
-        p[..., 0] = np.sqrt(p[..., 0] ** 2 + 0.04)  # the face is symmetric; rounded so that no crease is in the middle
         jaw, nose = d.jaw_width, d.nose_width
+        # The face is symmetric; x is rounded so that there is no crease in the middle.
+        p = (np.sqrt(points[..., 0] ** 2 + 0.04), points[..., 1] + 0.0, points[..., 2] + 0.0)
         f = _ellipsoid(p, CRANIUM_CENTRE, _cranium_radii())
         f = _join(f, _ellipsoid(p, (0, 36, 26), (58, 44, 52)), 14)  # forehead
-        f = _join(f, _ellipsoid(p, (0, -22, 14), (61, 58, 55)), 16)  # middle of the face
-        f = _join(f, _ellipsoid(p, (0, -50, 18), (53 * jaw, 44, 48)), 16)  # jaw
-        f = _join(f, _ellipsoid(p, (35 * jaw, -60, 20), (15, 20, 30)), 28)  # its edge
-        f = _join(f, _ellipsoid(p, (0, -81, 56), (19 * jaw, 16.5, 18)), 26)  # chin
-        f = _join(f, _ellipsoid(p, (43, -17, 42), (20 * d.cheekbones, 15, 20)), 18)  # cheekbones
-        f = _join(f, _ellipsoid(p, (24, -34, 48), (20, 22, 20)), 14)  # cheeks
-        f = _join(f, _ellipsoid(p, (25, 22, 60), (26, 7.5, 15)), 14)  # brow ridge
-        f = _join(f, _ellipsoid(p, (0, -57, 50), (28, 24, 25.5)), 14)  # around the mouth
-        f = _cut(f, _ellipsoid(p, (31, 3, 85), (20, 13, 20)), 13)  # eye sockets
+        f = _join(f, _ellipsoid(p, (0, -20, 16), (58, 56, 53)), 18)  # middle of the face
+        f = _join(f, _ellipsoid(p, (0, -48, 18), (48 * jaw, 44, 48)), 18)  # jaw
+        f = _join(f, _capsule(p, (35 * jaw, -54, 8), (9 * jaw, -83, 56), (15, 13)), 26)  # its edge
+        f = _join(f, _ellipsoid(p, (0, -82, 58), (15 * jaw, 15.5, 16.5)), 16)  # chin
+        f = _join(f, _ellipsoid(p, (41, -15, 40), (19 * d.cheekbones, 14, 19)), 24)  # cheekbones
+        f = _join(f, _ellipsoid(p, (25, -36, 46), (20, 24, 20)), 20)  # cheeks
+        f = _join(f, _ellipsoid(p, (25, 22, 59), (26, 7.5, 15)), 15)  # brow ridge
+        f = _join(f, _ellipsoid(p, (0, -57, 50), (27, 24, 25.5)), 16)  # around the mouth
+        f = _cut(f, _ellipsoid(p, (30, 3, 85), (18, 13, 20)), 15)  # eye sockets
         x, y, z = EYE_CENTRE
         ball = EYE_RADIUS + LID_THICKNESS
         f = _join(f, _ellipsoid(p, (x, y, z), (EYE_STRETCH * EYE_RADIUS, ball, ball)), 6)
-        f = _join(f, self._nose(p, nose), 7)
-        f = _cut(f, _ellipsoid(p, (5.6 * nose, -38.5, 84.5), (2.7 * nose, 4.2, 4.6)), 2.5)  # nostrils
-        f = _cut(f, _capsule(p, (0.0, -42.0, 81.5), (0.0, -49.0, 81.0), (2.2, 2.6)), 4)  # groove of the upper lip
-        f = _cut(f, _ellipsoid(p, (0, -72.5, 84), (15, 4.5, 9)), 8)  # under the lower lip
+        f = _join(f, self._nose(p, nose), 8)
+        f = _cut(f, _ellipsoid(p, NOSTRIL, NOSTRIL_RADII), 2.0)  # nostrils
+        f = _cut(f, _capsule(p, (0.0, -43.0, 81.5), (0.0, -49.0, 81.0), (1.6, 2.4)), 5)  # groove of the upper lip
+        f = _cut(f, _ellipsoid(p, (0, -72.5, 84), (15, 4.5, 9)), 9)  # under the lower lip
         f = _join(f, self._ear(p), 5)
-        neck = np.maximum(_capsule(p, (0, -60, -14), (0, -130, -26), (40, 40)), NECK_END_Y - p[..., 1])
+        neck = np.maximum(_capsule(p, (0, -60, -14), (0, -130, -26), (40, 40)), NECK_END_Y - p[1])
         return _join(f, neck, 14)
 
     @staticmethod
-    def _nose(p: Points, width: float) -> Points:
-        f = _capsule(p, (0, 14, 70.5), (0, -24, 84.5), (6.0, 6.8))  # bridge
-        f = _join(f, _ellipsoid(p, (0, -28, 86.0), (8.4 * width, 7.4, 9.6)), 9)  # tip
-        f = _join(f, _ellipsoid(p, (9.4 * width, -32.6, 79.0), (5.2 * width, 5.2, 8.0)), 9)  # wings
-        return _join(f, _capsule(p, (0, -34.0, 87.0), (0, -40, 77), (3.4, 3.6)), 5)  # between the nostrils
+    def _nose(p: Columns, width: float) -> Points:
+        f = _capsule(p, (0, 14, 70.5), (0, -24, 84.5), (4.8, 5.8))  # bridge
+        f = _join(f, _ellipsoid(p, (0, -28, 86.4), (7.4 * width, 7.0, 9.4)), 9)  # tip
+        f = _join(f, _ellipsoid(p, (8.5 * width, -32.4, 79.0), (4.8 * width, 5.0, 8.0)), 9)  # wings
+        return _join(f, _capsule(p, (0, -34.0, 87.0), (0, -38.5, 78), (3.2, 3.2)), 5)  # between the nostrils
 
     @staticmethod
-    def _ear(p: Points) -> Points:
+    def _ear(p: Columns) -> Points:
         flare, tilt = np.radians(24.0), np.radians(12.0)
-        q = p - np.array([70.5, -8.0, -14.0])
-        x = q[..., 0] * np.cos(flare) + q[..., 2] * np.sin(flare)
-        z = -q[..., 0] * np.sin(flare) + q[..., 2] * np.cos(flare)
-        y = q[..., 1] * np.cos(tilt) + z * np.sin(tilt)
-        z = -q[..., 1] * np.sin(tilt) + z * np.cos(tilt)
-        local = np.stack([x, y, z], axis=-1)
+        px, py, pz = p[0] - 70.5, p[1] + 8.0, p[2] + 14.0
+        x = px * np.cos(flare) + pz * np.sin(flare)
+        pz = -px * np.sin(flare) + pz * np.cos(flare)
+        local = (x, py * np.cos(tilt) + pz * np.sin(tilt), -py * np.sin(tilt) + pz * np.cos(tilt))
         f = _ellipsoid(local, (0, 4, 0), (4.5, 27, 17))
         f = _join(f, _ellipsoid(local, (0, -24, 6), (4.2, 8, 7)), 8)
         f = _cut(f, _ellipsoid(local, (5.5, 7, 1), (5, 18, 10)), 3)
@@ -142,8 +152,8 @@ class Skull:
     def front(self, x: Points, y: Points) -> Points:
         """[...] foremost z of the skin at x, y, mm, by marching backwards from in front of the face."""
         z = np.full(np.broadcast(x, y).shape, 110.0)
-        for _ in range(60):
-            z = z - 0.7 * np.clip(self.distance(np.stack(np.broadcast_arrays(x, y, z), axis=-1)), -2.0, 20.0)
+        for _ in range(40):
+            z = z - 0.8 * np.clip(self.distance(np.stack(np.broadcast_arrays(x, y, z), axis=-1)), -2.0, 20.0)
         return z
 
     def occlusion(self, points: Points, normals: Points) -> Points:
@@ -190,20 +200,21 @@ def spread(skull: Skull, finest: float) -> tuple[Points, NDArray[np.float64]]:
 def _spacing(p: Points, face: float) -> Points:
     """[N] spacing wanted at ``p``: half around the nostrils, doubled on the sides, fourfold at the back."""
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    detail = (z > 74) & (x < 17) & (y > -45) & (y < -27)
-    out = np.where((z > 34) & (y < 78), face, np.where(z > -30, 2.0 * face, 4.0 * face))
-    out = np.where((z < 45) & (y < -97), 2.0 * face, out)
+    detail = (z > 76) & (x < 14) & (y > -43) & (y < -31)
+    out = np.where((z > 40) & (y > -94) & (y < 44), face, np.where(z > -30, 2.0 * face, 4.0 * face))
     return np.where(detail, 0.5 * face, out)
 
 
 def _relaxed(skull: Skull, points: Points, spacing: Points, rounds: int = 6) -> Points:
     """``points`` pushed apart along the skin until they lie evenly."""
+    points = points + np.random.default_rng(5).uniform(-0.3, 0.3, points.shape) * spacing[:, None]  # breaks the lattice
     for _ in range(rounds):
         mirror = points * np.array([-1.0, 1.0, 1.0])
-        both = np.concatenate([points, mirror[points[:, 0] < 10.0]])
+        near = points[:, 0] < 10.0
+        both, sizes = np.concatenate([points, mirror[near]]), np.concatenate([spacing, spacing[near]])
         distances, index = cKDTree(both).query(points, k=8)
         away = points[:, None, :] - both[index[:, 1:]]
-        gap = distances[:, 1:] / (1.15 * spacing[:, None])
+        gap = distances[:, 1:] / (1.15 * 0.5 * (spacing[:, None] + sizes[index[:, 1:]]))
         push = np.maximum(1.0 - gap, 0.0)[..., None] * away / np.maximum(distances[:, 1:, None], 1e-6)
         points = points + 0.45 * spacing[:, None] * push.sum(axis=1)
         points[:, 0] = np.maximum(points[:, 0], 0.3 * spacing)
