@@ -25,6 +25,7 @@ LID_FOLLOWS_GAZE: float = 0.45
 _TILT = 0.9  # mm that the outer corner lies above the middle, and the inner below
 _BALL_STRETCH = 1.36  # the white seen between the lids is wider than the ball: corners lie beside it
 _LID_SPACING = 0.55  # mm
+_CELL = 0.25  # mm, of the table of the skin below the lids
 _COLUMNS, _UPPER_ROWS, _LOWER_ROWS = 68, 26, 11
 _BALL_SPACING = 0.42  # mm
 
@@ -37,14 +38,10 @@ class Eyes:
     """Both eyes with lids and lashes."""
 
     def __init__(self, skull: Skull, design: Design) -> None:
-        self._skull, self._design = skull, design
-        cx, cy, self._cz = EYE_CENTRE
-        x, y = np.arange(cx - 20, cx + 20.1, 0.5), np.arange(cy - 14, cy + 16.1, 0.5)
-        points = np.stack(np.broadcast_arrays(x[:, None], y[None, :], 0.0), axis=-1).reshape(-1, 3)
-        points[:, 2] = skull.front(points[:, 0], points[:, 1])
-        hidden = skull.occlusion(points, skull.normals(points)).reshape(len(x), len(y))
-        self._hidden = RectBivariateSpline(x, y, hidden, s=0.2)
-        self._surface = RectBivariateSpline(x, y, points[:, 2].reshape(len(x), len(y)), s=0.3)
+        self._design = design
+        cx, cy, _ = EYE_CENTRE
+        self._x, self._y = cx - 20.0, cy - 14.0
+        self._table = self._skin_table(skull)
         self._u_lid, self._v_upper, self._v_lower = self._lid_grids()
         u = np.concatenate([self._u_lid[0], self._u_lid[1]])
         self._lid_u = u
@@ -146,11 +143,30 @@ class Eyes:
         wet = np.where(r < IRIS_RADIUS, 0.30, 0.45)
         return np.clip(out, 0.005, 1.0), wet
 
-    def _lid_surface(self, x: Points, y: Points) -> tuple[Points, Points]:
-        """z and normals of the skin over the ball."""
-        z = self._surface.ev(x, y)
-        normal = np.stack([-self._surface.ev(x, y, dx=1), -self._surface.ev(x, y, dy=1), np.ones_like(x)], axis=1)
-        return z, normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    def _skin_table(self, skull: Skull) -> Points:
+        """[X, Y, 7] z, normal and albedo of the skin over the ball, every ``_CELL`` mm."""
+        coarse = 0.5
+        x, y = self._x + np.arange(0.0, 40.1, coarse), self._y + np.arange(0.0, 30.1, coarse)
+        grid_x, grid_y = (axis.ravel() for axis in np.meshgrid(x, y, indexing="ij"))
+        points = np.stack([grid_x, grid_y, skull.front(grid_x, grid_y)], axis=1)
+        hidden = skull.occlusion(points, skull.normals(points))
+        surface, dark = (RectBivariateSpline(x, y, v.reshape(len(x), -1), s=0.3) for v in (points[:, 2], hidden))
+        x, y = self._x + np.arange(0.0, 40.0, _CELL), self._y + np.arange(0.0, 30.0, _CELL)
+        z = surface(x, y)
+        normal = np.stack([-surface(x, y, dx=1), -surface(x, y, dy=1), np.ones_like(z)], axis=-1)
+        normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+        points = np.stack([*np.meshgrid(x, y, indexing="ij"), z], axis=-1)
+        albedo = colour(points.reshape(-1, 3), dark(x, y).ravel(), self._design).reshape(points.shape)
+        return np.concatenate([z[..., None], normal, albedo], axis=-1)
+
+    def _skin(self, x: Points, y: Points) -> Points:
+        """[N, 7] the table at x, y, between its cells."""
+        i, j = (x - self._x) / _CELL, (y - self._y) / _CELL
+        a, b = i.astype(np.intp), j.astype(np.intp)
+        s, t = (i - a)[:, None], (j - b)[:, None]
+        table = self._table
+        near = table[a, b] * (1.0 - t) + table[a, b + 1] * t
+        return near * (1.0 - s) + (table[a + 1, b] * (1.0 - t) + table[a + 1, b + 1] * t) * s
 
     def _lids(self, state: FaceState) -> Surfels:
         """Lids of the eye at positive x."""
@@ -161,9 +177,8 @@ class Eyes:
             open_edge = self._edges(u, FaceState(gaze=state.gaze))[0]
             out = self._outline(u)[0 if upper else 1]
             x, y = EYE_CENTRE[0] + HALF_WIDTH * u, edge + (out - edge) * v
-            z, normal = self._lid_surface(x, y)
-            points = np.stack([x, y, z], axis=1)
-            albedo = colour(points, self._hidden.ev(x, y), self._design)
+            skin = self._skin(x, y)
+            points, normal, albedo = np.stack([x, y, skin[:, 0]], axis=1), skin[:, 1:4], skin[:, 4:]
             from_edge = np.abs(y - edge)
             if upper:
                 fold = open_edge + 3.6 * _up(u) ** 0.7
@@ -188,7 +203,7 @@ class Eyes:
         pieces = []
         for side, edge in zip((-1.0, 1.0), self._edges(u, state), strict=True):
             x = EYE_CENTRE[0] + HALF_WIDTH * u
-            front = self._surface.ev(x, edge)
+            front = self._skin(x, edge)[:, 0]
             for depth in (0.35, 0.8, 1.3):
                 points = np.stack([x, edge - 0.1 * side * depth, front - depth], axis=1)
                 normal = np.broadcast_to(np.array([0.0, 0.8 * side, 0.6]), points.shape)
@@ -206,7 +221,7 @@ class Eyes:
             u = self._lash_u if upper else self._lower_u
             edge = self._edges(u, state)[0 if upper else 1]
             x = EYE_CENTRE[0] + HALF_WIDTH * u
-            place = np.stack([x, edge, self._surface.ev(x, edge) + 0.1], axis=1)
+            place = np.stack([x, edge, self._skin(x, edge)[:, 0] + 0.1], axis=1)
             reach = self._lash_length if upper else np.full(len(u), 2.2)
             steps = 4 if upper else 2
             for i in range(steps):
@@ -245,7 +260,7 @@ class Eyes:
         u = np.array([1.0, 0.38, -0.34, -1.0, -0.34, 0.38])
         upper, lower = self._edges(u, state)
         x, y = EYE_CENTRE[0] + HALF_WIDTH * u, np.array([upper[0], *upper[1:3], upper[3], *lower[4:]])
-        points = np.stack([x, y, self._surface.ev(x, y)], axis=1)
+        points = np.stack([x, y, self._skin(x, y)[:, 0]], axis=1)
         left = points * np.array([-1.0, 1.0, 1.0])
         return np.concatenate([left, points[[3, 2, 1, 0, 5, 4]]])
 

@@ -16,8 +16,8 @@ from degstalk_ns.sample.surfels import FaceState, Floats
 
 HINGE: tuple[float, float] = (-14.0, -4.0)
 """y and z of the axis about which the jaw turns: before the ears, mm."""
-JAW_ANGLE: float = 0.23
-"""Turn of the jaw at ``FaceState.jaw`` = 1, radians: 20 mm between the lips."""
+JAW_ANGLE: float = 0.27
+"""Turn of the jaw at ``FaceState.jaw`` = 1, radians: about 22 mm between the lips."""
 PRESSED_LIPS_FOLLOW: float = 0.25
 """How far pressed lips go down with the jaw, as part of its way."""
 _STEP = 0.25  # mm, for derivatives along the surface
@@ -26,7 +26,7 @@ _STEP = 0.25  # mm, for derivatives along the surface
 def mouth_line(x: Points) -> Points:
     """[...] y of the closed mouth's line at x, mm."""
     s = np.clip(x / MOUTH_HALF_WIDTH, -1.0, 1.0)
-    return MOUTH_Y - 0.9 * bump(s, 0.0, 0.2) + 0.5 * bump(np.abs(s), 0.5, 0.2) - 0.2 * s * s
+    return MOUTH_Y - 0.9 * bump(s, 0.0, 0.2) + 0.5 * bump(np.abs(s), 0.5, 0.2) + 0.9 * s * s
 
 
 def jaw_turned(points: Points, jaw: float) -> Points:

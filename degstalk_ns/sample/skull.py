@@ -97,11 +97,12 @@ class Skull:
         f = _join(f, _ellipsoid(p, (0, 36, 26), (58, 44, 52)), 14)  # forehead
         f = _join(f, _ellipsoid(p, (0, -20, 16), (58, 56, 53)), 18)  # middle of the face
         f = _join(f, _ellipsoid(p, (0, -48, 18), (48 * jaw, 44, 48)), 18)  # jaw
-        f = _join(f, _capsule(p, (35 * jaw, -54, 8), (9 * jaw, -83, 56), (15, 13)), 26)  # its edge
+        f = _join(f, _capsule(p, (35 * jaw, -54, 8), (6 * jaw, -82, 56), (15, 12)), 26)  # its edge
         f = _join(f, _ellipsoid(p, (0, -82, 58), (15 * jaw, 15.5, 16.5)), 16)  # chin
         f = _join(f, _ellipsoid(p, (41, -15, 40), (19 * d.cheekbones, 14, 19)), 24)  # cheekbones
         f = _join(f, _ellipsoid(p, (25, -36, 46), (20, 24, 20)), 20)  # cheeks
         f = _join(f, _ellipsoid(p, (25, 22, 59), (26, 7.5, 15)), 15)  # brow ridge
+        f = _join(f, _ellipsoid(p, (45, 6, 40), (9, 18, 15)), 20)  # outer rim of the eye sockets
         f = _join(f, _ellipsoid(p, (0, -57, 50), (27, 24, 25.5)), 16)  # around the mouth
         f = _cut(f, _ellipsoid(p, (30, 3, 85), (18, 13, 20)), 15)  # eye sockets
         x, y, z = EYE_CENTRE
@@ -129,7 +130,7 @@ class Skull:
         x = px * np.cos(flare) + pz * np.sin(flare)
         pz = -px * np.sin(flare) + pz * np.cos(flare)
         local = (x, py * np.cos(tilt) + pz * np.sin(tilt), -py * np.sin(tilt) + pz * np.cos(tilt))
-        f = _ellipsoid(local, (0, 4, 0), (4.5, 27, 17))
+        f = _ellipsoid(local, (0, 4, 0), (5.5, 27, 17))
         f = _join(f, _ellipsoid(local, (0, -24, 6), (4.2, 8, 7)), 8)
         f = _cut(f, _ellipsoid(local, (5.5, 7, 1), (5, 18, 10)), 3)
         f = _cut(f, _ellipsoid(local, (5, -6, 4), (6, 8, 7)), 3)
@@ -201,11 +202,13 @@ def _spacing(p: Points, face: float) -> Points:
     """[N] spacing wanted at ``p``: half around the nostrils, doubled on the sides, fourfold at the back."""
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
     detail = (z > 76) & (x < 14) & (y > -43) & (y < -31)
-    out = np.where((z > 40) & (y > -94) & (y < 44), face, np.where(z > -30, 2.0 * face, 4.0 * face))
+    ears = (x > 66) & (z > -38) & (y > -50) & (y < 30)
+    face_side = ears | ((z > 0) & (y > -97))
+    out = np.where((z > 40) & (y > -94) & (y < 44), face, np.where(face_side, 2.0 * face, 4.0 * face))
     return np.where(detail, 0.5 * face, out)
 
 
-def _relaxed(skull: Skull, points: Points, spacing: Points, rounds: int = 6) -> Points:
+def _relaxed(skull: Skull, points: Points, spacing: Points, rounds: int = 9) -> Points:
     """``points`` pushed apart along the skin until they lie evenly."""
     points = points + np.random.default_rng(5).uniform(-0.3, 0.3, points.shape) * spacing[:, None]  # breaks the lattice
     for _ in range(rounds):
