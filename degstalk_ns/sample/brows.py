@@ -13,8 +13,10 @@ from degstalk_ns.sample.mimic import Sheet
 from degstalk_ns.sample.skull import Skull
 from degstalk_ns.sample.surfels import Floats, Surfels
 
-_INNER, _OUTER = 11.0, 47.0  # mm from the middle of the face
+_INNER, _OUTER = 11.0, 49.0  # mm from the middle of the face
 _HAIRS = 330
+_MARKS = ((56.0, 17.8, 58.8), (50.4, 22.2, 66.3), (40.9, 24.6, 73.2), (28.4, 24.3, 79.0), (14.0, 22.8, 82.0))
+"""Upper edge of a brow from its outer end: points next to the skin, mm. Where MediaPipe sees them."""
 
 
 def middle(x: Points, design: Design) -> Points:
@@ -70,9 +72,8 @@ class Brows:
         self._ways = np.concatenate([way, way * flip])
         self._sizes = np.tile(np.concatenate(sizes), 2)
         self._tints = np.tile(np.concatenate(tints), (2, 1))
-        at = np.array([46.0, 38.0, 29.5, 21.0, 12.5])  # outer to inner
-        marks = np.stack([at, middle(at, design), skull.front(at, middle(at, design))], axis=1)
-        both = np.concatenate([marks * flip, marks[::-1]])
+        marks = np.array(_MARKS) + np.array([0.0, design.brow_height, 0.0])
+        both = skull.project(np.concatenate([marks * flip, marks[::-1]]), steps=8)
         self._marks = Sheet(both, skull.normals(both))
 
     def surfels(self, weight: Floats) -> Surfels:

@@ -40,7 +40,7 @@ class Design:
     """Millimetres up."""
     skin: Colour = (0.855, 0.665, 0.565)
     lips: Colour = (0.735, 0.430, 0.405)
-    iris: Colour = (0.360, 0.480, 0.520)
+    iris: Colour = (0.350, 0.450, 0.490)
     brow: Colour = (0.230, 0.150, 0.110)
     seed: int = 0
 
@@ -50,7 +50,7 @@ class Design:
         if seed == 0:
             return Design()
         random = np.random.default_rng(seed)
-        irises = ((0.360, 0.480, 0.520), (0.360, 0.250, 0.150), (0.400, 0.450, 0.300), (0.300, 0.400, 0.560))
+        irises = ((0.350, 0.450, 0.490), (0.330, 0.230, 0.150), (0.370, 0.400, 0.290), (0.330, 0.410, 0.500))
         tone = float(random.uniform(-1.0, 0.35))
 
         def near(colour: Colour, spread: float) -> Colour:
@@ -69,8 +69,8 @@ class Design:
             brow_height=float(random.uniform(-1.0, 1.2)),
             skin=shaded(near(Design.skin, 0.008), (0.14, 0.20, 0.24)),
             lips=shaded(near(Design.lips, 0.02), (0.12, 0.16, 0.16)),
-            iris=near(irises[int(random.integers(len(irises)))], 0.02),
-            brow=near(Design.brow, 0.02),
+            iris=near(irises[int(random.integers(len(irises)))], 0.01),
+            brow=shaded(Design.brow, (0.35, 0.35, 0.35)),
             seed=seed,
         )
 
@@ -81,6 +81,6 @@ def smoothstep(low: float, high: float, value: Points) -> Points:
     return t * t * (3.0 - 2.0 * t)
 
 
-def bump(value: Points, centre: float, width: float) -> Points:
+def bump(value: Points, centre: Points | float, width: float) -> Points:
     """Gaussian hill of height 1."""
     return np.exp(-0.5 * ((value - centre) / width) ** 2)

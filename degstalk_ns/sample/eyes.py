@@ -120,7 +120,9 @@ class Eyes:
         a, b = EYE_RADIUS * (unit @ right), EYE_RADIUS * (unit @ up)
         r, angle = np.hypot(a, b), np.arctan2(b, side * a)
         waves = self._iris_waves
-        streaks = sum(np.sin(k * angle + waves[i] + 0.5 * np.sin(2.0 * r + waves[-1 - i])) for i, k in enumerate((13, 23, 31)))
+        streaks = sum(
+            np.sin(k * angle + waves[i] + 0.5 * np.sin(2.0 * r + waves[-1 - i])) for i, k in enumerate((13, 23, 31))
+        )
         ring = smoothstep(PUPIL_RADIUS, IRIS_RADIUS, r)
         iris = np.array(self._design.iris)[None, :] * (1.18 - 0.30 * ring + 0.10 * streaks)[:, None]
         iris = iris + (bump(r, PUPIL_RADIUS + 0.9, 0.7) * 0.10)[:, None] * np.array([1.1, 0.8, 0.4])
@@ -178,11 +180,12 @@ class Eyes:
             out = self._outline(u)[0 if upper else 1]
             x, y = EYE_CENTRE[0] + HALF_WIDTH * u, edge + (out - edge) * v
             skin = self._skin(x, y)
-            points, normal, albedo = np.stack([x, y, skin[:, 0]], axis=1), skin[:, 1:4], skin[:, 4:]
+            points, albedo = np.stack([x, y, skin[:, 0]], axis=1), skin[:, 4:]
+            normal = skin[:, 1:4] / np.linalg.norm(skin[:, 1:4], axis=1, keepdims=True)
             from_edge = np.abs(y - edge)
             if upper:
                 fold = open_edge + 3.6 * _up(u) ** 0.7
-                crease = bump(y, fold, 0.55) * (1.0 - 0.75 * state.blink) * smoothstep(0.0, 0.25, _up(u))  # type: ignore[arg-type]
+                crease = bump(y, fold, 0.55) * (1.0 - 0.75 * state.blink) * smoothstep(0.0, 0.25, _up(u))
                 points[:, 2] -= 0.8 * crease
                 normal[:, 1] += 0.7 * crease * np.clip((y - fold) / 0.5, -1.0, 1.0)
                 normal /= np.linalg.norm(normal, axis=1, keepdims=True)
@@ -257,9 +260,10 @@ class Eyes:
 
     def landmarks(self, state: FaceState) -> Points:
         """[12, 3] corners and lids of both eyes in iBUG order (36-47), mm."""
-        u = np.array([1.0, 0.38, -0.34, -1.0, -0.34, 0.38])
+        u = np.array([0.95, 0.41, -0.30, -1.0, -0.35, 0.36])
         upper, lower = self._edges(u, state)
-        x, y = EYE_CENTRE[0] + HALF_WIDTH * u, np.array([upper[0], *upper[1:3], upper[3], *lower[4:]])
+        corner = 0.5 * (upper[0] + lower[0])
+        x, y = EYE_CENTRE[0] + HALF_WIDTH * u, np.array([corner, *upper[1:4], *lower[4:]])
         points = np.stack([x, y, self._skin(x, y)[:, 0]], axis=1)
         left = points * np.array([-1.0, 1.0, 1.0])
         return np.concatenate([left, points[[3, 2, 1, 0, 5, 4]]])
@@ -278,4 +282,3 @@ def mirrored(surfels: Surfels) -> Surfels:
         opacities=surfels.opacities,
         parts=surfels.parts,
     )
-

@@ -9,7 +9,7 @@ import numpy as np
 
 from degstalk_ns.sample import brows, patches, skin
 from degstalk_ns.sample.brows import Brows
-from degstalk_ns.sample.design import MM, Design, Points
+from degstalk_ns.sample.design import MM, Design
 from degstalk_ns.sample.eyes import Eyes
 from degstalk_ns.sample.lips import Lips
 from degstalk_ns.sample.mimic import Sheet, weights
@@ -18,15 +18,15 @@ from degstalk_ns.sample.skull import Skull, skull_radius, spread
 from degstalk_ns.sample.surfels import FaceState, Floats, Part, Surfels, join
 
 _JAW: tuple[tuple[float, float, float], ...] = (
-    *((72, 6, 2), (71, -14, 8), (68, -34, 14), (62, -53, 22), (53, -69, 32)),
-    *((42, -81, 42), (29, -90, 53), (15, -96, 62), (0, -98, 66)),
+    *((71.0, 4.2, 20.4), (69.8, -9.0, 16.9), (67.8, -22.9, 15.9), (59.7, -53.3, 17.0), (53.2, -65.9, 23.6)),
+    *((45.7, -75.2, 32.8), (29.0, -88.9, 50.5), (12.5, -97.4, 63.9), (0.0, -98.3, 66.7)),
 )
-"""The outline from the ear to the chin: points near the skin, mm."""
+"""The outline from the ear to the chin: points next to the skin, mm. Where MediaPipe sees them from several sides."""
 _NOSE: tuple[tuple[float, float, float], ...] = (
-    *((0, 7, 78), (0, -4, 82), (0, -15, 89), (0, -27, 97)),
-    *((-11, -37, 82), (-6, -40, 84), (0, -41, 86), (6, -40, 84), (11, -37, 82)),
+    *((0.0, 5.3, 80.3), (0.0, -9.6, 86.7), (0.0, -22.3, 92.5), (0.0, -34.4, 94.5)),
+    *((-14.5, -38.0, 78.5), (-7.2, -40.1, 82.4), (0.0, -40.5, 84.0), (7.2, -40.1, 82.4), (14.5, -38.0, 78.5)),
 )
-"""Bridge to tip, then the wings from left to right: points near the skin, mm."""
+"""Bridge to tip, then the wings from left to right: points next to the skin, mm; likewise."""
 
 
 class Face:
@@ -40,7 +40,8 @@ class Face:
         """
         design = Design.from_seed(seed)
         skull = Skull(design)
-        self._lips, self._eyes, self._mouth, self._brows = Lips(skull, design), Eyes(skull, design), Mouth(), Brows(skull, design)
+        self._eyes, self._brows = Eyes(skull, design), Brows(skull, design)
+        self._lips, self._mouth = Lips(skull, design), Mouth()
         points, size = spread(skull, MM * spacing)
         kept = ~(self._eyes.covers(points) | self._lips.covers(points))
         points, size = points[kept], size[kept]
@@ -77,7 +78,7 @@ class Face:
     def landmarks(self, state: FaceState) -> Floats:
         """[68, 3] exact points of the iBUG convention in ``state``, metres, head coordinates."""
         weight = weights(state)
-        marks: Points = self._marks.posed(weight).points
+        marks = self._marks.posed(weight).points
         pieces = [marks[:17], self._brows.landmarks(weight), marks[17:], self._eyes.landmarks(state)]
         return (np.concatenate([*pieces, self._lips.landmarks(weight)]) / MM).astype(np.float32)
 

@@ -19,8 +19,28 @@ from degstalk_ns.sample.surfels import Floats, Part, Surfels
 _COLUMNS, _ROWS = 112, 26
 _CONTACT = 0.53
 """Where along a strip, 0 (border) .. 1 (inside), the lips touch."""
-_UPPER = ((1, 0), (0.75, 0.42), (0.5, 0.80), (0.25, 1.0), (0.06, 0.92), (-0.06, 0.45), (0.0, -0.5), (0.35, -1.5), (0.8, -2.2))
-_LOWER = ((1, 0), (0.82, 0.30), (0.58, 0.85), (0.32, 1.05), (0.10, 0.92), (0.0, 0.40), (0.0, -0.5), (0.30, -1.5), (0.8, -2.2))
+_UPPER = (
+    (1, 0),
+    (0.75, 0.42),
+    (0.5, 0.80),
+    (0.25, 1.0),
+    (0.06, 0.92),
+    (-0.06, 0.45),
+    (0.0, -0.5),
+    (0.35, -1.5),
+    (0.8, -2.2),
+)
+_LOWER = (
+    (1, 0),
+    (0.82, 0.30),
+    (0.58, 0.85),
+    (0.32, 1.05),
+    (0.10, 0.92),
+    (0.0, 0.40),
+    (0.0, -0.5),
+    (0.30, -1.5),
+    (0.8, -2.2),
+)
 """Profiles: height over the line as part of the lip's, depth in units of its fullness."""
 
 
@@ -56,10 +76,10 @@ class Lips:
         self.sheet = Sheet(np.concatenate(points), np.concatenate(normals), np.concatenate(sides))
         self._albedo, self._gloss = np.concatenate(albedo), np.concatenate(gloss)
         self._size = np.concatenate(size).astype(np.float32)
-        at = np.array([-1.0, -0.56, -0.22, 0.0, 0.22, 0.56, 1.0, 0.56, 0.22, 0.0, -0.22, -0.56])
+        at = np.array([-1.0, -0.56, -0.27, 0.0, 0.27, 0.56, 1.0, 0.75, 0.28, 0.0, -0.28, -0.75])
         bank = np.array([1] * 7 + [-1] * 5, dtype=np.int8)
         outer = np.stack([self._point(np.array([s]), np.array([0.0]), b)[0] for s, b in zip(at, bank, strict=True)])
-        at_inner = np.array([-0.92, -0.36, 0.0, 0.36, 0.92, 0.36, 0.0, -0.36])
+        at_inner = np.array([-0.93, -0.45, 0.0, 0.45, 0.93, 0.45, 0.0, -0.45])
         bank_inner = np.array([1, 1, 1, 1, 1, -1, -1, -1], dtype=np.int8)
         inner = np.stack(
             [self._point(np.array([s]), np.array([_CONTACT]), b)[0] for s, b in zip(at_inner, bank_inner, strict=True)]
@@ -122,7 +142,9 @@ class Lips:
     def surfels(self, weight: Floats) -> Surfels:
         """Both lips at the weights of the mimic fields."""
         posed = self.sheet.posed(weight)
-        return patches.flat(posed.points, posed.normals, self._size * posed.stretch, self._albedo, self._gloss, Part.HEAD)
+        return patches.flat(
+            posed.points, posed.normals, self._size * posed.stretch, self._albedo, self._gloss, Part.HEAD
+        )
 
     def landmarks(self, weight: Floats) -> Floats:
         """[20, 3] outer and inner lips in iBUG order (48-67), mm."""

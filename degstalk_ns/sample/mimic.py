@@ -91,7 +91,7 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
             *(shut_part[:, None] * turn, shut_part[:, None] * bend),
             vector(0.0, 2.6 * upper * near, 0.6 * upper * near),
             vector(0.0, -0.32 * height * near, -1.6 * near),
-            vector(-0.40 * x * far, 0.10 * height * near, 6.0 * near - 1.5 * near * (x / MOUTH_HALF_WIDTH) ** 2),
+            vector(-0.44 * x * far, 0.18 * height * near, 6.0 * near - 1.5 * near * (x / MOUTH_HALF_WIDTH) ** 2),
             vector(5.5 * np.tanh(x / 14.0) * far, -0.12 * height * near, -3.0 * near * (x / 20.0) ** 2),
             vector(4.0 * sign * corner + sign * cheek, 4.6 * corner + 2.5 * cheek, -2.5 * corner + 2.6 * cheek),
             vector(0.0, 4.5 * brow, 0.3 * brow),

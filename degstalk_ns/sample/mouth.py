@@ -29,7 +29,7 @@ def _arch(offset: Points, front: float) -> tuple[Points, Points, Points]:
     fine = np.linspace(0.0, 45.0, 400)
     slope = 2.0 * _ARCH_BEND * fine
     length = np.concatenate([[0.0], np.cumsum(np.sqrt(1.0 + slope[:-1] ** 2) * np.diff(fine))])
-    x = np.sign(offset) * np.interp(np.abs(offset), length, fine)
+    x = np.copysign(1.0, offset) * np.interp(np.abs(offset), length, fine)
     return x, front - _ARCH_BEND * x * x, np.arctan(2.0 * _ARCH_BEND * x)
 
 
@@ -98,7 +98,9 @@ def _tongue() -> tuple[Points, Points, Points]:
 
 
 def _cavity() -> tuple[Points, Points, Points]:
-    turn, angle = np.meshgrid(np.linspace(0.02, 0.5 * np.pi, 22), np.linspace(0.0, 2 * np.pi, 56, endpoint=False), indexing="ij")
+    turn, angle = np.meshgrid(
+        np.linspace(0.02, 0.5 * np.pi, 22), np.linspace(0.0, 2 * np.pi, 56, endpoint=False), indexing="ij"
+    )
     turn, angle = turn.ravel(), angle.ravel()  # turn: from the throat to behind the lips
     wide, q = np.sin(turn), 1.0 - np.cos(turn) ** 0.8
     x, y = 23.0 * wide * np.cos(angle), MOUTH_Y - 2.0 + 17.0 * wide * np.sin(angle)
@@ -121,6 +123,7 @@ class Mouth:
         """Teeth (Part.TEETH), gums, tongue and cavity (Part.MOUTH) in a state."""
         opening = state.jaw * (1.0 - state.pressed)
         light = _DARKEST + (1.0 - _DARKEST) * float(np.tanh(opening / 0.22))
+        light *= 1.0 - 0.4 * state.rounded
         pieces = []
         for group, jaw in ((self._fixed, 0.0), (self._moving, state.jaw)):
             for (points, normals, albedo), spacing, part, shine in group:

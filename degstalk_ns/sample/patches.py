@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from degstalk_ns.sample.design import MM
 from degstalk_ns.sample.surfels import Floats, Part, Surfels
 
+Reals = NDArray[np.floating]
+
 IN_PLANE: float = 0.62
 """Deviation of a surfel in its plane, as part of the spacing: wide enough to close the surface without ripples."""
 ACROSS: float = 0.15
 """Deviation across the surface, as part of the spacing."""
 
 
-def facing(normals: Floats) -> Floats:
+def facing(normals: Reals) -> Floats:
     """[N, 4] unit quaternions, wxyz, whose third axis is ``normals`` [N, 3]."""
     x, y, z = normals.T
     quats = np.stack([1.0 + z, -y, x, np.zeros_like(z)], axis=1)
@@ -25,7 +27,7 @@ def facing(normals: Floats) -> Floats:
     return quats / np.sqrt((quats * quats).sum(axis=1, keepdims=True))
 
 
-def along(directions: Floats) -> Floats:
+def along(directions: Reals) -> Floats:
     """[N, 4] unit quaternions, wxyz, whose first axis is ``directions`` [N, 3] (unit)."""
     x, y, z = directions.T
     quats = np.stack([1.0 + x, np.zeros_like(x), -z, y], axis=1)
@@ -34,11 +36,11 @@ def along(directions: Floats) -> Floats:
 
 
 def flat(
-    points: Floats,
-    normals: Floats,
-    spacing: Floats,
-    albedo: Floats,
-    gloss: Floats,
+    points: Reals,
+    normals: Reals,
+    spacing: Reals,
+    albedo: Reals,
+    gloss: Reals,
     parts: NDArray[np.uint8] | Part,
     opacity: float = 0.98,
 ) -> Surfels:
@@ -63,12 +65,12 @@ def flat(
 
 
 def strands(
-    points: Floats,
-    directions: Floats,
-    normals: Floats,
-    length: Floats,
+    points: Reals,
+    directions: Reals,
+    normals: Reals,
+    length: Reals,
     width: float,
-    albedo: Floats,
+    albedo: Reals,
     opacity: float = 0.9,
 ) -> Surfels:
     """Short pieces of hair on the head.

@@ -38,7 +38,7 @@ def colour(points: Points, occlusion: Points, design: Design) -> Points:
     fold = _fold(x, y) * front
     dark = (0.50 - 0.25 * ears) * occlusion + 0.07 * eyes + 0.18 * corners + 0.06 * fold
     dark += 0.10 * smoothstep(-84.0, -102.0, y)
-    freckles = np.clip(irregularity(points, 4.2, design.seed) - 1.9, 0.0, 0.8) * (0.25 * cheeks + 0.2 * nose)
+    freckles = np.clip(irregularity(points, 4.2, design.seed) - 1.9, 0.0, 0.8) * (0.12 * cheeks + 0.10 * nose)
     pores = 0.007 * irregularity(points, 2.2, design.seed + 1) + 0.006 * irregularity(points, 8.0, design.seed)
     off = np.sqrt(sum(((c - m) / (1.12 * r)) ** 2 for c, m, r in zip((x, y, z), NOSTRIL, NOSTRIL_RADII, strict=True)))
     dark += 0.75 * smoothstep(1.05, 0.85, off)

@@ -88,7 +88,7 @@ class Skull:
     design: Design
 
     def distance(self, points: Points) -> Points:
-        """[...] signed distance of ``points`` [..., 3] to the skin, mm; negative inside. Close to true near the skin."""
+        """[...] signed distance of ``points`` [..., 3] to the skin, mm; negative inside. Nearly true near it."""
         d = self.design
         jaw, nose = d.jaw_width, d.nose_width
         # The face is symmetric; x is rounded so that there is no crease in the middle.
