@@ -20,6 +20,7 @@ JAW_ANGLE: float = 0.27
 """Turn of the jaw at ``FaceState.jaw`` = 1, radians: about 22 mm between the lips."""
 PRESSED_LIPS_FOLLOW: float = 0.25
 """How far pressed lips go down with the jaw, as part of its way."""
+_STILL = 0.04  # mm: what no field moves further is taken to be at rest
 _STEP = 0.25  # mm, for derivatives along the surface
 
 
@@ -123,7 +124,7 @@ class Sheet:
         second = np.cross(normals, first)
         here = fields(points, bank)
         along = [(fields(points + _STEP * t, bank) - here) / _STEP for t in (first, second)]
-        moving = np.abs(here).max(axis=(0, 2)) > 0.01
+        moving = np.abs(here).max(axis=(0, 2)) > _STILL
         self._moving = np.flatnonzero(moving)
         self._points, self._normals = points.astype(np.float32), normals.astype(np.float32)
         rest = np.stack([points, first, second])[:, moving]

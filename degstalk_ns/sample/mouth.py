@@ -29,7 +29,7 @@ def _arch(offset: Points, front: float) -> tuple[Points, Points, Points]:
     fine = np.linspace(0.0, 45.0, 400)
     slope = 2.0 * _ARCH_BEND * fine
     length = np.concatenate([[0.0], np.cumsum(np.sqrt(1.0 + slope[:-1] ** 2) * np.diff(fine))])
-    x = np.copysign(1.0, offset) * np.interp(np.abs(offset), length, fine)
+    x = np.asarray(np.copysign(np.interp(np.abs(offset), length, fine), offset), dtype=np.float64)
     return x, front - _ARCH_BEND * x * x, np.arctan(2.0 * _ARCH_BEND * x)
 
 
