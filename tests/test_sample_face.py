@@ -106,6 +106,10 @@ def test_closed_lips_hide_the_mouth(face: Face, name: str) -> None:
     assert mouth_pixels(face, STATES[name]) == 0
 
 
+def test_pressed_lips_stay_shut_whatever_the_jaw_does(face: Face) -> None:
+    assert [mouth_pixels(face, FaceState(jaw=jaw, pressed=1.0)) for jaw in (0.1, 0.6, 1.0)] == [0, 0, 0]
+
+
 def test_the_jaw_opens_the_mouth_monotonically(face: Face) -> None:
     pixels = [mouth_pixels(face, FaceState(jaw=jaw)) for jaw in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
     assert all(b > a + 50 for a, b in pairwise(pixels)), pixels

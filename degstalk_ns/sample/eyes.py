@@ -43,8 +43,6 @@ class Eyes:
         self._x, self._y = cx - 20.0, cy - 14.0
         self._table = self._skin_table(skull)
         self._u_lid, self._v_upper, self._v_lower = self._lid_grids()
-        u = np.concatenate([self._u_lid[0], self._u_lid[1]])
-        self._lid_u = u
         self._ball = self._ball_points()
         random = np.random.default_rng([design.seed, 11])
         self._iris_waves = random.uniform(0.0, 2.0 * np.pi, 6)
