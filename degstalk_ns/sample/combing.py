@@ -1,0 +1,282 @@
+"""Long parted hair combed over a head at rest: where every strand runs, from root to tip.
+
+It must not know colours, surfels nor motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from degstalk_ns.sample.bust import Doubles, body_distance, gradient
+from degstalk_ns.sample.surfels import BACK_Z, CROWN_Y, HAIRLINE_Y, SKULL_HALF_WIDTH
+
+NODES: int = 42
+"""Points along a strand."""
+
+_CRANIUM_Y, _CRANIUM_Z = 0.020, -0.007
+_CRANIUM_RADII = (SKULL_HALF_WIDTH, CROWN_Y - _CRANIUM_Y, _CRANIUM_Z - BACK_Z)
+# What hair lies on besides the cranium: forehead, cheeks, jaw and ears; centres and radii, metres, x > 0 for both sides.
+_LUMPS = (
+    ((0.0, 0.036, 0.026), (0.058, 0.044, 0.052)),
+    ((0.0, -0.022, 0.014), (0.061, 0.058, 0.055)),
+    ((0.0, -0.050, 0.018), (0.054, 0.046, 0.050)),
+    ((0.073, -0.010, -0.013), (0.009, 0.029, 0.018)),
+)
+# Heights of the hairline, metres, by azimuth from the face, degrees.
+_HAIRLINE = (
+    (0.0, 28.0, 48.0, 62.0, 76.0, 92.0, 108.0, 130.0, 180.0),
+    (HAIRLINE_Y, HAIRLINE_Y + 0.001, 0.062, 0.040, 0.014, 0.004, -0.016, -0.040, -0.050),
+)
+# Half the width of the face that stays free of hair, metres, by height.
+_OPENING = (
+    (-0.200, -0.150, -0.115, -0.085, -0.055, -0.020, 0.010, 0.035, 0.055, 0.070, 0.080),
+    (0.030, 0.036, 0.044, 0.051, 0.0565, 0.0590, 0.0570, 0.0480, 0.0330, 0.0130, 0.0),
+)
+_OPENING_BEHIND = 0.012  # metres z: the face is in front of this
+
+
+@dataclass(frozen=True)
+class HairStyle:
+    """Lengths in metres. The defaults are the design; a seed varies what changes a person, not what makes it hair."""
+
+    parting_x: float = 0.012
+    """Where the parting meets the hairline; its sign is the side."""
+    wave: float = 0.0042
+    """Amplitude of the waves near the tips."""
+    wavelength: float = 0.085
+    volume: float = 1.0
+    """Factor of the height above the scalp."""
+    tip_y: float = -0.186
+    """Height of the tips, in the mean."""
+    front_side: int = 1
+    """The side, by the sign of x, on which hair falls in front of the shoulder; on the other most falls behind."""
+
+    @staticmethod
+    def from_seed(seed: int) -> HairStyle:
+        """Seed 0 is the design."""
+        if seed == 0:
+            return HairStyle()
+        random = np.random.default_rng([seed, 0x57E])
+        side = -1.0 if random.random() < 0.5 else 1.0
+        return HairStyle(
+            parting_x=side * float(random.uniform(0.006, 0.020)),
+            wave=float(random.uniform(0.0015, 0.0065)),
+            wavelength=float(random.uniform(0.065, 0.110)),
+            volume=float(random.uniform(0.85, 1.2)),
+            tip_y=float(random.uniform(-0.205, -0.178)),
+            front_side=-1 if random.random() < 0.5 else 1,
+        )
+
+
+@dataclass(frozen=True)
+class Strands:
+    """S strands.
+
+    Attributes:
+        nodes: [S, NODES, 3] from root to tip, head coordinates at rest, metres.
+        lock: [S] which lock a strand belongs to.
+        centre: [S, NODES, 3] the middle of its lock beside every node.
+        layer: [S] 0 (lies on the scalp) .. 1 (outermost).
+        stray: [S] bool, strands that go their own way.
+    """
+
+    nodes: Doubles
+    lock: NDArray[np.int64]
+    centre: Doubles
+    layer: Doubles
+    stray: NDArray[np.bool_]
+
+
+def _smoothstep(low: float, high: float, x: Doubles) -> Doubles:
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _unit(v: Doubles) -> Doubles:
+    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
+
+
+def _ellipsoid(points: Doubles, centre: tuple[float, ...], radii: tuple[float, ...]) -> Doubles:
+    q = (points - centre) / radii
+    level, slope = np.linalg.norm(q, axis=1), np.linalg.norm(q / radii, axis=1)
+    return level * (level - 1.0) / np.maximum(slope, 1e-9)
+
+
+def head_distance(points: Doubles) -> Doubles:
+    """Signed distance [N], metres, to a plain head without nose, as far as hair lies on it. points [N, 3]: head coordinates."""
+    folded = np.abs(points) * [1.0, 0.0, 0.0] + points * [0.0, 1.0, 1.0]
+    distance = _ellipsoid(folded, (0.0, _CRANIUM_Y, _CRANIUM_Z), _CRANIUM_RADII)
+    for centre, radii in _LUMPS:
+        other = _ellipsoid(folded, centre, radii)
+        h = np.maximum(0.010 - np.abs(distance - other), 0.0) / 0.010
+        distance = np.minimum(distance, other) - h * h * 0.0025
+    return distance
+
+
+def face_opening(points: Doubles) -> Doubles:
+    """Signed distance [N], metres, to the room in front of the face that hair leaves free. points [N, 3]: head coordinates."""
+    y = points[:, 1]
+    sideways = np.abs(points[:, 0]) - np.interp(y, *_OPENING)
+    return np.maximum(sideways, _OPENING_BEHIND - points[:, 2])
+
+
+def above_hairline(points: Doubles, margin: float = 0.0) -> Doubles:
+    """Metres [N] above the hairline less ``margin``, for points [N, 3] on the scalp; positive is hair."""
+    azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - _CRANIUM_Z))
+    return points[:, 1] - np.interp(azimuth, *_HAIRLINE) - margin
+
+
+def scalp_points(count: int) -> tuple[Doubles, Doubles]:
+    """Points [N, 3] spread evenly over the scalp within the hairline, and normals. ``count`` is for the whole head."""
+    i = np.arange(count) + 0.5
+    polar, turn = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
+    direction = np.stack([np.sin(turn) * np.sin(polar), np.cos(polar), np.cos(turn) * np.sin(polar)], axis=1)
+    points = np.array([0.0, _CRANIUM_Y, _CRANIUM_Z]) + direction * _CRANIUM_RADII
+    for _ in range(4):
+        normals, steepness = gradient(head_distance, points)
+        points = points - (head_distance(points) / steepness)[:, None] * normals
+    inside = above_hairline(points) > 0.0
+    return points[inside], normals[inside]
+
+
+def _parting(points: Doubles, style: HairStyle) -> tuple[Doubles, Doubles]:
+    """The way from the nearest point of the parting, [N, 2] in x and z, and how far along it that is, 0 (front) .. 1."""
+    start = np.array([style.parting_x, 0.062])
+    end = np.array([0.4 * style.parting_x, -0.045])
+    flat = points[:, [0, 2]]
+    along = np.clip((flat - start) @ (end - start) / ((end - start) @ (end - start)), 0.0, 1.0)
+    return flat - (start + along[:, None] * (end - start)), along
+
+
+def _pushed(points: Doubles, heights: Doubles, margins: Doubles) -> Doubles:
+    """Points [N, 3] moved out of head, face and body, to at least the height [N] above the one, the margin off the others."""
+    for distance, clearance in ((head_distance, heights), (face_opening, margins * 0.4), (body_distance, margins)):
+        depth = clearance - distance(points)
+        inside = depth > 0
+        if inside.any():
+            normals, steepness = gradient(distance, points[inside])
+            points = points.copy()
+            points[inside] += (depth[inside] / steepness)[:, None] * normals
+    return points
+
+
+def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, seed_noise: Doubles) -> Doubles:
+    """Paths [S, NODES, 3] of strands, without waves."""
+    away, along = _parting(roots, style)
+    side = np.where(away[:, 0] >= 0, 1.0, -1.0)
+    front = _smoothstep(-0.02, 0.05, roots[:, 2])
+    outward = _unit(np.stack([away[:, 0], np.zeros(len(roots)), away[:, 1]], axis=1))
+    # The front is combed sideways and back from the forehead; the sides hang; the back goes straight down.
+    combed = outward + front[:, None] * np.stack([0.2 * side, np.full(len(roots), 0.25), np.full(len(roots), -0.42)], axis=1)
+    normals, _ = gradient(head_distance, roots)
+    flatness = _smoothstep(0.25, 0.85, normals[:, 1])[:, None]
+    start = flatness * _unit(combed) + (1 - flatness) * np.array([0.0, -1.0, -0.25]) + seed_noise
+    start = _unit(start - (start * normals).sum(1, keepdims=True) * normals)
+    # Which strands fall in front of the shoulders.
+    azimuth = np.degrees(np.arctan2(np.abs(roots[:, 0]), roots[:, 2] - _CRANIUM_Z))
+    limit = np.where(side == style.front_side, 112.0, 62.0)
+    forward = _smoothstep(8.0, -8.0, azimuth - limit)
+    goal_z = np.where(forward > 0.5, 0.030 + 0.02 * front, -0.085)
+
+    step = lengths / (NODES - 1)
+    paths = np.empty((len(roots), NODES, 3))
+    place, heading = roots + 0.0006 * normals, _unit(start + 0.15 * normals)
+    paths[:, 0] = place
+    full_height = (0.0030 + 0.0075 * layer) * style.volume
+    for k in range(1, NODES):
+        travelled = step * k
+        normals, _ = gradient(head_distance, place)
+        turn = _smoothstep(0.01, 0.085, travelled)[:, None]
+        drop = np.zeros_like(place)
+        drop[:, 1] = -1.0
+        low = _smoothstep(-0.02, -0.10, place[:, 1])
+        drop[:, 0] = -side * 0.30 * _smoothstep(-0.005, -0.06, place[:, 1]) * _smoothstep(0.055, 0.080, np.abs(place[:, 0]))
+        drop[:, 2] = np.clip((goal_z - place[:, 2]) / 0.08, -0.7, 0.7) * low
+        wish = _unit((1 - turn) * start + turn * drop)
+        inward = np.minimum((wish * normals).sum(1), 0.0) * _smoothstep(0.03, 0.012, head_distance(place))
+        wish = _unit(wish - inward[:, None] * normals)
+        heading = _unit(0.62 * heading + 0.38 * wish)
+        place = place + step[:, None] * heading
+        height = full_height * _smoothstep(-0.010, 0.030, travelled)
+        margins = 0.0055 + 0.006 * layer
+        place = _pushed(place, height, margins)
+        # On the upper head hair lies: it is drawn to its height, too.
+        lying = _smoothstep(0.02, 0.06, place[:, 1])
+        excess = np.maximum(head_distance(place) - height, 0.0) * lying * 0.5
+        place = place - excess[:, None] * normals
+        heading = _unit(place - paths[:, k - 1])
+        paths[:, k] = place
+    return paths
+
+
+def _frames(paths: Doubles) -> tuple[Doubles, Doubles]:
+    """Two unit directions across every node of paths [S, K, 3], varying smoothly along a strand."""
+    tangent = _unit(np.gradient(paths, axis=1))
+    out = paths - np.array([0.0, 0.0, -0.02])
+    out[..., 1] *= 0.35
+    first = _unit(out - (out * tangent).sum(-1, keepdims=True) * tangent)
+    return first, np.cross(tangent, first)
+
+
+def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
+    """Roots, locks and paths.
+
+    Args:
+        style: the haircut. strands, locks: how many. seed: of everything random about single strands.
+    """
+    random = np.random.default_rng([seed, 0xC0B])
+    points, _ = scalp_points(12 * strands)
+    away, _ = _parting(points, style)
+    from_parting = np.linalg.norm(away, axis=1)
+    front = _smoothstep(-0.06, 0.02, points[:, 2])
+    weight = (0.30 + 0.70 * front) * (1.0 + 1.3 * np.exp(-from_parting / 0.016))
+    chosen = np.sort(random.choice(len(points), strands, replace=False, p=weight / weight.sum()))
+    roots = points[chosen]
+    away, _ = _parting(roots, style)
+    side = np.where(away[:, 0] >= 0, 1.0, -1.0)
+    # Hair from the parting lies over hair from the sides.
+    reach = np.abs(away[:, 0]) + 0.8 * np.maximum(CROWN_Y - roots[:, 1], 0.0)
+    layer = np.clip(1.0 - reach / 0.11 + random.normal(0.0, 0.16, strands), 0.0, 1.0)
+
+    # Locks: strands beside each other on one side, drawn to one of them.
+    leaders = np.sort(random.choice(strands, locks, replace=False))
+    place = np.concatenate([roots, 0.5 * side[:, None], 0.03 * layer[:, None]], axis=1)
+    lock = cKDTree(place[leaders]).query(place)[1].astype(np.int64)
+    lock_noise, own_noise = random.normal(0, 1, (locks, 3)), random.normal(0, 1, (strands, 3))
+    stray = random.random(strands) < 0.035
+    noise = 0.10 * lock_noise[lock] + np.where(stray, 0.22, 0.05)[:, None] * own_noise
+
+    crown = np.maximum(roots[:, 1], 0.0)
+    over = np.linalg.norm(roots[:, [0, 2]] - [0.0, _CRANIUM_Z], axis=1)
+    arc = np.maximum(0.085 - over, 0.0) * 1.25
+    lengths = (crown - style.tip_y) + arc + 0.012
+    lengths += random.normal(0, 0.010, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
+    paths = _combed(roots, style, layer, np.maximum(lengths, 0.12), noise)
+
+    centre = paths[leaders][lock]
+    u = np.linspace(0.0, 1.0, NODES)
+    clump = 0.5 * _smoothstep(0.12, 0.85, u) * np.where(stray, 0.25, 1.0)[:, None]
+    paths = paths + clump[..., None] * (centre - paths)
+
+    # Waves: flat helices, in step within a lock.
+    first, second = _frames(paths)
+    arc_length = lengths[:, None] * u
+    phase = random.uniform(0, 2 * np.pi, locks)[lock] + random.normal(0, 0.35, strands)
+    wavelength = style.wavelength * random.uniform(0.8, 1.25, locks)[lock]
+    angle = 2 * np.pi * arc_length / wavelength[:, None] + phase[:, None]
+    amplitude = style.wave * random.uniform(0.5, 1.3, locks)[lock][:, None] * _smoothstep(0.05, 0.20, arc_length)
+    own = 0.0011 * np.sin(2 * np.pi * arc_length / 0.045 + random.uniform(0, 6.3, strands)[:, None]) * _smoothstep(0.02, 0.1, arc_length)
+    own = own * np.where(stray, 2.5, 1.0)[:, None]
+    wave_out, wave_side = 0.55 * amplitude * np.sin(angle), amplitude * np.cos(angle) + own
+    nodes = paths + wave_out[..., None] * first + wave_side[..., None] * second
+    wanted = (0.0022 + 0.004 * layer)[:, None] * _smoothstep(0.0, 0.03, arc_length)
+    flat = _pushed(nodes.reshape(-1, 3), wanted.reshape(-1), np.repeat(0.0045 + 0.005 * layer, NODES))
+    flat = flat.reshape(nodes.shape)
+    flat[:, 0] = roots
+    for _ in range(2):  # no kinks where a strand was pushed
+        flat[:, 1:-1] = 0.5 * flat[:, 1:-1] + 0.25 * (flat[:, :-2] + flat[:, 2:])
+    return Strands(flat, lock, centre, layer, stray)
