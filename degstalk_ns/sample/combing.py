@@ -31,11 +31,13 @@ _HAIRLINE = (
     (0.0, 28.0, 48.0, 62.0, 76.0, 92.0, 108.0, 130.0, 180.0),
     (HAIRLINE_Y, HAIRLINE_Y + 0.001, 0.062, 0.040, 0.014, 0.004, -0.016, -0.040, -0.050),
 )
-# Half the width of the face that stays free of hair, metres, by height.
+# Half the width of the face that stays free of hair, metres, by height; below 0 above the hairline.
 _OPENING = (
-    (-0.200, -0.150, -0.115, -0.085, -0.055, -0.020, 0.010, 0.035, 0.055, 0.070, 0.080),
-    (0.030, 0.036, 0.044, 0.051, 0.0565, 0.0590, 0.0570, 0.0480, 0.0330, 0.0130, 0.0),
+    (-0.200, -0.150, -0.115, -0.085, -0.055, -0.020, 0.010, 0.035, 0.055, 0.066, 0.072, 0.085),
+    (0.030, 0.036, 0.044, 0.051, 0.0565, 0.0590, 0.0570, 0.0480, 0.0330, 0.0130, -0.006, -0.040),
 )
+_SHARPEST_BEND = 0.6  # cosine of the angle between neighbouring pieces of a strand
+_LONGEST_PIECE = 1.6  # by the strand's median
 _OPENING_BEHIND = 0.012  # metres z: the face is in front of this
 
 
@@ -45,7 +47,7 @@ class HairStyle:
 
     parting_x: float = 0.012
     """Where the parting meets the hairline; its sign is the side."""
-    wave: float = 0.0042
+    wave: float = 0.0055
     """Amplitude of the waves near the tips."""
     wavelength: float = 0.085
     volume: float = 1.0
@@ -139,13 +141,15 @@ def scalp_points(count: int) -> tuple[Doubles, Doubles]:
     for _ in range(4):
         normals, steepness = gradient(head_distance, points)
         points = points - (head_distance(points) / steepness)[:, None] * normals
-    inside = above_hairline(points) > 0.0
+    x, y, z = points.T
+    ragged = 0.0014 * np.sin(310.0 * x + 190.0 * z) + 0.0012 * np.sin(740.0 * x - 520.0 * y)
+    inside = above_hairline(points) > ragged
     return points[inside], normals[inside]
 
 
 def _parting(points: Doubles, style: HairStyle) -> tuple[Doubles, Doubles]:
     """The way from the nearest point of the parting, [N, 2] in x and z, and how far along it that is, 0 (front) .. 1."""
-    start = np.array([style.parting_x, 0.062])
+    start = np.array([style.parting_x, 0.078])
     end = np.array([0.4 * style.parting_x, -0.045])
     flat = points[:, [0, 2]]
     along = np.clip((flat - start) @ (end - start) / ((end - start) @ (end - start)), 0.0, 1.0)
@@ -164,7 +168,7 @@ def _pushed(points: Doubles, heights: Doubles, margins: Doubles) -> Doubles:
     return points
 
 
-def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, seed_noise: Doubles) -> Doubles:
+def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, spread: Doubles, seed_noise: Doubles) -> Doubles:
     """Paths [S, NODES, 3] of strands, without waves."""
     away, along = _parting(roots, style)
     side = np.where(away[:, 0] >= 0, 1.0, -1.0)
@@ -175,11 +179,13 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
     normals, _ = gradient(head_distance, roots)
     flatness = _smoothstep(0.25, 0.85, normals[:, 1])[:, None]
     start = flatness * _unit(combed) + (1 - flatness) * np.array([0.0, -1.0, -0.25]) + seed_noise
+    start[:, 0] = side * np.maximum(side * start[:, 0], 0.5 * flatness[:, 0] * (along < 1.0))  # never over the parting
     start = _unit(start - (start * normals).sum(1, keepdims=True) * normals)
     # Which strands fall in front of the shoulders.
     azimuth = np.degrees(np.arctan2(np.abs(roots[:, 0]), roots[:, 2] - _CRANIUM_Z))
     limit = np.where(side == style.front_side, 112.0, 62.0)
     forward = _smoothstep(8.0, -8.0, azimuth - limit)
+    goal_x = np.where(forward > 0.5, side * (0.050 + 0.040 * spread), 1.05 * roots[:, 0])
     goal_z = np.where(forward > 0.5, 0.030 + 0.02 * front, -0.085)
 
     step = lengths / (NODES - 1)
@@ -194,11 +200,15 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
         drop = np.zeros_like(place)
         drop[:, 1] = -1.0
         low = _smoothstep(-0.02, -0.10, place[:, 1])
-        drop[:, 0] = -side * 0.30 * _smoothstep(-0.005, -0.06, place[:, 1]) * _smoothstep(0.055, 0.080, np.abs(place[:, 0]))
+        drop[:, 0] = np.clip((goal_x - place[:, 0]) / 0.09, -0.5, 0.5) * _smoothstep(-0.005, -0.07, place[:, 1])
         drop[:, 2] = np.clip((goal_z - place[:, 2]) / 0.08, -0.7, 0.7) * low
         wish = _unit((1 - turn) * start + turn * drop)
         inward = np.minimum((wish * normals).sum(1), 0.0) * _smoothstep(0.03, 0.012, head_distance(place))
         wish = _unit(wish - inward[:, None] * normals)
+        # It slides along the shoulders rather than against them.
+        body, _ = gradient(body_distance, place)
+        inward = np.minimum((wish * body).sum(1), 0.0) * _smoothstep(0.025, 0.008, body_distance(place))
+        wish = _unit(wish - inward[:, None] * body)
         heading = _unit(0.62 * heading + 0.38 * wish)
         place = place + step[:, None] * heading
         height = full_height * _smoothstep(-0.010, 0.030, travelled)
@@ -255,7 +265,8 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     arc = np.maximum(0.085 - over, 0.0) * 1.25
     lengths = (crown - style.tip_y) + arc + 0.012
     lengths += random.normal(0, 0.010, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
-    paths = _combed(roots, style, layer, np.maximum(lengths, 0.12), noise)
+    spread = np.clip(random.random(locks)[lock] + random.normal(0, 0.08, strands), 0.0, 1.0)
+    paths = _combed(roots, style, layer, np.maximum(lengths, 0.12), spread, noise)
 
     centre = paths[leaders][lock]
     u = np.linspace(0.0, 1.0, NODES)
@@ -279,4 +290,24 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     flat[:, 0] = roots
     for _ in range(2):  # no kinks where a strand was pushed
         flat[:, 1:-1] = 0.5 * flat[:, 1:-1] + 0.25 * (flat[:, :-2] + flat[:, 2:])
-    return Strands(flat, lock, centre, layer, stray)
+    return _trimmed(Strands(flat, lock, centre, layer, stray))
+
+
+def _trimmed(strands: Strands) -> Strands:
+    """Strands that were caught on a shoulder and bent there are cut off before the bend; left out where that is near the root."""
+    pieces = np.diff(strands.nodes, axis=1)
+    lengths = np.linalg.norm(pieces, axis=2)
+    directions = _unit(pieces)
+    bent = (directions[:, 1:] * directions[:, :-1]).sum(axis=2) < _SHARPEST_BEND
+    bent[:, :2] = False  # hair may rise from its root as it likes
+    bent |= lengths[:, 1:] > _LONGEST_PIECE * np.median(lengths, axis=1, keepdims=True)
+    last = np.where(bent.any(axis=1), bent.argmax(axis=1), NODES - 1)
+    nodes, centre = strands.nodes.copy(), strands.centre.copy()
+    for strand in np.flatnonzero(last < NODES - 1):
+        at = np.linspace(0.0, last[strand], NODES)
+        low = np.minimum(at.astype(np.int64), NODES - 2)
+        share = (at - low)[:, None]
+        for array in (nodes, centre):
+            array[strand] = (1 - share) * array[strand, low] + share * array[strand, low + 1]
+    kept = last >= NODES // 2
+    return Strands(nodes[kept], strands.lock[kept], centre[kept], strands.layer[kept], strands.stray[kept])

@@ -256,6 +256,6 @@ class Hair:
             normals=normals.astype(np.float32),
             albedo=np.tile(0.50 * colour, (count, 1)).astype(np.float32),
             gloss=np.zeros(count, dtype=np.float32),
-            opacities=(0.30 + 0.68 * _smoothstep(0.0, 0.007, inside)).astype(np.float32),
+            opacities=(0.20 + 0.78 * _smoothstep(0.0, 0.010, inside)).astype(np.float32),
             parts=np.full(count, Part.HAIR, dtype=np.uint8),
         )
