@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from degstalk_ns.sample.bust import Doubles, body_distance, gradient
 from degstalk_ns.sample.surfels import BACK_Z, CROWN_Y, HAIRLINE_Y, SKULL_HALF_WIDTH
 
-NODES: int = 42
+NODES: int = 36
 """Points along a strand."""
 
 _CRANIUM_Y, _CRANIUM_Z = 0.020, -0.007
@@ -34,7 +34,7 @@ _HAIRLINE = (
 # Half the width of the face that stays free of hair, metres, by height; below 0 above the hairline.
 _OPENING = (
     (-0.200, -0.150, -0.115, -0.085, -0.055, -0.020, 0.010, 0.035, 0.055, 0.066, 0.072, 0.085),
-    (0.030, 0.036, 0.044, 0.051, 0.0565, 0.0590, 0.0570, 0.0480, 0.0330, 0.0130, -0.006, -0.040),
+    (0.030, 0.036, 0.044, 0.051, 0.0570, 0.0590, 0.0570, 0.0475, 0.0310, 0.0130, -0.006, -0.040),
 )
 _SHARPEST_BEND = 0.6  # cosine of the angle between neighbouring pieces of a strand
 _LONGEST_PIECE = 1.6  # by the strand's median
@@ -47,12 +47,12 @@ class HairStyle:
 
     parting_x: float = 0.012
     """Where the parting meets the hairline; its sign is the side."""
-    wave: float = 0.0055
+    wave: float = 0.0062
     """Amplitude of the waves near the tips."""
     wavelength: float = 0.085
     volume: float = 1.0
     """Factor of the height above the scalp."""
-    tip_y: float = -0.186
+    tip_y: float = -0.176
     """Height of the tips, in the mean."""
     front_side: int = 1
     """The side, by the sign of x, on which hair falls in front of the shoulder; on the other most falls behind."""
@@ -69,7 +69,7 @@ class HairStyle:
             wave=float(random.uniform(0.0015, 0.0065)),
             wavelength=float(random.uniform(0.065, 0.110)),
             volume=float(random.uniform(0.85, 1.2)),
-            tip_y=float(random.uniform(-0.205, -0.178)),
+            tip_y=float(random.uniform(-0.195, -0.168)),
             front_side=-1 if random.random() < 0.5 else 1,
         )
 
@@ -175,7 +175,7 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
     front = _smoothstep(-0.02, 0.05, roots[:, 2])
     outward = _unit(np.stack([away[:, 0], np.zeros(len(roots)), away[:, 1]], axis=1))
     # The front is combed sideways and back from the forehead; the sides hang; the back goes straight down.
-    combed = outward + front[:, None] * np.stack([0.2 * side, np.full(len(roots), 0.25), np.full(len(roots), -0.42)], axis=1)
+    combed = outward + front[:, None] * np.stack([0.2 * side, np.full(len(roots), 0.25), np.full(len(roots), -0.16)], axis=1)
     normals, _ = gradient(head_distance, roots)
     flatness = _smoothstep(0.25, 0.85, normals[:, 1])[:, None]
     start = flatness * _unit(combed) + (1 - flatness) * np.array([0.0, -1.0, -0.25]) + seed_noise
@@ -188,19 +188,21 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
     goal_x = np.where(forward > 0.5, side * (0.050 + 0.040 * spread), 1.05 * roots[:, 0])
     goal_z = np.where(forward > 0.5, 0.030 + 0.02 * front, -0.085)
 
+    # The front falls forward along the face; hair behind it is led further over before it drops.
+    turning = 0.080 - front * (0.030 + 0.030 * spread)
     step = lengths / (NODES - 1)
     paths = np.empty((len(roots), NODES, 3))
     place, heading = roots + 0.0006 * normals, _unit(start + 0.15 * normals)
     paths[:, 0] = place
-    full_height = (0.0030 + 0.0075 * layer) * style.volume
+    full_height = (0.0030 + 0.0080 * layer) * style.volume
     for k in range(1, NODES):
         travelled = step * k
         normals, _ = gradient(head_distance, place)
-        turn = _smoothstep(0.01, 0.085, travelled)[:, None]
+        turn = _smoothstep(0.0, 1.0, (travelled - 0.008) / turning)[:, None]
         drop = np.zeros_like(place)
         drop[:, 1] = -1.0
         low = _smoothstep(-0.02, -0.10, place[:, 1])
-        drop[:, 0] = np.clip((goal_x - place[:, 0]) / 0.09, -0.5, 0.5) * _smoothstep(-0.005, -0.07, place[:, 1])
+        drop[:, 0] = np.clip((goal_x - place[:, 0]) / 0.12, -0.35, 0.35) * _smoothstep(-0.005, -0.09, place[:, 1])
         drop[:, 2] = np.clip((goal_z - place[:, 2]) / 0.08, -0.7, 0.7) * low
         wish = _unit((1 - turn) * start + turn * drop)
         inward = np.minimum((wish * normals).sum(1), 0.0) * _smoothstep(0.03, 0.012, head_distance(place))
@@ -211,7 +213,11 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
         wish = _unit(wish - inward[:, None] * body)
         heading = _unit(0.62 * heading + 0.38 * wish)
         place = place + step[:, None] * heading
-        height = full_height * _smoothstep(-0.010, 0.030, travelled)
+        # Volume: most on top, yet a dome without a ditch along the parting.
+        beside = np.abs(place[:, 0] - style.parting_x * 0.7)
+        top = _smoothstep(0.06, 0.10, place[:, 1])
+        volume = 1.0 + 0.1 * top - 0.5 * top * _smoothstep(0.060, 0.0, beside)
+        height = full_height * volume * _smoothstep(-0.020, 0.024, travelled)
         margins = 0.0055 + 0.006 * layer
         place = _pushed(place, height, margins)
         # On the upper head hair lies: it is drawn to its height, too.
@@ -257,20 +263,20 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     place = np.concatenate([roots, 0.5 * side[:, None], 0.03 * layer[:, None]], axis=1)
     lock = cKDTree(place[leaders]).query(place)[1].astype(np.int64)
     lock_noise, own_noise = random.normal(0, 1, (locks, 3)), random.normal(0, 1, (strands, 3))
-    stray = random.random(strands) < 0.035
+    stray = random.random(strands) < 0.055
     noise = 0.10 * lock_noise[lock] + np.where(stray, 0.22, 0.05)[:, None] * own_noise
 
     crown = np.maximum(roots[:, 1], 0.0)
     over = np.linalg.norm(roots[:, [0, 2]] - [0.0, _CRANIUM_Z], axis=1)
     arc = np.maximum(0.085 - over, 0.0) * 1.25
     lengths = (crown - style.tip_y) + arc + 0.012
-    lengths += random.normal(0, 0.010, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
+    lengths += random.normal(0, 0.012, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
     spread = np.clip(random.random(locks)[lock] + random.normal(0, 0.08, strands), 0.0, 1.0)
     paths = _combed(roots, style, layer, np.maximum(lengths, 0.12), spread, noise)
 
     centre = paths[leaders][lock]
     u = np.linspace(0.0, 1.0, NODES)
-    clump = 0.5 * _smoothstep(0.12, 0.85, u) * np.where(stray, 0.25, 1.0)[:, None]
+    clump = 0.42 * _smoothstep(0.12, 0.85, u) * np.where(stray, 0.25, 1.0)[:, None]
     paths = paths + clump[..., None] * (centre - paths)
 
     # Waves: flat helices, in step within a lock.
@@ -281,10 +287,10 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     angle = 2 * np.pi * arc_length / wavelength[:, None] + phase[:, None]
     amplitude = style.wave * random.uniform(0.5, 1.3, locks)[lock][:, None] * _smoothstep(0.05, 0.20, arc_length)
     own = 0.0011 * np.sin(2 * np.pi * arc_length / 0.045 + random.uniform(0, 6.3, strands)[:, None]) * _smoothstep(0.02, 0.1, arc_length)
-    own = own * np.where(stray, 2.5, 1.0)[:, None]
+    own = own * np.where(stray, 3.2, 1.0)[:, None]
     wave_out, wave_side = 0.55 * amplitude * np.sin(angle), amplitude * np.cos(angle) + own
     nodes = paths + wave_out[..., None] * first + wave_side[..., None] * second
-    wanted = (0.0022 + 0.004 * layer)[:, None] * _smoothstep(0.0, 0.03, arc_length)
+    wanted = (0.0022 + 0.003 * layer)[:, None] * _smoothstep(0.0, 0.03, arc_length)
     flat = _pushed(nodes.reshape(-1, 3), wanted.reshape(-1), np.repeat(0.0045 + 0.005 * layer, NODES))
     flat = flat.reshape(nodes.shape)
     flat[:, 0] = roots

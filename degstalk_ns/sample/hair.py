@@ -23,7 +23,7 @@ from degstalk_ns.sample.combing import (
 from degstalk_ns.sample.surfels import Floats, Part, Surfels, join
 from degstalk_ns.sample.sway import AZIMUTHS, KINDS, LEVELS, azimuth_of
 
-STRANDS: int = 1120
+STRANDS: int = 1320
 _STRANDS_PER_LOCK = 11
 _COLOURS = ((0.40, 0.255, 0.16), (0.30, 0.19, 0.125), (0.58, 0.42, 0.27), (0.45, 0.235, 0.135), (0.20, 0.145, 0.115))
 """Of the middle of a strand, gamma-encoded: chestnut, dark brown, honey, auburn, nearly black."""
