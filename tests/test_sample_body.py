@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sample_views import DISTANCE, FOCAL, REST, SIZE, plain_head, seen, turned
 
 from degstalk_ns.sample.background import background
 from degstalk_ns.sample.body import SKIN, Body
 from degstalk_ns.sample.bust import DistanceGrid, body_distance, gradient, surface_points
-from degstalk_ns.sample.combing import head_distance
+from degstalk_ns.sample.scalp import head_distance
 from degstalk_ns.sample.surfels import Floats, Part, Surfels
-
-from .test_sample_hair import REST, SIZE, seen, turned
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +59,17 @@ def test_the_skin_has_the_colour_asked_for(at_rest: Surfels) -> None:
     brightest = np.percentile(at_rest.albedo[at_rest.parts == Part.NECK], 95, axis=0)
     np.testing.assert_allclose(brightest, SKIN, atol=0.05)
     darker = Body(0, skin=(0.4, 0.28, 0.2)).surfels(REST)
-    np.testing.assert_allclose(np.percentile(darker.albedo[darker.parts == Part.NECK], 95, axis=0), (0.4, 0.28, 0.2), atol=0.03)
+    np.testing.assert_allclose(
+        np.percentile(darker.albedo[darker.parts == Part.NECK], 95, axis=0), (0.4, 0.28, 0.2), atol=0.03
+    )
 
 
-@pytest.mark.parametrize("pose", [turned("y", 25.0), turned("x", 15.0), turned("z", -12.0)], ids=["shake", "nod", "tilt"])
-def test_the_neck_follows_the_head_at_its_top_and_stands_at_its_foot(body: Body, at_rest: Surfels, pose: Floats) -> None:
+@pytest.mark.parametrize(
+    "pose", [turned("y", 25.0), turned("x", 15.0), turned("z", -12.0)], ids=["shake", "nod", "tilt"]
+)
+def test_the_neck_follows_the_head_at_its_top_and_stands_at_its_foot(
+    body: Body, at_rest: Surfels, pose: Floats
+) -> None:
     moved = body.surfels(pose)
     neck = at_rest.parts == Part.NECK
     y = at_rest.means[:, 1]
@@ -80,11 +87,22 @@ def test_the_neck_follows_the_head_at_its_top_and_stands_at_its_foot(body: Body,
 
 
 def test_the_stump_ends_inside_the_head(at_rest: Surfels) -> None:
-    """Its rim lies deep enough in jaw and skull that no turn opens a gap: the top follows the head rigidly."""
+    """As far as the camera could see its rim, it lies in the jaw; the nape behind is hidden by it."""
     neck = at_rest.means[at_rest.parts == Part.NECK].astype(np.float64)
     assert neck[:, 1].max() == pytest.approx(-0.064, abs=0.002)
-    rim = neck[neck[:, 1] > -0.070]
-    assert (head_distance(rim) < 0.0).mean() > 0.98
+    rim = neck[(neck[:, 1] > -0.070) & (neck[:, 2] > 0.0)]
+    assert len(rim) > 300 and head_distance(rim).max() < 0.0
+
+
+@pytest.mark.parametrize("pose", [turned("y", 28.0), turned("x", -18.0), turned("x", 18.0), turned("z", 15.0)], ids=str)
+def test_no_gap_opens_between_neck_and_head(body: Body, pose: Floats) -> None:
+    surfels, head = body.surfels(pose), plain_head()
+    head = replace(head, means=carried(head.means, pose), scales=np.full_like(head.scales, 0.0013))
+    ones = [(piece, np.ones((len(piece), 1))) for piece in (surfels, head)]
+    alpha = seen(ones, "front")[..., 0]
+    middle, pixel = SIZE // 2, FOCAL / DISTANCE
+    below_the_chin = alpha[int(middle + 0.03 * pixel) :, int(middle - 0.028 * pixel) : int(middle + 0.028 * pixel)]
+    assert below_the_chin.min() > 0.97
 
 
 @pytest.mark.parametrize("pose", [REST, turned("y", 25.0), turned("x", -12.0)], ids=["rest", "shake", "nod"])
@@ -94,7 +112,7 @@ def test_the_body_is_closed_and_fills_the_frame_below(body: Body, pose: Floats) 
     image = seen([(surfels, np.concatenate([neck, ~neck], axis=1))], "front")
     alpha = image.sum(axis=2)
     middle = SIZE // 2
-    pixel = 768.0 / 1.2  # pixels a metre
+    pixel = FOCAL / DISTANCE  # pixels a metre
     assert alpha[int(middle + 0.085 * pixel) :, middle - 20 : middle + 21].min() > 0.97, "no hole in neck or chest"
     assert alpha[-2, int(middle - 0.15 * pixel) : int(middle + 0.15 * pixel)].min() > 0.97, "cut by the lower edge"
     assert alpha[: int(middle + 0.03 * pixel)].max() < 0.02, "nothing where the head will be"

@@ -14,6 +14,7 @@ _WORK_SIZE = 512
 # Wall colours, sRGB 0..255: warm grey, sage, dusty blue, sand.
 _WALLS = ((196, 188, 176), (170, 180, 164), (164, 176, 188), (204, 188, 164))
 _BOOKS = ((150, 62, 48), (44, 82, 108), (206, 176, 112), (70, 96, 72), (120, 78, 96), (222, 212, 194), (52, 50, 58))
+_FULL = (1.0,)  # of a mask
 _BLUR_NEAR, _BLUR_FAR = 5.0, 9.0  # standard deviations, pixels of 512
 
 
@@ -42,7 +43,7 @@ def _window(canvas: NDArray[np.float32], random: np.random.Generator, left: bool
     top, bottom = 24 + int(random.integers(-10, 20)), 330
     layer = np.zeros_like(canvas)
     mask = np.zeros((size, size), dtype=np.float32)
-    cv2.rectangle(mask, (x0, top), (x1, bottom), 1.0, -1)
+    cv2.rectangle(mask, (x0, top), (x1, bottom), _FULL, -1)
     height = np.linspace(0.0, 1.0, size, dtype=np.float32)[:, None]
     layer[:] = (np.array([236, 241, 246]) * (1 - height) + np.array([196, 206, 178]) * height)[:, None]
     for _ in range(14):  # trees outside
@@ -55,7 +56,7 @@ def _window(canvas: NDArray[np.float32], random: np.random.Generator, left: bool
     _blend(canvas, layer, mask, _BLUR_FAR * 0.7)
     curtain = np.zeros((size, size), dtype=np.float32)
     c0, c1 = (x1 - 8, x1 + 34) if left else (x0 - 34, x0 + 8)
-    cv2.rectangle(curtain, (c0, -20), (c1, size), 1.0, -1)
+    cv2.rectangle(curtain, (c0, -20), (c1, size), _FULL, -1)
     folds = 0.9 + 0.1 * np.sin(np.arange(size) / size * 2 * np.pi * 34 + random.uniform(0, 6))
     layer[:] = np.array([214.0, 204.0, 188.0]) * folds[None, :, None]
     _blend(canvas, layer, curtain * 0.92, _BLUR_NEAR * 0.8)
@@ -67,14 +68,14 @@ def _shelf(canvas: NDArray[np.float32], random: np.random.Generator, left: bool)
     layer, mask = np.zeros_like(canvas), np.zeros((size, size), dtype=np.float32)
     for board in (118, 232, 346):
         cv2.rectangle(layer, (x0, board), (x1, board + 9), (134.0, 98.0, 66.0), -1)
-        cv2.rectangle(mask, (x0, board), (x1, board + 9), 1.0, -1)
+        cv2.rectangle(mask, (x0, board), (x1, board + 9), _FULL, -1)
         x = x0 + int(random.integers(0, 24))
         while x < x1 - 12:
             width, height = int(random.integers(9, 20)), int(random.integers(46, 82))
             if random.random() < 0.86:
                 colour = np.array(_BOOKS[int(random.integers(len(_BOOKS)))]) * random.uniform(0.85, 1.1)
                 cv2.rectangle(layer, (x, board - height), (x + width - 2, board - 1), tuple(map(float, colour)), -1)
-                cv2.rectangle(mask, (x, board - height), (x + width - 2, board - 1), 1.0, -1)
+                cv2.rectangle(mask, (x, board - height), (x + width - 2, board - 1), _FULL, -1)
             x += width
     shadow = np.roll(mask, (8, 10), axis=(0, 1))
     canvas *= 1.0 - 0.22 * cv2.GaussianBlur(shadow, (0, 0), _BLUR_FAR)[..., None]
@@ -92,8 +93,8 @@ def _plant(canvas: NDArray[np.float32], random: np.random.Generator, left: bool)
         green = np.array([66, 92, 62]) * random.uniform(0.75, 1.4) + np.array([16.0, 10.0, 0.0]) * random.random()
         middle, axes = (foot + 2.2 * tip) / 3.2, (int(length * 0.27), int(random.integers(6, 13)))
         turn = float(np.degrees(np.arctan2(tip[1] - foot[1], tip[0] - foot[0])))
-        for image, colour in ((layer, tuple(map(float, green))), (mask, 1.0)):
-            cv2.ellipse(image, (int(middle[0]), int(middle[1])), axes, turn, 0, 360, colour, -1)  # type: ignore[call-overload]
+        for image, colour in ((layer, tuple(map(float, green))), (mask, _FULL)):
+            cv2.ellipse(image, (int(middle[0]), int(middle[1])), axes, turn, 0, 360, colour, -1)
     _blend(canvas, layer, mask, _BLUR_NEAR * 0.8)
 
 
@@ -115,9 +116,11 @@ def background(seed: int, size: int) -> NDArray[np.uint8]:
     _plant(canvas, random, left)
     y, x = np.mgrid[0:_WORK_SIZE, 0:_WORK_SIZE].astype(np.float32) / _WORK_SIZE - 0.5
     canvas *= (1.0 - 0.22 * (x * x + y * y))[..., None]
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 1.5)
+    room = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 1.5))
     if size != _WORK_SIZE:
         shrinking = size < _WORK_SIZE
-        canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    canvas = canvas + random.normal(0.0, 0.7, canvas.shape)  # grain, so that no gradient bands
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+        room = np.asarray(
+            cv2.resize(room, (size, size), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+        )
+    room = room + random.normal(0.0, 0.7, room.shape)  # grain, so that no gradient bands
+    return np.clip(np.rint(room), 0, 255).astype(np.uint8)

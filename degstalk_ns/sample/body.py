@@ -1,7 +1,7 @@
 """Neck, shoulders and a knitted jumper of the sample head, in room coordinates.
 
-The shoulders stand still, the neck bends between them and the head. It must not know the face, the hair's strands, light
-or cameras.
+The shoulders stand still, the neck bends between them and the head. It must not know the face, the hair,
+light or cameras.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.sample.bust import NECK_AXIS_Z, STUMP_Y, Doubles, body_distance, surface_points
+from degstalk_ns.sample.bust import (
+    NECK_AXIS_Z,
+    STUMP_Y,
+    Doubles,
+    below_neckline,
+    body_distance,
+    smoothstep,
+    surface_points,
+)
 from degstalk_ns.sample.surfels import NECK_PIVOT, Floats, Part, Surfels
 
 SKIN: tuple[float, float, float] = (205 / 255, 155 / 255, 130 / 255)
@@ -27,8 +35,7 @@ _REACH = 0.6  # standard deviation in the surface by spacing
 # The bend of the neck: it follows the head above the first height and stands still below the second. Metres.
 _FOLLOWS_Y, _STILL_Y = -0.074, -0.158
 
-# Jumper, metres. The neckline is a plane that rises to the back.
-_NECKLINE_FRONT, _NECKLINE_SLOPE = -0.1785, 0.30
+# Jumper, metres.
 _CLOTH = 0.0035
 _COLLAR_WIDTH, _COLLAR_THICKNESS = 0.0125, 0.0030
 _RIBS = 84
@@ -40,7 +47,7 @@ _COLOURS = ((0.20, 0.33, 0.42), (0.52, 0.22, 0.22), (0.30, 0.36, 0.28), (0.74, 0
 
 @dataclass(frozen=True)
 class _Folds:
-    """Soft folds of cloth: plane waves along the surface. directions [n, 3] radians a metre, phases [n], depths [n] metres."""
+    """Soft folds of cloth: n plane waves. directions [n, 3] in radians a metre, phases [n], depths [n] in metres."""
 
     directions: Doubles
     phases: Doubles
@@ -48,16 +55,6 @@ class _Folds:
 
     def height(self, points: Doubles) -> Doubles:
         return np.sin(points @ self.directions.T + self.phases) @ self.depths
-
-
-def _smoothstep(low: float, high: float, x: Doubles) -> Doubles:
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
-def _below_neckline(points: Doubles) -> Doubles:
-    """Metres below the neckline's plane, [N]; negative is bare skin."""
-    return _NECKLINE_FRONT + _NECKLINE_SLOPE * (0.03 - points[:, 2]) - points[:, 1]
 
 
 def frame_quats(normals: Doubles) -> Floats:
@@ -101,7 +98,7 @@ class Body:
         self._skin = self._make_skin(random, np.array(skin))
         self._cloth = self._make_cloth(random)
         y = self._skin.means[:, 1].astype(np.float64)
-        self._follow = _smoothstep(_STILL_Y, _FOLLOWS_Y, y).astype(np.float32)
+        self._follow = smoothstep(_STILL_Y, _FOLLOWS_Y, y).astype(np.float32)
 
     def surfels(self, room_from_head: Floats) -> Surfels:
         """Neck (following the head at its top) and torso (always the same), in room coordinates.
@@ -125,15 +122,15 @@ class Body:
     def _make_skin(self, random: np.random.Generator, skin: Doubles) -> Surfels:
         low, high = np.array([-0.12, -0.215, -0.13]), np.array([0.12, STUMP_Y + 0.004, 0.09])
         points, normals = surface_points(body_distance, low, high, SPACING)
-        kept = _below_neckline(points) < 0.006
+        kept = below_neckline(points) < 0.006
         kept &= normals[:, 2] > np.where(points[:, 1] < -0.15, -0.85, -2.0)
         points, normals = points[kept], normals[kept]
         x, y, z = points.T
         # Occlusion: the jaw hangs over the neck's upper front, hair over its sides and back, the collar over its foot.
-        chin = _smoothstep(-0.150, -0.088, y) * _smoothstep(-0.02, 0.03, z)
-        sides = _smoothstep(0.030, 0.062, np.abs(x)) * _smoothstep(-0.19, -0.15, y)
-        back = _smoothstep(0.01, -0.04, z)
-        collar = _smoothstep(-0.006, 0.001, _below_neckline(points))
+        chin = smoothstep(-0.150, -0.088, y) * smoothstep(-0.02, 0.03, z)
+        sides = smoothstep(0.030, 0.062, np.abs(x)) * smoothstep(-0.19, -0.15, y)
+        back = smoothstep(0.01, -0.04, z)
+        collar = smoothstep(-0.006, 0.001, below_neckline(points))
         light = (1 - 0.32 * chin) * (1 - 0.26 * sides) * (1 - 0.35 * back) * (1 - 0.25 * collar)
         # Hollows between muscles and bones are darker, ridges lighter: compare with the surface a little further out.
         hollow = 0.004 - body_distance(points + 0.004 * normals)
@@ -154,21 +151,21 @@ class Body:
         stripe = random.uniform(0.65, 1.4)
 
         def outside(points: Doubles) -> Doubles:
-            below = _below_neckline(points)
-            band = _smoothstep(_COLLAR_WIDTH + 0.002, _COLLAR_WIDTH - 0.002, below)
-            loose = _smoothstep(_COLLAR_WIDTH, 0.05, below)
+            below = below_neckline(points)
+            band = smoothstep(_COLLAR_WIDTH + 0.002, _COLLAR_WIDTH - 0.002, below)
+            loose = smoothstep(_COLLAR_WIDTH, 0.05, below)
             thickness = _CLOTH + band * _COLLAR_THICKNESS + loose * (0.002 + folds.height(points))
             # The collar's rounded edge dives under the skin, so that the two meet in a clean line.
-            return body_distance(points) + 0.0015 - (0.0015 + thickness) * _smoothstep(-0.001, 0.004, below)
+            return body_distance(points) + 0.0015 - (0.0015 + thickness) * smoothstep(-0.001, 0.004, below)
 
         inner_low, inner_high = np.array([-_FRAME, -_FRAME, -0.12]), np.array([_FRAME, -0.10, 0.10])
         points, normals = surface_points(outside, inner_low, inner_high, SPACING)
-        kept = (_below_neckline(points) > -0.001) & (normals[:, 2] > -0.3)
+        kept = (below_neckline(points) > -0.001) & (normals[:, 2] > -0.3)
         inner = self._knit(points[kept], normals[kept], colour, stripe, SPACING)
         low, high = np.array([-_EXTENT, -_EXTENT, -0.12]), np.array([_EXTENT, -0.10, 0.12])
         points, normals = surface_points(outside, low, high, _COARSE_SPACING)
         kept = (np.abs(points[:, 0]) > _FRAME - SPACING) | (points[:, 1] < -_FRAME + SPACING)
-        kept &= (_below_neckline(points) > 0.0) & (normals[:, 2] > -0.3)
+        kept &= (below_neckline(points) > 0.0) & (normals[:, 2] > -0.3)
         outer = self._knit(points[kept], normals[kept], colour, stripe, _COARSE_SPACING)
         return Surfels(*(np.concatenate([getattr(inner, f.name), getattr(outer, f.name)]) for f in fields(Surfels)))
 
@@ -178,7 +175,7 @@ class Body:
         from_centre = points - _YOKE_CENTRE
         angle = np.arctan2(from_centre[:, 0], from_centre[:, 2])
         radius = np.linalg.norm(from_centre, axis=1)
-        below = _below_neckline(points)
+        below = below_neckline(points)
         in_collar = below < _COLLAR_WIDTH
         rib = np.cos(angle * _RIBS)
         wale = angle * _WALES / (2 * np.pi) * 2
@@ -189,7 +186,7 @@ class Body:
         light = np.where(in_collar, 0.90 + 0.13 * rib, stitch)
         light *= 1.0 - 0.42 * np.exp(-((np.abs(below - _COLLAR_WIDTH) / 0.0016) ** 2))  # seam below the collar
         light *= 1.0 - 0.35 * np.exp(-np.maximum(below, 0.0) / 0.0012)  # edge at the skin
-        light *= 0.72 + 0.28 * _smoothstep(0.085, 0.125, np.abs(points[:, 0]) + 0.5 * np.maximum(points[:, 2], 0.0))
+        light *= 0.72 + 0.28 * smoothstep(0.085, 0.125, np.abs(points[:, 0]) + 0.5 * np.maximum(points[:, 2], 0.0))
         banded = np.where((radius > 0.072) & (radius < 0.081), stripe, 1.0)
         albedo = colour * (light * banded)[:, None]
         tangent = np.stack([np.cos(angle), np.zeros_like(angle), -np.sin(angle)], axis=1)
@@ -222,7 +219,7 @@ def _flat_surfels(
     return Surfels(
         means=points.astype(np.float32),
         quats=frame_quats(normals),
-        scales=np.tile(np.float32([sigma, sigma, spacing * _FLATNESS]), (count, 1)),
+        scales=np.tile(np.array([sigma, sigma, spacing * _FLATNESS], dtype=np.float32), (count, 1)),
         normals=lit.astype(np.float32),
         albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),
         gloss=np.full(count, gloss, dtype=np.float32),

@@ -18,10 +18,14 @@ STUMP_Y: float = -0.064
 """Metres: where the neck ends, inside the head, closed by a cap."""
 NECK_AXIS_Z: float = -0.026
 
+# Neckline of the clothes: a plane that rises to the back. Metres.
+_NECKLINE_FRONT, _NECKLINE_SLOPE = -0.1785, 0.30
+_CLOTHES = 0.0065  # thickness for what lies on them
+
 
 @dataclass(frozen=True)
 class _Bone:
-    """A round cone between two points, joined to the others with a fillet. Metres; one with x > 0 stands for both sides."""
+    """A round cone between two points, joined to the others with a fillet. Metres; x > 0 stands for both sides."""
 
     start: tuple[float, float, float]
     end: tuple[float, float, float]
@@ -44,6 +48,12 @@ _CHEST_RADII = (0.200, 0.172, 0.092)
 _CHEST_FILLET = 0.022
 _STUMP_FILLET = 0.010
 _STEEPEST = 2.0  # change of a field by metre, at most: what :func:`surface_points` looks for
+
+
+def smoothstep(low: float, high: float, x: Doubles) -> Doubles:
+    """0 at ``low`` .. 1 at ``high`` without kinks; ``low`` may be the larger."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
 
 
 def _union(a: Doubles, b: Doubles, fillet: float) -> Doubles:
@@ -85,6 +95,16 @@ def body_distance(points: Doubles) -> Doubles:
     return _union(distance, _neck(points), _CHEST_FILLET)
 
 
+def below_neckline(points: Doubles) -> Doubles:
+    """Metres [N] below the neckline's plane; negative is bare skin. points [N, 3]: room coordinates."""
+    return _NECKLINE_FRONT + _NECKLINE_SLOPE * (0.03 - points[:, 2]) - points[:, 1]
+
+
+def clothed_distance(points: Doubles) -> Doubles:
+    """As :func:`body_distance`, to skin above the neckline and to the clothes below it."""
+    return body_distance(points) - _CLOTHES * smoothstep(-0.006, 0.004, below_neckline(points))
+
+
 def gradient(distance: Distance, points: Doubles, step: float = 2e-4) -> tuple[Doubles, Doubles]:
     """Unit gradients [N, 3] of a field and its steepness [N] (1 for a true distance), by central differences."""
     columns = [distance(points + axis) - distance(points - axis) for axis in np.eye(3) * step]
@@ -94,7 +114,7 @@ def gradient(distance: Distance, points: Doubles, step: float = 2e-4) -> tuple[D
 
 
 def surface_points(distance: Distance, low: Doubles, high: Doubles, spacing: float) -> tuple[Doubles, Doubles]:
-    """Evenly strewn points on the zero level inside a box, one for each column of voxels along the normal's largest axis.
+    """Evenly strewn points on the zero level inside a box.
 
     Args:
         distance: field in metres. low, high: [3] corners of the box. spacing: of the points, metres.

@@ -11,34 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from degstalk_ns.sample.bust import Doubles, body_distance, gradient
-from degstalk_ns.sample.surfels import BACK_Z, CROWN_Y, HAIRLINE_Y, SKULL_HALF_WIDTH
+from degstalk_ns.sample.bust import Doubles, clothed_distance, gradient, smoothstep
+from degstalk_ns.sample.scalp import CRANIUM_Z, face_opening, head_distance, scalp_points
+from degstalk_ns.sample.surfels import CROWN_Y
 
 NODES: int = 36
 """Points along a strand."""
 
-_CRANIUM_Y, _CRANIUM_Z = 0.020, -0.007
-_CRANIUM_RADII = (SKULL_HALF_WIDTH, CROWN_Y - _CRANIUM_Y, _CRANIUM_Z - BACK_Z)
-# What hair lies on besides the cranium: forehead, cheeks, jaw and ears; centres and radii, metres, x > 0 for both sides.
-_LUMPS = (
-    ((0.0, 0.036, 0.026), (0.058, 0.044, 0.052)),
-    ((0.0, -0.022, 0.014), (0.061, 0.058, 0.055)),
-    ((0.0, -0.050, 0.018), (0.054, 0.046, 0.050)),
-    ((0.073, -0.010, -0.013), (0.009, 0.029, 0.018)),
-)
-# Heights of the hairline, metres, by azimuth from the face, degrees.
-_HAIRLINE = (
-    (0.0, 28.0, 48.0, 62.0, 76.0, 92.0, 108.0, 130.0, 180.0),
-    (HAIRLINE_Y, HAIRLINE_Y + 0.001, 0.062, 0.040, 0.014, 0.004, -0.016, -0.040, -0.050),
-)
-# Half the width of the face that stays free of hair, metres, by height; below 0 above the hairline.
-_OPENING = (
-    (-0.200, -0.150, -0.115, -0.085, -0.055, -0.020, 0.010, 0.035, 0.055, 0.066, 0.072, 0.085),
-    (0.030, 0.036, 0.044, 0.051, 0.0570, 0.0590, 0.0570, 0.0475, 0.0310, 0.0130, -0.006, -0.040),
-)
 _SHARPEST_BEND = 0.6  # cosine of the angle between neighbouring pieces of a strand
 _LONGEST_PIECE = 1.6  # by the strand's median
-_OPENING_BEHIND = 0.012  # metres z: the face is in front of this
 
 
 @dataclass(frozen=True)
@@ -93,62 +74,12 @@ class Strands:
     stray: NDArray[np.bool_]
 
 
-def _smoothstep(low: float, high: float, x: Doubles) -> Doubles:
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
 def _unit(v: Doubles) -> Doubles:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
-def _ellipsoid(points: Doubles, centre: tuple[float, ...], radii: tuple[float, ...]) -> Doubles:
-    q = (points - centre) / radii
-    level, slope = np.linalg.norm(q, axis=1), np.linalg.norm(q / radii, axis=1)
-    return level * (level - 1.0) / np.maximum(slope, 1e-9)
-
-
-def head_distance(points: Doubles) -> Doubles:
-    """Signed distance [N], metres, to a plain head without nose, as far as hair lies on it. points [N, 3]: head coordinates."""
-    folded = np.abs(points) * [1.0, 0.0, 0.0] + points * [0.0, 1.0, 1.0]
-    distance = _ellipsoid(folded, (0.0, _CRANIUM_Y, _CRANIUM_Z), _CRANIUM_RADII)
-    for centre, radii in _LUMPS:
-        other = _ellipsoid(folded, centre, radii)
-        h = np.maximum(0.010 - np.abs(distance - other), 0.0) / 0.010
-        distance = np.minimum(distance, other) - h * h * 0.0025
-    return distance
-
-
-def face_opening(points: Doubles) -> Doubles:
-    """Signed distance [N], metres, to the room in front of the face that hair leaves free. points [N, 3]: head coordinates."""
-    y = points[:, 1]
-    sideways = np.abs(points[:, 0]) - np.interp(y, *_OPENING)
-    return np.maximum(sideways, _OPENING_BEHIND - points[:, 2])
-
-
-def above_hairline(points: Doubles, margin: float = 0.0) -> Doubles:
-    """Metres [N] above the hairline less ``margin``, for points [N, 3] on the scalp; positive is hair."""
-    azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - _CRANIUM_Z))
-    return points[:, 1] - np.interp(azimuth, *_HAIRLINE) - margin
-
-
-def scalp_points(count: int) -> tuple[Doubles, Doubles]:
-    """Points [N, 3] spread evenly over the scalp within the hairline, and normals. ``count`` is for the whole head."""
-    i = np.arange(count) + 0.5
-    polar, turn = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
-    direction = np.stack([np.sin(turn) * np.sin(polar), np.cos(polar), np.cos(turn) * np.sin(polar)], axis=1)
-    points = np.array([0.0, _CRANIUM_Y, _CRANIUM_Z]) + direction * _CRANIUM_RADII
-    for _ in range(4):
-        normals, steepness = gradient(head_distance, points)
-        points = points - (head_distance(points) / steepness)[:, None] * normals
-    x, y, z = points.T
-    ragged = 0.0014 * np.sin(310.0 * x + 190.0 * z) + 0.0012 * np.sin(740.0 * x - 520.0 * y)
-    inside = above_hairline(points) > ragged
-    return points[inside], normals[inside]
-
-
 def _parting(points: Doubles, style: HairStyle) -> tuple[Doubles, Doubles]:
-    """The way from the nearest point of the parting, [N, 2] in x and z, and how far along it that is, 0 (front) .. 1."""
+    """The way [N, 2] from the nearest point of the parting, in x and z, and where on it that is, 0 (front) .. 1."""
     start = np.array([style.parting_x, 0.078])
     end = np.array([0.4 * style.parting_x, -0.045])
     flat = points[:, [0, 2]]
@@ -157,8 +88,8 @@ def _parting(points: Doubles, style: HairStyle) -> tuple[Doubles, Doubles]:
 
 
 def _pushed(points: Doubles, heights: Doubles, margins: Doubles) -> Doubles:
-    """Points [N, 3] moved out of head, face and body, to at least the height [N] above the one, the margin off the others."""
-    for distance, clearance in ((head_distance, heights), (face_opening, margins * 0.4), (body_distance, margins)):
+    """Points [N, 3] moved to at least the height [N] above the head and the margin [N] off face and body."""
+    for distance, clearance in ((head_distance, heights), (face_opening, margins * 0.4), (clothed_distance, margins)):
         depth = clearance - distance(points)
         inside = depth > 0
         if inside.any():
@@ -168,23 +99,27 @@ def _pushed(points: Doubles, heights: Doubles, margins: Doubles) -> Doubles:
     return points
 
 
-def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, spread: Doubles, seed_noise: Doubles) -> Doubles:
+def _combed(
+    roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, spread: Doubles, seed_noise: Doubles
+) -> Doubles:
     """Paths [S, NODES, 3] of strands, without waves."""
     away, along = _parting(roots, style)
     side = np.where(away[:, 0] >= 0, 1.0, -1.0)
-    front = _smoothstep(-0.02, 0.05, roots[:, 2])
+    front = smoothstep(-0.02, 0.05, roots[:, 2])
     outward = _unit(np.stack([away[:, 0], np.zeros(len(roots)), away[:, 1]], axis=1))
     # The front is combed sideways and back from the forehead; the sides hang; the back goes straight down.
-    combed = outward + front[:, None] * np.stack([0.2 * side, np.full(len(roots), 0.25), np.full(len(roots), -0.16)], axis=1)
+    combed = outward + front[:, None] * np.stack(
+        [0.2 * side, np.full(len(roots), 0.25), np.full(len(roots), -0.16)], axis=1
+    )
     normals, _ = gradient(head_distance, roots)
-    flatness = _smoothstep(0.25, 0.85, normals[:, 1])[:, None]
+    flatness = smoothstep(0.25, 0.85, normals[:, 1])[:, None]
     start = flatness * _unit(combed) + (1 - flatness) * np.array([0.0, -1.0, -0.25]) + seed_noise
     start[:, 0] = side * np.maximum(side * start[:, 0], 0.5 * flatness[:, 0] * (along < 1.0))  # never over the parting
     start = _unit(start - (start * normals).sum(1, keepdims=True) * normals)
     # Which strands fall in front of the shoulders.
-    azimuth = np.degrees(np.arctan2(np.abs(roots[:, 0]), roots[:, 2] - _CRANIUM_Z))
+    azimuth = np.degrees(np.arctan2(np.abs(roots[:, 0]), roots[:, 2] - CRANIUM_Z))
     limit = np.where(side == style.front_side, 112.0, 62.0)
-    forward = _smoothstep(8.0, -8.0, azimuth - limit)
+    forward = smoothstep(8.0, -8.0, azimuth - limit)
     goal_x = np.where(forward > 0.5, side * (0.050 + 0.040 * spread), 1.05 * roots[:, 0])
     goal_z = np.where(forward > 0.5, 0.030 + 0.02 * front, -0.085)
 
@@ -198,30 +133,30 @@ def _combed(roots: Doubles, style: HairStyle, layer: Doubles, lengths: Doubles, 
     for k in range(1, NODES):
         travelled = step * k
         normals, _ = gradient(head_distance, place)
-        turn = _smoothstep(0.0, 1.0, (travelled - 0.008) / turning)[:, None]
+        turn = smoothstep(0.0, 1.0, (travelled - 0.008) / turning)[:, None]
         drop = np.zeros_like(place)
         drop[:, 1] = -1.0
-        low = _smoothstep(-0.02, -0.10, place[:, 1])
-        drop[:, 0] = np.clip((goal_x - place[:, 0]) / 0.12, -0.35, 0.35) * _smoothstep(-0.005, -0.09, place[:, 1])
+        low = smoothstep(-0.02, -0.10, place[:, 1])
+        drop[:, 0] = np.clip((goal_x - place[:, 0]) / 0.12, -0.35, 0.35) * smoothstep(-0.005, -0.09, place[:, 1])
         drop[:, 2] = np.clip((goal_z - place[:, 2]) / 0.08, -0.7, 0.7) * low
         wish = _unit((1 - turn) * start + turn * drop)
-        inward = np.minimum((wish * normals).sum(1), 0.0) * _smoothstep(0.03, 0.012, head_distance(place))
+        inward = np.minimum((wish * normals).sum(1), 0.0) * smoothstep(0.03, 0.012, head_distance(place))
         wish = _unit(wish - inward[:, None] * normals)
         # It slides along the shoulders rather than against them.
-        body, _ = gradient(body_distance, place)
-        inward = np.minimum((wish * body).sum(1), 0.0) * _smoothstep(0.025, 0.008, body_distance(place))
+        body, _ = gradient(clothed_distance, place)
+        inward = np.minimum((wish * body).sum(1), 0.0) * smoothstep(0.025, 0.008, clothed_distance(place))
         wish = _unit(wish - inward[:, None] * body)
         heading = _unit(0.62 * heading + 0.38 * wish)
         place = place + step[:, None] * heading
         # Volume: most on top, yet a dome without a ditch along the parting.
         beside = np.abs(place[:, 0] - style.parting_x * 0.7)
-        top = _smoothstep(0.06, 0.10, place[:, 1])
-        volume = 1.0 + 0.1 * top - 0.5 * top * _smoothstep(0.060, 0.0, beside)
-        height = full_height * volume * _smoothstep(-0.020, 0.024, travelled)
-        margins = 0.0055 + 0.006 * layer
+        top = smoothstep(0.06, 0.10, place[:, 1])
+        volume = 1.0 + 0.1 * top - 0.5 * top * smoothstep(0.060, 0.0, beside)
+        height = full_height * volume * smoothstep(-0.020, 0.024, travelled)
+        margins = 0.0020 + 0.006 * layer
         place = _pushed(place, height, margins)
         # On the upper head hair lies: it is drawn to its height, too.
-        lying = _smoothstep(0.02, 0.06, place[:, 1])
+        lying = smoothstep(0.02, 0.06, place[:, 1])
         excess = np.maximum(head_distance(place) - height, 0.0) * lying * 0.5
         place = place - excess[:, None] * normals
         heading = _unit(place - paths[:, k - 1])
@@ -248,7 +183,7 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     points, _ = scalp_points(12 * strands)
     away, _ = _parting(points, style)
     from_parting = np.linalg.norm(away, axis=1)
-    front = _smoothstep(-0.06, 0.02, points[:, 2])
+    front = smoothstep(-0.06, 0.02, points[:, 2])
     weight = (0.30 + 0.70 * front) * (1.0 + 1.3 * np.exp(-from_parting / 0.016))
     chosen = np.sort(random.choice(len(points), strands, replace=False, p=weight / weight.sum()))
     roots = points[chosen]
@@ -267,16 +202,18 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     noise = 0.10 * lock_noise[lock] + np.where(stray, 0.22, 0.05)[:, None] * own_noise
 
     crown = np.maximum(roots[:, 1], 0.0)
-    over = np.linalg.norm(roots[:, [0, 2]] - [0.0, _CRANIUM_Z], axis=1)
+    over = np.linalg.norm(roots[:, [0, 2]] - [0.0, CRANIUM_Z], axis=1)
     arc = np.maximum(0.085 - over, 0.0) * 1.25
     lengths = (crown - style.tip_y) + arc + 0.012
-    lengths += random.normal(0, 0.012, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
+    lengths += (
+        random.normal(0, 0.012, locks)[lock] + random.normal(0, 0.006, strands) - 0.02 * random.random(strands) ** 3
+    )
     spread = np.clip(random.random(locks)[lock] + random.normal(0, 0.08, strands), 0.0, 1.0)
     paths = _combed(roots, style, layer, np.maximum(lengths, 0.12), spread, noise)
 
     centre = paths[leaders][lock]
     u = np.linspace(0.0, 1.0, NODES)
-    clump = 0.42 * _smoothstep(0.12, 0.85, u) * np.where(stray, 0.25, 1.0)[:, None]
+    clump = 0.42 * smoothstep(0.12, 0.85, u) * np.where(stray, 0.25, 1.0)[:, None]
     paths = paths + clump[..., None] * (centre - paths)
 
     # Waves: flat helices, in step within a lock.
@@ -285,13 +222,17 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     phase = random.uniform(0, 2 * np.pi, locks)[lock] + random.normal(0, 0.35, strands)
     wavelength = style.wavelength * random.uniform(0.8, 1.25, locks)[lock]
     angle = 2 * np.pi * arc_length / wavelength[:, None] + phase[:, None]
-    amplitude = style.wave * random.uniform(0.5, 1.3, locks)[lock][:, None] * _smoothstep(0.05, 0.20, arc_length)
-    own = 0.0011 * np.sin(2 * np.pi * arc_length / 0.045 + random.uniform(0, 6.3, strands)[:, None]) * _smoothstep(0.02, 0.1, arc_length)
+    amplitude = style.wave * random.uniform(0.5, 1.3, locks)[lock][:, None] * smoothstep(0.05, 0.20, arc_length)
+    own = (
+        0.0011
+        * np.sin(2 * np.pi * arc_length / 0.045 + random.uniform(0, 6.3, strands)[:, None])
+        * smoothstep(0.02, 0.1, arc_length)
+    )
     own = own * np.where(stray, 3.2, 1.0)[:, None]
     wave_out, wave_side = 0.55 * amplitude * np.sin(angle), amplitude * np.cos(angle) + own
     nodes = paths + wave_out[..., None] * first + wave_side[..., None] * second
-    wanted = (0.0022 + 0.003 * layer)[:, None] * _smoothstep(0.0, 0.03, arc_length)
-    flat = _pushed(nodes.reshape(-1, 3), wanted.reshape(-1), np.repeat(0.0045 + 0.005 * layer, NODES))
+    wanted = (0.0022 + 0.003 * layer)[:, None] * smoothstep(0.0, 0.03, arc_length)
+    flat = _pushed(nodes.reshape(-1, 3), wanted.reshape(-1), np.repeat(0.0015 + 0.005 * layer, NODES))
     flat = flat.reshape(nodes.shape)
     flat[:, 0] = roots
     for _ in range(2):  # no kinks where a strand was pushed
@@ -300,7 +241,7 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
 
 
 def _trimmed(strands: Strands) -> Strands:
-    """Strands that were caught on a shoulder and bent there are cut off before the bend; left out where that is near the root."""
+    """Strands that a shoulder caught and bent are cut off before the bend, or left out where that is near the root."""
     pieces = np.diff(strands.nodes, axis=1)
     lengths = np.linalg.norm(pieces, axis=2)
     directions = _unit(pieces)

@@ -9,17 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.sample.body import frame_quats, quat_product, rotation_quat
-from degstalk_ns.sample.bust import DistanceGrid, Doubles, body_distance
-from degstalk_ns.sample.combing import (
-    NODES,
-    HairStyle,
-    Strands,
-    above_hairline,
-    comb,
-    face_opening,
-    head_distance,
-    scalp_points,
-)
+from degstalk_ns.sample.bust import DistanceGrid, Doubles, clothed_distance, smoothstep
+from degstalk_ns.sample.combing import NODES, HairStyle, Strands, comb
+from degstalk_ns.sample.scalp import above_hairline, face_opening, head_distance, scalp_points
 from degstalk_ns.sample.surfels import Floats, Part, Surfels, join
 from degstalk_ns.sample.sway import AZIMUTHS, KINDS, LEVELS, azimuth_of
 
@@ -33,11 +25,6 @@ _OVERLAP = 0.62  # standard deviation along the strand by the distance of nodes
 _SCALP_POINTS, _SCALP_SIGMA, _SCALP_HEIGHT = 11000, 0.0019, 0.0012
 _SHOULDERS_Y = -0.075  # below, hair may touch neck and shoulders, metres
 _SWAY_FREE = 0.055  # metres of a strand that do not sway, from the root
-
-
-def _smoothstep(low: float, high: float, x: Doubles) -> Doubles:
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
 
 
 def _strand_quats(tangents: Floats) -> Floats:
@@ -65,7 +52,7 @@ class _Chains:
         self.margin = np.repeat(margin.astype(np.float32), length)
         # How much of the offsets at a lock's middle and tip a node takes: two parabolas over its swaying part.
         arc = np.concatenate([np.zeros((count, 1)), np.cumsum(steps, axis=1)], axis=1)
-        hanging = _smoothstep(0.045, -0.02, nodes[..., 1])
+        hanging = smoothstep(0.045, -0.02, nodes[..., 1])
         u = np.clip((arc - _SWAY_FREE) / np.maximum(arc[:, -1:] - _SWAY_FREE, 0.06), 0.0, 1.0) * hanging
         share = np.clip((arc[:, -1:] - _SWAY_FREE) / 0.20, 0.3, 1.15)
         self.weights = (np.stack([4 * u * (1 - u), u * (2 * u - 1)], axis=2) * share[..., None]).astype(np.float32)
@@ -140,7 +127,7 @@ class Hair:
         self._head = DistanceGrid(
             lambda p: np.minimum(head_distance(p), face_opening(p)), (-0.10, -0.16, -0.11), (0.10, 0.12, 0.12)
         )
-        self._body = DistanceGrid(body_distance, (-0.18, -0.27, -0.15), (0.18, -0.05, 0.11))
+        self._body = DistanceGrid(clothed_distance, (-0.18, -0.27, -0.15), (0.18, -0.05, 0.11))
 
     def surfels(self, room_from_head: Floats, sway: Floats) -> Surfels:
         """The hair at one moment, in room coordinates.
@@ -202,16 +189,16 @@ class Hair:
         lock_warmth = random.normal(0.0, 0.05, combed.lock.max() + 1)[combed.lock]
         tone = np.exp(lock_tone + random.normal(0.0, 0.10, count))
         # Darker roots, lighter tips; what lies below is in the shade of what lies above.
-        length = 0.74 + 0.20 * _smoothstep(0.02, 0.35, u) + 0.26 * _smoothstep(0.45, 1.0, u)
+        length = 0.74 + 0.20 * smoothstep(0.02, 0.35, u) + 0.26 * smoothstep(0.45, 1.0, u)
         shade = 0.58 + 0.42 * combed.layer
         albedo = colour * (tone * shade)[:, None, None] * length[:, None]
         albedo = albedo * np.stack([1 + lock_warmth, np.ones(count), 1 - 1.2 * lock_warmth], axis=1)[:, None]
         albedo = albedo * self._occlusion(combed.nodes)[..., None]
         width = _WIDTH * random.uniform(0.75, 1.2, count)[:, None] * np.where(combed.stray, 0.55, 1.0)[:, None]
-        taper = 1.0 - (1.0 - _TIP_WIDTH / _WIDTH) * _smoothstep(0.55, 1.0, u)
-        opacity = 0.92 * (1.0 - 0.55 * _smoothstep(0.86, 1.0, u)) * np.where(combed.stray, 0.6, 1.0)[:, None]
+        taper = 1.0 - (1.0 - _TIP_WIDTH / _WIDTH) * smoothstep(0.55, 1.0, u)
+        opacity = 0.92 * (1.0 - 0.55 * smoothstep(0.86, 1.0, u)) * np.where(combed.stray, 0.6, 1.0)[:, None]
         chains = _Chains(
-            combed.nodes, albedo, width * taper, opacity, self._normals(combed), 0.0035 + 0.005 * combed.layer
+            combed.nodes, albedo, width * taper, opacity, self._normals(combed), 0.0010 + 0.005 * combed.layer
         )
         chains.set_kind(combed.lock)
         return chains
@@ -220,8 +207,8 @@ class Hair:
     def _occlusion(nodes: Doubles) -> Doubles:
         """Dark beside the neck, below the jaw, where hair shades itself."""
         x, y, z = nodes[..., 0], nodes[..., 1], nodes[..., 2]
-        under = _smoothstep(-0.03, -0.10, y) * _smoothstep(0.075, 0.045, np.abs(x)) * _smoothstep(0.045, 0.0, z)
-        behind = _smoothstep(0.0, -0.05, z) * _smoothstep(0.02, -0.06, y)
+        under = smoothstep(-0.03, -0.10, y) * smoothstep(0.075, 0.045, np.abs(x)) * smoothstep(0.045, 0.0, z)
+        behind = smoothstep(0.0, -0.05, z) * smoothstep(0.02, -0.06, y)
         return (1.0 - 0.55 * under) * (1.0 - 0.35 * behind)
 
     def _make_under(self, combed: Strands, colour: Doubles) -> _Chains:
@@ -233,10 +220,10 @@ class Hair:
         nodes = nodes - 0.0012 * out / np.linalg.norm(out, axis=2, keepdims=True)
         u = np.linspace(0.0, 1.0, nodes.shape[1])
         albedo = colour * (0.42 * self._occlusion(nodes))[..., None]
-        widths = np.broadcast_to(_UNDER_WIDTH * (1.0 - 0.7 * _smoothstep(0.55, 0.95, u)), nodes.shape[:2])
-        opacity = np.broadcast_to(0.85 * (1.0 - 0.9 * _smoothstep(0.75, 0.98, u)), nodes.shape[:2])
+        widths = np.broadcast_to(_UNDER_WIDTH * (1.0 - 0.7 * smoothstep(0.55, 0.95, u)), nodes.shape[:2])
+        opacity = np.broadcast_to(0.85 * (1.0 - 0.9 * smoothstep(0.75, 0.98, u)), nodes.shape[:2])
         normals = self._normals(combed)[inner, ::2]
-        chains = _Chains(nodes, albedo, widths, opacity, normals, np.full(len(inner), 0.003))
+        chains = _Chains(nodes, albedo, widths, opacity, normals, np.full(len(inner), 0.0015))
         chains.set_kind(combed.lock[inner])
         return chains
 
@@ -248,7 +235,7 @@ class Hair:
         kept = inside > 0
         points, normals, inside = points[kept], normals[kept], inside[kept]
         count = len(points)
-        sigma = np.float32([_SCALP_SIGMA, _SCALP_SIGMA, 0.15 * _SCALP_SIGMA])
+        sigma = np.array([_SCALP_SIGMA, _SCALP_SIGMA, 0.15 * _SCALP_SIGMA], dtype=np.float32)
         return Surfels(
             means=(points + _SCALP_HEIGHT * normals).astype(np.float32),
             quats=frame_quats(normals),
@@ -256,6 +243,6 @@ class Hair:
             normals=normals.astype(np.float32),
             albedo=np.tile(0.50 * colour, (count, 1)).astype(np.float32),
             gloss=np.zeros(count, dtype=np.float32),
-            opacities=(0.20 + 0.78 * _smoothstep(0.0, 0.010, inside)).astype(np.float32),
+            opacities=(0.20 + 0.78 * smoothstep(0.0, 0.010, inside)).astype(np.float32),
             parts=np.full(count, Part.HAIR, dtype=np.uint8),
         )
