@@ -122,7 +122,7 @@ def surface_points(distance: Distance, low: Doubles, high: Doubles, spacing: flo
     Returns:
         points [N, 3] and outward unit normals [N, 3].
     """
-    block = 6
+    block = 4
     coarse = spacing * block
     axes = [np.arange(lo, hi, coarse) + coarse / 2 for lo, hi in zip(low, high, strict=True)]
     centres = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)

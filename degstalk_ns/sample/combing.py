@@ -124,10 +124,10 @@ def _combed(
     goal_z = np.where(forward > 0.5, 0.030 + 0.02 * front, -0.085)
 
     # The front falls forward along the face; hair behind it is led further over before it drops.
-    turning = 0.080 - front * (0.030 + 0.030 * spread)
+    turning = 0.080 - front * (0.034 + 0.012 * spread)
     step = lengths / (NODES - 1)
     paths = np.empty((len(roots), NODES, 3))
-    place, heading = roots + 0.0006 * normals, _unit(start + 0.15 * normals)
+    place, heading = roots + 0.0014 * normals, _unit(start + 0.15 * normals)
     paths[:, 0] = place
     full_height = (0.0030 + 0.0080 * layer) * style.volume
     for k in range(1, NODES):
@@ -234,7 +234,7 @@ def comb(style: HairStyle, strands: int, locks: int, seed: int) -> Strands:
     wanted = (0.0022 + 0.003 * layer)[:, None] * smoothstep(0.0, 0.03, arc_length)
     flat = _pushed(nodes.reshape(-1, 3), wanted.reshape(-1), np.repeat(0.0015 + 0.005 * layer, NODES))
     flat = flat.reshape(nodes.shape)
-    flat[:, 0] = roots
+    flat[:, 0] = paths[:, 0]
     for _ in range(2):  # no kinks where a strand was pushed
         flat[:, 1:-1] = 0.5 * flat[:, 1:-1] + 0.25 * (flat[:, :-2] + flat[:, 2:])
     return _trimmed(Strands(flat, lock, centre, layer, stray))

@@ -22,7 +22,7 @@ _COLOURS = ((0.40, 0.255, 0.16), (0.30, 0.19, 0.125), (0.58, 0.42, 0.27), (0.45,
 _WIDTH, _TIP_WIDTH = 0.00060, 0.00028  # standard deviations, metres
 _UNDER_WIDTH = 0.0024
 _OVERLAP = 0.62  # standard deviation along the strand by the distance of nodes
-_SCALP_POINTS, _SCALP_SIGMA, _SCALP_HEIGHT = 11000, 0.0019, 0.0012
+_SCALP_POINTS, _SCALP_SIGMA, _SCALP_HEIGHT = 11000, 0.0022, 0.0010
 _SHOULDERS_Y = -0.075  # below, hair may touch neck and shoulders, metres
 _SWAY_FREE = 0.055  # metres of a strand that do not sway, from the root
 
