@@ -19,6 +19,7 @@ from degstalk_ns.errors import UserError
 
 COMMANDS: Final[dict[str, str]] = {
     "process": "Make a dataset from a talking-head video.",
+    "sample": "Make a dataset of a talking head that is drawn and voiced by this program alone.",
 }
 """Subcommand -> its line of help."""
 
@@ -53,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"degstalk: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        print("degstalk: interrupted; the same command again goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        outlook = str(interruption) or "the same command again goes on from here"
+        print(f"degstalk: interrupted; {outlook}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
