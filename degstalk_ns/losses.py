@@ -65,6 +65,11 @@ def union_box(*masks: Tensor) -> Box:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
+def box_pixels(box: Box) -> int:
+    """Pixels in ``box``."""
+    return max(box[1] - box[0], 0) * max(box[3] - box[2], 0)
+
+
 def grown_to(box: Box, size: int, height: int, width: int) -> Box:
     """``box`` grown to at least ``size`` pixels a side where the image allows it."""
 
@@ -76,6 +81,37 @@ def grown_to(box: Box, size: int, height: int, width: int) -> Box:
     return *grow(box[0], box[1], height), *grow(box[2], box[3], width)  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class Area:
+    """Where a part that was cut out of whole images lay: all that the losses look at, and how large the whole is.
+
+    Attributes:
+        box: of the part. height, width: of the whole, pixels.
+    """
+
+    box: Box
+    height: int
+    width: int
+
+    @staticmethod
+    def whole(image: Tensor) -> Area:
+        """The area of an image [H, W, ...] that was not cut."""
+        height, width = image.shape[:2]
+        return Area((0, height, 0, width), height, width)
+
+    @staticmethod
+    def around(box: Box, margin: int, height: int, width: int) -> Area:
+        """``box`` with ``margin`` pixels on each side as far as there are any, and room for a window of SSIM."""
+        y0, y1, x0, x1 = box
+        grown = (max(y0 - margin, 0), min(y1 + margin, height), max(x0 - margin, 0), min(x1 + margin, width))
+        return Area(grown_to(grown, SSIM_WINDOW, height, width), height, width)
+
+    def inside(self, part: Tensor, box: Box) -> Tensor:
+        """``box`` of the whole image, taken from the ``part`` [h, w, ...] that was cut out."""
+        top, left = self.box[0], self.box[2]
+        return cropped(part, (box[0] - top, box[1] - top, box[2] - left, box[3] - left))
+
+
 def cropped(image: Tensor, box: Box) -> Tensor:
     """``image`` [H, W, ...] inside ``box``."""
     return image[box[0] : box[1], box[2] : box[3]]
@@ -85,26 +121,30 @@ def _nchw(image: Tensor) -> Tensor:
     return image.permute(2, 0, 1)[None]
 
 
-def l1_dssim(image: Tensor, target: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+SSIM_REACH = 2 * (SSIM_WINDOW // 2)
+"""Pixels around a difference that SSIM looks at: every window that touches it counts, and each needs its own
+surroundings, twice half a window."""
+
+
+def l1_dssim(image: Tensor, target: Tensor, box: Box, area: Area | None = None) -> tuple[Tensor, Tensor]:
     """L1 and D-SSIM = 1 - SSIM of two images that differ only inside ``box`` (equation 8).
 
     Args:
-        image, target: [H, W, 3] in 0..1.
+        image, target: [H, W, 3] in 0..1, or what lies in ``area`` of them.
         box: must hold every pixel where they differ.
+        area: that was cut out of the images: at least ``box`` with :data:`SSIM_REACH` pixels around it.
 
     Returns:
         The mean L1 and the mean D-SSIM over the whole image (SSIM without padding: over its valid pixels).
     """
-    height, width = image.shape[:2]
-    l1 = (cropped(image, box) - cropped(target, box)).abs().sum() / image.numel()
+    area = area or Area.whole(image)
+    height, width = area.height, area.width
+    l1 = (area.inside(image, box) - area.inside(target, box)).abs().sum() / (height * width * image.shape[2])
+    around = Area.around(box, SSIM_REACH, height, width).box
     half = SSIM_WINDOW // 2
-    # Every window that touches the box counts, and each needs its own surroundings: twice half a window.
-    y0, y1, x0, x1 = box
-    touched = (max(y0 - 2 * half, 0), min(y1 + 2 * half, height), max(x0 - 2 * half, 0), min(x1 + 2 * half, width))
-    around = grown_to(touched, SSIM_WINDOW, height, width)
     valid = (around[1] - around[0] - 2 * half) * (around[3] - around[2] - 2 * half)
     share = valid / ((height - 2 * half) * (width - 2 * half))
-    similarity = mean_ssim(cropped(image, around), cropped(target, around))
+    similarity = mean_ssim(area.inside(image, around), area.inside(target, around))
     return l1, (1.0 - similarity) * share
 
 
@@ -113,17 +153,24 @@ def jaw_loss(predicted: Tensor, tracked: Tensor) -> Tensor:
     return (predicted - tracked).abs().mean()
 
 
-def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """Keeps a region's alpha [H, W, 1] (0..1) at its mask (bool [H, W]): mean L1 over pixels that are not ignored."""
+def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None, area: Area | None = None) -> Tensor:
+    """Keeps a region's alpha [H, W, 1] (0..1) at its mask (bool [H, W]): mean L1 over all pixels, those ignored as 0.
+
+    With an ``area``, all three are cut to it, and alpha and mask are 0 elsewhere.
+    """
     difference = (alpha[..., 0] - mask.to(alpha.dtype)).abs()
     if ignored is not None:
         difference = difference * ~ignored
-    return difference.mean()
+    area = area or Area.whole(mask)
+    return difference.sum() / (area.height * area.width)
 
 
-def off_region(attention: Tensor, region: Tensor) -> Tensor:
-    """Mean of a rendered attention map [H, W] over ``region`` (bool [H, W]); zero where the region is empty."""
-    return (attention * region).sum() / region.sum().clamp_min(1)
+def off_region(attention: Tensor, region: Tensor, pixels: int | None = None) -> Tensor:
+    """Mean of a rendered attention map [H, W] over ``region`` (bool [H, W]); zero where the region is empty.
+
+    ``pixels``: of the whole region, where both were cut to a part outside which the attention is zero.
+    """
+    return (attention * region).sum() / max(int(region.sum()) if pixels is None else pixels, 1)
 
 
 def padded_to(patches: Tensor, size: int) -> Tensor:
@@ -139,17 +186,26 @@ LPIPS_MINIMUM = 32
 """Pixels a side below which AlexNet's pooling has nothing left to pool."""
 
 
-def crop_perceptual(image: Tensor, target: Tensor, box: Box, perceptual: Perceptual) -> Tensor:
-    """LPIPS of the crop ``box`` of two images [H, W, 3]; zero for an empty box."""
+def crop_perceptual(
+    image: Tensor, target: Tensor, box: Box, perceptual: Perceptual, area: Area | None = None
+) -> Tensor:
+    """LPIPS of the crop ``box`` of two images [H, W, 3], or of what lies in ``area`` of them; zero for an empty box."""
     if box[1] <= box[0] or box[3] <= box[2]:
         return image.sum() * 0.0
-    pair = torch.cat([_nchw(cropped(image, box)), _nchw(cropped(target, box))])
+    area = area or Area.whole(image)
+    pair = torch.cat([_nchw(area.inside(image, box)), _nchw(area.inside(target, box))])
     pair = padded_to(pair, LPIPS_MINIMUM)
     return perceptual(pair[:1], pair[1:]).mean()
 
 
 def patch_perceptual(
-    image: Tensor, target: Tensor, box: Box, sizes: tuple[int, int], perceptual: Perceptual, generator: torch.Generator
+    image: Tensor,
+    target: Tensor,
+    box: Box,
+    sizes: tuple[int, int],
+    perceptual: Perceptual,
+    generator: torch.Generator,
+    area: Area | None = None,
 ) -> Tensor:
     """Mean LPIPS over the whole image cut into square patches of one random size.
 
@@ -159,8 +215,10 @@ def patch_perceptual(
         image, target: [H, W, 3] in 0..1, equal outside ``box``.
         sizes: smallest and largest side in pixels, both included.
         generator: draws size and offset of the grid (on the CPU).
+        area: that was cut out of the images: at least ``box`` with the largest side around it.
     """
-    height, width = image.shape[:2]
+    area = area or Area.whole(image)
+    height, width = area.height, area.width
     if box[1] <= box[0] or box[3] <= box[2]:
         return image.sum() * 0.0
     size = int(torch.randint(sizes[0], sizes[1] + 1, (1,), generator=generator))
@@ -177,8 +235,8 @@ def patch_perceptual(
     x0, columns = starts(box[2], box[3], width)
 
     def patches(picture: Tensor) -> Tensor:
-        area = picture[y0 : y0 + rows * size, x0 : x0 + columns * size]
-        grid = area.reshape(rows, size, columns, size, 3).permute(0, 2, 4, 1, 3)
+        covered = area.inside(picture, (y0, y0 + rows * size, x0, x0 + columns * size))
+        grid = covered.reshape(rows, size, columns, size, 3).permute(0, 2, 4, 1, 3)
         return padded_to(grid.reshape(rows * columns, 3, size, size), LPIPS_MINIMUM)
 
     share = rows * columns / max((height // size) * (width // size), 1)

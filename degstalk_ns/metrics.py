@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from degstalk_ns.dataparsers.layout import INNER_LIPS_ABOVE, INNER_LIPS_BELOW, MOUTH_LANDMARKS
 from degstalk_ns.errors import UserError
 from degstalk_ns.losses import LPIPS_MINIMUM, SSIM_WINDOW, padded_to
+from degstalk_ns.perceptual import feature_distance
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 """Backbone of LPIPS as torchvision publishes it."""
@@ -138,16 +139,18 @@ class Lpips(nn.Module):
     def network(self, device: torch.device) -> nn.Module:
         """The frozen network, on ``device``."""
         if not self._net:
-            self._net.append(_build_lpips())
+            self._net.append(_build_lpips().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         return self._net[0].to(device)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Batches [B, 3, h, w] in 0..1 (values outside are allowed) -> one distance an image, [B]; 0 is equal."""
         if images.shape != targets.shape or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected two batches [B, 3, h, w], got {list(images.shape)} and {list(targets.shape)}")
-        net = self.network(images.device)
-        padded = (padded_to(batch, self.min_side) for batch in (images, targets))
-        return net(*padded, normalize=True).reshape(-1)
+        net: Any = self.network(images.device)
+        scaled = (net.scaling_layer(2.0 * padded_to(batch, self.min_side) - 1.0) for batch in (images, targets))
+        alexnet, heads = net.net, (net.lin0, net.lin1, net.lin2, net.lin3, net.lin4)
+        slices = (alexnet.slice1, alexnet.slice2, alexnet.slice3, alexnet.slice4, alexnet.slice5)
+        return feature_distance(*scaled, slices, [head.model[-1].weight.flatten() for head in heads])
 
     @torch.no_grad()
     def distance(self, image: Tensor, target: Tensor) -> float:

@@ -6,7 +6,8 @@ own, and no file is read here but through the plates' reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,10 @@ from degstalk_ns.driving import Conditions, DrivingTrack
 from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.inference import FrameRenderer, over_plate
+from degstalk_ns.lazy import Lazy
 from degstalk_ns.losses import LossConfig, Perceptual
+from degstalk_ns.memory import keep_freed_memory
 from degstalk_ns.metrics import Lpips, lpips_availability, psnr
 from degstalk_ns.objective import (
     FrameTarget,
@@ -44,7 +48,7 @@ from degstalk_ns.plates import PlateCache
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 from degstalk_ns.view import RecordedCamera, View, nearest_moment
 
-Outputs = dict[str, Any]
+Outputs = MutableMapping[str, Any]
 
 
 @dataclass
@@ -89,6 +93,7 @@ class DegstalkModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
+        keep_freed_memory()
         if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
             raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
         recording = self.kwargs["metadata"]["recording"]
@@ -122,6 +127,7 @@ class DegstalkModel(Model):
             self.track.expression_dim,
             seed=self.config.seed,
         )
+        self.renderer = FrameRenderer(self.avatar)
         # What rendering needs to know of the training so far; in the checkpoint.
         self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
         self.register_buffer("moving", torch.zeros((), dtype=torch.bool))
@@ -184,6 +190,8 @@ class DegstalkModel(Model):
     def grow(self, step: int) -> None:
         """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
         assert self.schedule is not None and self._optimizers is not None
+        # In the fuse stage only colours and opacities are trained.
+        self.renderer.forget(fields=self.schedule.stage(step) is not Stage.FUSE)
         if not self._latest:
             return
         for name, render in self._latest.items():
@@ -241,27 +249,27 @@ class DegstalkModel(Model):
         stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
         face_view, face_frame = self._view(ray_bundle, 0)
         mouth_view, mouth_frame = self._view(ray_bundle, 1)
+        if stage is Stage.FUSE:
+            return self._fused_outputs(face_view, self._conditions(face_frame), degree)
         face_motion = mouth_motion = None
         mouth_conditions = self._conditions(mouth_frame)
-        if stage is not Stage.STATIC:
-            with torch.set_grad_enabled(stage is Stage.MOTION):
-                face_motion = self.avatar.face_motion(self._conditions(face_frame))
-                mouth_motion = self.avatar.mouth_motion(mouth_conditions)
+        if stage is Stage.MOTION:
+            face_motion = self.avatar.face_motion(self._conditions(face_frame))
+            mouth_motion = self.avatar.mouth_motion(mouth_conditions)
         attention = (
             [face_motion.audio_attention, face_motion.expression_attention]
-            if face_motion is not None and stage is Stage.MOTION
+            if face_motion is not None
             else []
         )
         face = self.avatar.render_region(
             "face", face_view, face_motion.offsets if face_motion else None, degree, attention
         )
         mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
-        if stage is not Stage.FUSE:
-            for render in (face, mouth):
-                means2d = render.meta["means2d"]
-                if means2d.requires_grad:
-                    means2d.retain_grad()
-            self._latest = {"face": face, "mouth": mouth}
+        for render in (face, mouth):
+            means2d = render.meta["means2d"]
+            if means2d.requires_grad:
+                means2d.retain_grad()
+        self._latest = {"face": face, "mouth": mouth}
         return {
             "stage": stage,
             "face": face,
@@ -271,30 +279,73 @@ class DegstalkModel(Model):
             "jaw": mouth_conditions.jaw,
         }
 
+    def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
+        """Both regions of one frame; in the fuse stage nothing that moves them is trained, so it is computed once."""
+        motion = self.renderer.motion(conditions)
+        face, mouth = self.avatar.render_both(view, motion.face.offsets, motion.mouth, degree)
+        return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
+
     def _frame_outputs(self, camera: Cameras) -> Outputs:
+        """Every output by name, each computed when it is first read: most readers want the picture alone."""
         view, frame = self._view(camera, 0)
+        conditions = self._conditions(frame)
         fits = self._recorded_camera(frame).fits(view)
-        if fits:
-            plate = self.plates.at_frame(frame, view.width, view.height, self.device)
-        else:
-            plate = torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
-        picture = self.compose(view, self._conditions(frame), plate)
-        return {
-            "rgb": picture.rgb.clamp(0.0, 1.0),
-            "accumulation": torch.ones_like(picture.depth) if fits else picture.covered,
-            "depth": picture.depth,
-            "face": picture.face.colour.clamp(0.0, 1.0),
-            "mouth": picture.mouth.colour.clamp(0.0, 1.0),
-            "face_alpha": picture.face.alpha,
-            "mouth_alpha": picture.mouth.alpha,
-            "audio_attention": picture.audio_attention,
-            "expression_attention": picture.expression_attention,
-            "plate": plate,
-        }
+
+        def layer(name: str, limit: bool = False) -> Callable[[], Tensor]:
+            def read() -> Tensor:
+                value: Tensor = operator.attrgetter(name)(outputs["layers"])
+                return value.clamp(0.0, 1.0) if limit else value
+
+            return read
+
+        def plate() -> Tensor:
+            if fits:
+                return self.plates.at_frame(frame, view.width, view.height, self.device)
+            return torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
+
+        def picture() -> Tensor:
+            if self.config.mouth_dilation:
+                return layer("rgb", limit=True)()
+            return over_plate(outputs["head"], outputs["plate"])
+
+        outputs = Lazy(
+            {
+                "head": lambda: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
+                "layers": lambda: self.compose(view, conditions, outputs["plate"]),
+                "rgb": picture,
+                "accumulation": lambda: torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered,
+                "depth": layer("depth"),
+                "face": layer("face.colour", limit=True),
+                "mouth": layer("mouth.colour", limit=True),
+                "face_alpha": layer("face.alpha"),
+                "mouth_alpha": layer("mouth.alpha"),
+                "audio_attention": layer("audio_attention"),
+                "expression_attention": layer("expression_attention"),
+                "plate": plate,
+            },
+            hidden=("head", "layers"),
+        )
+        return outputs
+
+    @torch.no_grad()
+    def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
+        """A composed frame with what the training so far allows (motion, SH degree): the fastest way to a picture.
+
+        Args:
+            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8.
+
+        Returns:
+            [H, W, 3] of the plate's type, in 0..1 or 0..255.
+        """
+        if self.config.mouth_dilation:
+            bytes_wanted = plate.dtype == torch.uint8
+            rgb = self.compose(view, conditions, plate / 255.0 if bytes_wanted else plate).rgb.clamp(0.0, 1.0)
+            return (rgb * 255.0 + 0.5).to(torch.uint8) if bytes_wanted else rgb
+        return self.renderer.frame(view, conditions, plate, int(self.sh_degree), bool(self.moving))
 
     def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
-        """A composed frame with what the training so far allows (motion, SH degree)."""
-        return self.avatar.render(
+        """A composed frame with all its layers; ``plate`` float32 in 0..1."""
+        return self.renderer.layers(
             view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
         )
 

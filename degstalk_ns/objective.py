@@ -17,18 +17,22 @@ from degstalk_ns.fields.face import FaceOutput
 from degstalk_ns.fields.mouth import MouthOutput
 from degstalk_ns.gaussians import Offsets
 from degstalk_ns.losses import (
+    SSIM_REACH,
+    Area,
     Box,
     LossConfig,
     Perceptual,
     alpha_loss,
+    box_pixels,
     crop_perceptual,
+    cropped,
     jaw_loss,
     l1_dssim,
     off_region,
     patch_perceptual,
     union_box,
 )
-from degstalk_ns.portrait import GREEN_KEY, alpha_over, compose, dilate
+from degstalk_ns.portrait import GREEN_KEY, compose, dilate
 
 Terms = dict[str, Tensor]
 
@@ -62,6 +66,23 @@ class FrameTarget:
             self.hair.to(device),
             self.lips,
             None if self.plate is None else self.plate.to(device),
+        )
+
+    def cropped(self, area: Area) -> FrameTarget:
+        """What lies in ``area`` of it; the lips' box is then the part's, clipped to it."""
+        top, bottom, left, right = area.box
+        y0, y1, x0, x1 = self.lips
+
+        def clipped(value: int, low: int, high: int) -> int:
+            return min(max(value, low), high) - low
+
+        return FrameTarget(
+            cropped(self.image, area.box),
+            cropped(self.face_region, area.box),
+            cropped(self.mouth_region, area.box),
+            cropped(self.hair, area.box),
+            (clipped(y0, top, bottom), clipped(y1, top, bottom), clipped(x0, left, right), clipped(x1, left, right)),
+            None if self.plate is None else cropped(self.plate, area.box),
         )
 
     def lips_mask(self) -> Tensor:
@@ -99,6 +120,21 @@ def _covered(render: RegionRender) -> Tensor:
     return render.alpha.detach()[..., 0] > 0
 
 
+def _area(box: Box, target: FrameTarget, patch: tuple[int, int] | None) -> Area:
+    """The part of a frame that its losses look at: images and gradients are made for it alone.
+
+    ``box``: where rendered and true image can differ. ``patch``: sides of the patches of LPIPS, where it is on.
+    """
+    height, width = target.hair.shape
+    margin = SSIM_REACH
+    if patch is not None:
+        margin = max(margin, patch[1])
+        y0, y1, x0, x1 = target.lips
+        if y0 < y1 and x0 < x1:
+            box = min(box[0], y0), max(box[1], y1), min(box[2], x0), max(box[3], x1)
+    return Area.around(box, margin, height, width)
+
+
 def face_terms(
     render: RegionRender,
     motion: FaceOutput | None,
@@ -118,28 +154,35 @@ def face_terms(
         key: [3] colour behind the region.
         perceptual: LPIPS, or None where it is off.
     """
+    box = union_box(target.face_region, _covered(render))
+    lips_box, hair_pixels, lips_pixels = target.lips, int(target.hair.sum()), box_pixels(target.lips)
+    area = _area(box, target, None if perceptual is None else config.face_patch)
+    render, target = render.cropped(*area.box), target.cropped(area)
+
     image, truth = render.over_key(key), painted(target.image, ~target.face_region, key)
     ignored = target.hair if ignore_hair else torch.zeros_like(target.hair)
     if ignore_hair:
         image, truth = painted(image, ignored, key), painted(truth, ignored, key)
-    box = union_box(target.face_region, _covered(render))
-    l1, dssim = l1_dssim(image, truth, box)
+    l1, dssim = l1_dssim(image, truth, box, area)
     terms = {"face_l1": l1, "face_dssim": config.lambda_dssim * dssim}
     if motion is None:
         return terms
     lips = target.lips_mask()
-    audio_attention, expression_attention = render.extras[..., 0], render.extras[..., 1]
-    terms["face_alpha"] = config.alpha * alpha_loss(render.alpha, target.face_region, ignored)
+    audio_attention, expression_attention = render.extras.unbind(-1)
+    terms["face_alpha"] = config.alpha * alpha_loss(render.alpha, target.face_region, ignored, area)
     terms["face_offsets"] = config.offsets * offsets_l1(motion.offsets)
     terms["face_attention"] = config.attention * (
-        off_region(expression_attention, lips)
-        + off_region(expression_attention, target.hair)
-        + off_region(audio_attention, target.hair)
+        off_region(expression_attention, lips, lips_pixels)
+        + off_region(expression_attention, target.hair, hair_pixels)
+        + off_region(audio_attention, target.hair, hair_pixels)
     )
     if perceptual is not None:
-        terms["face_lips_lpips"] = config.face_lips_perceptual * crop_perceptual(image, truth, target.lips, perceptual)
+        terms["face_lips_lpips"] = config.face_lips_perceptual * crop_perceptual(
+            image, truth, lips_box, perceptual, area
+        )
+        painted_pair = painted(image, lips, key), painted(truth, lips, key)
         terms["face_patch_lpips"] = config.face_patch_perceptual * patch_perceptual(
-            painted(image, lips, key), painted(truth, lips, key), box, config.face_patch, perceptual, generator
+            *painted_pair, box, config.face_patch, perceptual, generator, area
         )
     return terms
 
@@ -156,20 +199,22 @@ def mouth_terms(
 ) -> Terms:
     """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around the mouth, inside the
     lips' box, pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
+    box = union_box(target.mouth_region, _covered(render))
+    area = _area(box, target, None if perceptual is None else config.mouth_patch)
+    render, target = render.cropped(*area.box), target.cropped(area)
     ignored = target.lips_mask() & ~target.mouth_region
     image = painted(render.over_key(key), ignored, key)
     truth = painted(target.image, ~target.mouth_region, key)
-    box = union_box(target.mouth_region, _covered(render))
-    l1, dssim = l1_dssim(image, truth, box)
+    l1, dssim = l1_dssim(image, truth, box, area)
     terms = {"mouth_l1": l1, "mouth_dssim": config.lambda_dssim * dssim}
     if motion is None:
         return terms
-    terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, target.mouth_region, ignored)
+    terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, target.mouth_region, ignored, area)
     terms["mouth_offsets"] = config.offsets * offsets_l1(motion.offsets)
     terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
     if perceptual is not None:
         terms["mouth_patch_lpips"] = config.mouth_patch_perceptual * patch_perceptual(
-            image, truth, box, config.mouth_patch, perceptual, generator
+            image, truth, box, config.mouth_patch, perceptual, generator, area
         )
     return terms
 
@@ -185,14 +230,16 @@ def fuse_terms(
     """Fuse stage: the whole composed frame against the recorded one (equation 9)."""
     if target.plate is None:
         raise ValueError("the fuse stage needs the frame's plate")
+    box = union_box(target.face_region, target.mouth_region, _covered(face), _covered(mouth))
+    area = _area(box, target, None if perceptual is None else config.mouth_patch)
+    face, mouth, target = face.cropped(*area.box), mouth.cropped(*area.box), target.cropped(area)
+    assert target.plate is not None
     image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, target.plate)
-    hidden = alpha_over(face.alpha, mouth.alpha).detach()[..., 0] > 0
-    box = union_box(target.face_region, target.mouth_region, hidden)
-    l1, dssim = l1_dssim(image, target.image, box)
+    l1, dssim = l1_dssim(image, target.image, box, area)
     terms = {"fuse_l1": l1, "fuse_dssim": config.lambda_dssim * dssim}
     if perceptual is not None:
         terms["fuse_lpips"] = config.fuse_perceptual * patch_perceptual(
-            image, target.image, box, config.mouth_patch, perceptual, generator
+            image, target.image, box, config.mouth_patch, perceptual, generator, area
         )
     return terms
 

@@ -38,7 +38,7 @@ def _target(seed: int = 0) -> FrameTarget:
 def _exact(target: FrameTarget, mask: torch.Tensor, extras: int = 0) -> RegionRender:
     """A region that shows the frame inside ``mask`` and nothing elsewhere."""
     alpha = mask[..., None].float()
-    return RegionRender(target.image * alpha, alpha, torch.zeros(SIZE, SIZE, extras), {})
+    return RegionRender(torch.cat([target.image * alpha, torch.zeros(SIZE, SIZE, extras)], -1), alpha, {})
 
 
 def _face_motion(value: float = 0.0) -> FaceOutput:

@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from degstalk_ns.rasterization import cpu_kernels as kernels
-from degstalk_ns.rasterization.cpu_kernels import Array
+from degstalk_ns.rasterization import binning_kernels as binning
+from degstalk_ns.rasterization import blending_kernels as blending
+from degstalk_ns.rasterization import harmonics_kernels as harmonics
+from degstalk_ns.rasterization import projection_kernels as projection
 from degstalk_ns.rasterization.threads import run
+
+Array = NDArray[Any]
 
 TASKS = 16
 """Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.
@@ -64,7 +69,7 @@ class _Project(torch.autograd.Function):
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
         limits = (float(near_plane), float(far_plane), float(eps2d), float(radius_clip))
         outputs = (radii.numpy(), means2d.numpy(), depths.numpy(), conics.numpy())
-        run(kernels.project_forward, TASKS, *inputs, width, height, *limits, *outputs)
+        run(projection.project_forward, TASKS, *inputs, width, height, *limits, *outputs)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
         ctx.size, ctx.eps2d = (width, height), float(eps2d)
         ctx.mark_non_differentiable(radii)
@@ -84,7 +89,7 @@ class _Project(torch.autograd.Function):
         upstream = (_array(v_means2d), _array(v_depths), _array(v_conics))
         results = (v_means.numpy(), v_quats.numpy(), v_scales.numpy())
         flat = (*inputs, *ctx.size, ctx.eps2d, radii.numpy(), *upstream, *results, v_views)
-        run(kernels.project_backward, TASKS, *flat)
+        run(projection.project_backward, TASKS, *flat)
         v_viewmats = None
         if ctx.needs_input_grad[3]:
             v_viewmats = torch.zeros(viewmats.shape, dtype=viewmats.dtype)
@@ -115,7 +120,7 @@ class _SphericalHarmonics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
         colors = torch.empty(len(centres), len(means), 3, dtype=means.dtype)
-        run(kernels.sh_forward, TASKS, degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
+        run(harmonics.sh_forward, TASKS, degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
         ctx.degree = degree
         ctx.save_for_backward(means, coeffs, centres, colors)
         return colors
@@ -127,7 +132,7 @@ class _SphericalHarmonics(torch.autograd.Function):
         v_means, v_coeffs = (torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (means, coeffs))
         v_centres = np.zeros((TASKS, *centres.shape))
         inputs = (_array(means), _array(coeffs), _doubles(centres), _array(colors), _array(v_colors))
-        run(kernels.sh_backward, TASKS, ctx.degree, *inputs, v_means.numpy(), v_coeffs.numpy(), v_centres)
+        run(harmonics.sh_backward, TASKS, ctx.degree, *inputs, v_means.numpy(), v_coeffs.numpy(), v_centres)
         return None, v_means, v_coeffs, torch.from_numpy(v_centres.sum(axis=0)).to(centres.dtype)
 
 
@@ -138,15 +143,13 @@ def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Ten
 
 @dataclass
 class _Bins:
-    """Which Gaussians each tile blends, nearest first. M Gaussians touch a tile, E times in all."""
+    """Which Gaussians each tile blends, nearest first: E intersections in all."""
 
-    order: Array  # [M] index into [C * N], camera by camera, nearest first; a place in it is a "rank"
-    offsets: Array  # [M + 1] first intersection of each rank
-    packed: Array  # [M, PACKED + D] what blending needs of each rank
-    list_rank: Array  # [E] tile after tile
-    list_entry: Array  # [E] the same intersections' numbers, counted rank by rank
+    splats: Array  # [C * N, GEOMETRY + D] what blending needs of each Gaussian
+    offsets: Array  # [C * N + 1] first intersection of each Gaussian
+    lists: Array  # [E] index of a Gaussian, tile after tile
+    entries: Array  # [E] the same intersections' numbers, counted Gaussian by Gaussian
     starts: Array  # [C * tiles + 1] first place of each tile in the lists
-    active: Array  # tiles with anything in them
     tiles: tuple[int, int]  # across, down
 
 
@@ -155,48 +158,30 @@ def _bin(
 ) -> _Bins:
     """All arrays are [C, N, ...]."""
     cameras, count = radii.shape
-    total = cameras * count
+    total, depth = cameras * count, colors.shape[-1]
     flat = (means2d.reshape(total, 2), conics.reshape(total, 3), opacities.reshape(total), radii.reshape(total))
-    counts = np.empty(total, np.int32)
-    run(kernels.count_tiles, TASKS, *flat, width, height, counts)
+    splats = np.empty((total, binning.GEOMETRY + depth), means2d.dtype)
+    spans, counts = np.empty((total, 4), np.int32), np.empty(total, np.int32)
+    run(binning.describe, TASKS, *flat, colors.reshape(total, depth), width, height, splats, spans, counts)
     bits = depths.reshape(total).view(np.uint32 if depths.dtype == np.float32 else np.uint64)
-    order = kernels.depth_order(bits, counts, cameras)
-    offsets = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(counts[order], out=offsets[1:])
+    order = binning.depth_order(bits, counts, cameras)
 
-    tiles = ((width + kernels.TILE - 1) // kernels.TILE, (height + kernels.TILE - 1) // kernels.TILE)
-    packed = np.empty((len(order), kernels.PACKED + colors.shape[-1]), means2d.dtype)
-    tile_of = np.empty(offsets[-1], np.int32)
+    tiles = ((width + binning.TILE - 1) // binning.TILE, (height + binning.TILE - 1) // binning.TILE)
     slots = np.zeros((TASKS, cameras * tiles[0] * tiles[1]), np.int32)
-    starts = np.empty(slots.shape[1] + 1, np.int64)
-    list_rank, list_entry = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int32)
-    colors = colors.reshape(total, -1) if total else np.empty((0, colors.shape[-1]), colors.dtype)
-    run(
-        kernels.pack_and_list,
-        TASKS,
-        *flat,
-        colors,
-        width,
-        height,
-        order,
-        offsets,
-        max(count, 1),
-        *tiles,
-        packed,
-        tile_of,
-        slots,
-    )
-    kernels.lay_out(slots, starts)
-    run(kernels.fill_lists, TASKS, offsets, tile_of, slots, list_rank, list_entry)
-    return _Bins(order, offsets, packed, list_rank, list_entry, starts, np.flatnonzero(np.diff(starts)), tiles)
+    starts, offsets = np.empty(slots.shape[1] + 1, np.int64), np.empty(total + 1, np.int64)
+    run(binning.count_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, slots)
+    binning.lay_out(slots, starts, counts, offsets)
+    lists, entries = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    run(binning.fill_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)
+    return _Bins(splats, offsets, lists, entries, starts, tiles)
 
 
 def _scratch(channels: int, dtype: Any) -> Array:
-    """Zeros [TASKS, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
+    """[TASKS, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
     line = 64
-    row = (kernels.SCRATCH_PLANES + channels) * kernels.PIXELS
+    row = (binning.BLOCKS * (blending.SCRATCH_ROWS + channels | 1) + channels) * blending.LANES
     size = TASKS * row * np.dtype(dtype).itemsize
-    raw = np.zeros(size + line, np.uint8)
+    raw = np.empty(size + line, np.uint8)
     skip = -raw.ctypes.data % line
     return raw[skip : skip + size].view(dtype).reshape(TASKS, row)
 
@@ -218,36 +203,31 @@ class _Blend(torch.autograd.Function):
         height: int,
     ) -> tuple[Tensor, Tensor]:
         cameras, depth = len(means2d), colors.shape[-1]
-        alphas = _zeros(cameras, height, width, 1, dtype=means2d.dtype)
-        if backgrounds is None:
-            renders = _zeros(cameras, height, width, depth, dtype=means2d.dtype)
-            behind = np.zeros((cameras, depth), renders.numpy().dtype)
-        else:
-            renders = torch.empty(cameras, height, width, depth, dtype=means2d.dtype)
-            behind = _array(backgrounds)
-            renders.numpy()[:] = behind[:, None, None]
+        renders = torch.empty(cameras, height, width, depth, dtype=means2d.dtype)
+        alphas = torch.empty(cameras, height, width, 1, dtype=means2d.dtype)
+        behind = np.zeros((cameras, depth), renders.numpy().dtype) if backgrounds is None else _array(backgrounds)
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
         splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
         bins = _bin(*splats, width, height)
-        kept = np.empty((len(bins.active), 2 * kernels.PIXELS), behind.dtype)
-        scratch = _scratch(depth, behind.dtype)
+        kept = np.empty((len(bins.starts) - 1, binning.BLOCKS, blending.KEPT), behind.dtype)
+        masks = np.empty(len(bins.lists), np.uint64)
         run(
-            kernels.blend_forward,
+            blending.blend_forward,
             TASKS,
-            bins.packed,
-            bins.list_rank,
+            bins.splats,
+            bins.lists,
             bins.starts,
-            bins.active,
             *bins.tiles,
             channels,
             behind,
-            scratch,
+            _scratch(depth, behind.dtype),
             renders.numpy(),
             alphas.numpy()[..., 0],
             kept,
+            masks,
         )
-        ctx.bins, ctx.kept, ctx.behind, ctx.channels = bins, kept, behind, channels
-        ctx.shapes = (means2d.shape, conics.shape, colors.shape, opacities.shape)
+        ctx.bins, ctx.kept, ctx.masks, ctx.behind, ctx.channels = bins, kept, masks, behind, channels
+        ctx.conics, ctx.shapes = splats[1], (means2d.shape, conics.shape, colors.shape, opacities.shape)
         if backgrounds is not None:
             ctx.save_for_backward(alphas)
         ctx.set_materialize_grads(False)
@@ -265,18 +245,18 @@ class _Blend(torch.autograd.Function):
             v_renders = _zeros(*some.shape[:-1], len(ctx.channels), dtype=some.dtype)
         if v_alphas is None:
             v_alphas = _zeros(*some.shape[:-1], 1, dtype=some.dtype)
-        gradients = [_zeros(*shape, dtype=some.dtype) for shape in ctx.shapes]
+        gradients = [torch.empty(shape, dtype=some.dtype) for shape in ctx.shapes]
         v_means2d, v_conics, v_colors, v_opacities = gradients
         total = v_opacities.numel()
-        partial = np.empty((len(bins.list_entry), kernels.SUMS + len(ctx.channels)), ctx.behind.dtype)
+        partial = np.empty((len(bins.lists), blending.SUMS + len(ctx.channels)), ctx.behind.dtype)
         run(
-            kernels.blend_backward,
+            blending.blend_backward,
             TASKS,
-            bins.packed,
-            bins.list_rank,
-            bins.list_entry,
+            bins.splats,
+            bins.lists,
+            bins.entries,
             bins.starts,
-            bins.active,
+            ctx.masks,
             *bins.tiles,
             ctx.channels,
             ctx.behind,
@@ -287,10 +267,10 @@ class _Blend(torch.autograd.Function):
             partial,
         )
         run(
-            kernels.gather_gradients,
+            blending.gather_gradients,
             TASKS,
-            bins.packed,
-            bins.order,
+            bins.splats,
+            ctx.conics.reshape(total, 3),
             bins.offsets,
             partial,
             v_means2d.numpy().reshape(total, 2),

@@ -1,0 +1,361 @@
+"""Numba kernels that blend: Gaussians over the pixels of a tile, nearest first, and the gradient of that.
+
+They see numpy arrays only and know neither torch, autograd nor threads; see `binning_kernels` for what they are given.
+A tile is a square of blocks, a block 4 x 4 pixels, one lane each. For each Gaussian of a tile's list the bits of one
+number say which blocks its ellipse touches, and only those are visited.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from degstalk_ns.rasterization.binning_kernels import (
+    BLOCK,
+    BLOCKS,
+    BLOCKS_ACROSS,
+    G_A,
+    G_ALONG,
+    G_AT,
+    G_B,
+    G_BOTTOM,
+    G_C,
+    G_FAINT,
+    G_INSIDE,
+    G_LEFT,
+    G_OPACITY,
+    G_RIGHT,
+    G_SLANT,
+    G_TALL,
+    G_TOP,
+    G_X,
+    G_Y,
+    GEOMETRY,
+    TILE,
+)
+from degstalk_ns.rasterization.compiled import helper, kernel
+from degstalk_ns.rasterization.lanes import (
+    LANES,
+    exp2,
+    larger,
+    load,
+    lowest_bit,
+    magnitude,
+    prefetch,
+    root,
+    row_bits,
+    select,
+    smaller,
+    some,
+    spread,
+    store,
+    total,
+    whole_above,
+    whole_below,
+)
+from degstalk_ns.rasterization.rules import RULES
+
+MIN_ALPHA = RULES.min_alpha
+MAX_ALPHA = RULES.max_alpha
+MIN_TRANSMITTANCE = RULES.min_transmittance
+EDGE = 0.01
+"""Pixels that an ellipse is widened by when its blocks are sought, far above float32's rounding of its edge."""
+AHEAD = 64
+"""Gaussians of a list whose blocks are sought before the first of them is blended: the search takes long, but many can
+run at once."""
+NEVER = 1e9
+"""Place in a tile's list where a pixel stops that is never full."""
+
+# Scratch of one worker: for each block these rows of LANES values, then one per channel. Not a plane of the tile for
+# each: stores would then lie a whole page's length from loads that follow, and be taken for the same place.
+PX = 0 * LANES  # pixel centres relative to the tile's corner
+PY = 1 * LANES
+LIGHT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
+STOP = 3 * LANES  # 1-based place in the list of the Gaussian that was too much for the pixel
+BEHIND = 4 * LANES  # backward: loss carried by everything behind the current Gaussian
+CHANNEL = 5 * LANES
+SCRATCH_ROWS = 5
+KEPT = 2 * LANES
+"""LIGHT and STOP of a block, kept for the backward pass."""
+
+# Columns of one intersection's row in `partial`, before its colours: sums over pixels of g = d loss / d sigma, and of
+# g times dx, dy, dx^2, dx dy, dy^2.
+SUMS = 6
+REGISTER_CHANNELS = 4
+"""Channels whose gradients are summed in registers; further ones in memory."""
+
+
+@helper
+def _fill_coordinates(S, step):  # type: ignore[no-untyped-def]
+    for block in range(BLOCKS):
+        for lane in range(LANES):
+            S[block * step + PX + lane] = block % BLOCKS_ACROSS * BLOCK + lane % BLOCK + 0.5
+            S[block * step + PY + lane] = block // BLOCKS_ACROSS * BLOCK + lane // BLOCK + 0.5
+
+
+@helper
+def _place(tile, tiles_x, tiles_y, width, height):  # type: ignore[no-untyped-def]
+    """Camera, the tile's corner, and how much of it lies in the image."""
+    camera = tile // (tiles_x * tiles_y)
+    top = (tile // tiles_x) % tiles_y * TILE
+    left = tile % tiles_x * TILE
+    return camera, left, top, min(TILE, width - left), min(TILE, height - top)
+
+
+@helper
+def _touched_blocks(G, x, y, left, top, bands):  # type: ignore[no-untyped-def]
+    """Bits of the blocks of a tile whose pixel centres the Gaussian's ellipse can reach.
+
+    x, y: its centre relative to the tile's corner. bands: number of each row of blocks. In a band of rows the ellipse
+    reaches farthest right at the height of its rightmost point, or where that lies outside, at the nearer edge.
+    """
+    low = bands * BLOCK + (0.5 - y)
+    high = low + (BLOCK - 1.0)
+    at = G[G_AT]
+    slant, inside, along = G[G_SLANT], G[G_INSIDE], G[G_ALONG]
+    right_at = smaller(larger(low, at), high)
+    left_at = smaller(larger(low, -at), high)
+    right = root(larger(inside - along * right_at * right_at, 0.0)) - slant * right_at
+    left_most = -root(larger(inside - along * left_at * left_at, 0.0)) - slant * left_at
+    first = whole_above((left_most + (x - EDGE - 3.5)) * 0.25)
+    last = whole_below((right + (x + EDGE - 0.5)) * 0.25)
+    # gsplat's own bound, in whole blocks
+    first = smaller(larger(first, max((G[G_LEFT] - left) * 0.25, 0.0)), BLOCKS_ACROSS)
+    last = larger(smaller(last, min((G[G_RIGHT] - left) * 0.25, BLOCKS_ACROSS) - 1.0), -1.0)
+    tall = G[G_TALL] + EDGE
+    reached = (low <= tall) & (high >= -tall)
+    reached = reached & (bands * BLOCK >= G[G_TOP] - top) & (bands * BLOCK < G[G_BOTTOM] - top)
+    return row_bits(first, select(reached, last, -1.0))
+
+
+@kernel
+def blend_forward(  # type: ignore[no-untyped-def]
+    task, tasks, splats, lists, starts, tiles_x, tiles_y, channels, backgrounds, scratch, renders, alphas, kept, masks,
+):  # fmt: skip
+    """Blend every tile into renders [C, H, W, D] and alphas [C, H, W].
+
+    kept [C * tiles, BLOCKS, KEPT] and masks [E] (uint64: blocks that a list's entry was blended into) receive what the backward
+    pass needs. scratch [tasks, ...].
+    """
+    height, width = alphas.shape[1], alphas.shape[2]
+    S = scratch[task]
+    real = S.dtype.type
+    zero, one, max_alpha, min_light = real(0.0), real(1.0), real(MAX_ALPHA), real(MIN_TRANSMITTANCE)
+    depth = len(channels)
+    step = ((SCRATCH_ROWS + depth) | 1) * LANES
+    _fill_coordinates(S, step)
+    for band in range(LANES):
+        S[LIGHT + band] = band
+    bands = load(S, LIGHT)
+    for tile in range(task, starts.shape[0] - 1, tasks):  # neighbours cost alike: interleaving balances the tasks
+        camera, left, top, columns, rows = _place(tile, tiles_x, tiles_y, width, height)
+        start, end = starts[tile], starts[tile + 1]
+        if start == end:
+            for row in range(top, top + rows):
+                for column in range(left, left + columns):
+                    alphas[camera, row, column] = zero
+                    for k in range(depth):
+                        renders[camera, row, column, k] = backgrounds[camera, k]
+            continue
+        alive = np.uint64(0)
+        for b in range(BLOCKS):
+            p = b * step
+            in_image = (load(S, PX + p) < real(columns)) & (load(S, PY + p) < real(rows))
+            store(S, LIGHT + p, select(in_image, spread(one), -one))
+            store(S, STOP + p, spread(real(NEVER)))
+            for k in range(depth):
+                store(S, CHANNEL + k * LANES + p, spread(zero))
+            if some(in_image):
+                alive |= np.uint64(1) << np.uint64(b)
+
+        for i in range(start, end):
+            if (i - start) % AHEAD == 0:
+                for j in range(i, min(i + AHEAD, end)):
+                    prefetch(splats, lists[j])
+                for j in range(i, min(i + AHEAD, end)):
+                    G = splats[lists[j]]
+                    x, y = G[G_X] - real(left), G[G_Y] - real(top)
+                    masks[j] = _touched_blocks(G, x, y, real(left), real(top), bands) if alive != 0 else np.uint64(0)
+            mask = masks[i] & alive
+            masks[i] = mask
+            G = splats[lists[i]]
+            x, y = G[G_X] - real(left), G[G_Y] - real(top)
+            a, b, c, opacity, faint = G[G_A], G[G_B], G[G_C], G[G_OPACITY], G[G_FAINT]
+            while mask != 0:
+                block = lowest_bit(mask)
+                mask &= mask - np.uint64(1)
+                p = np.int64(block) * step
+                dx = x - load(S, PX + p)
+                dy = y - load(S, PY + p)
+                power = dx * (a * dx + b * dy) + c * dy * dy
+                seen = (power >= faint) & (power <= zero)
+                alpha = select(seen, smaller(opacity * exp2(power), max_alpha), zero)
+                light = load(S, LIGHT + p)
+                left_over = light - alpha * light  # a full pixel's is negative
+                fits = left_over > min_light
+                store(S, LIGHT + p, select(fits, left_over, -magnitude(light)))
+                weight = select(fits, alpha * light, zero)
+                for k in range(depth):
+                    row = CHANNEL + k * LANES + p
+                    store(S, row, load(S, row) + weight * G[GEOMETRY + k])
+                full = ~fits & (light > zero)
+                if some(full):
+                    store(S, STOP + p, select(full, real(i - start + 1), load(S, STOP + p)))
+                    if not some(load(S, LIGHT + p) > zero):
+                        alive &= ~(np.uint64(1) << block)
+
+        for b in range(BLOCKS):
+            p = b * step
+            light = magnitude(load(S, LIGHT + p))
+            kept_here = kept[tile, b]
+            store(kept_here, 0, light)
+            store(kept_here, LANES, load(S, STOP + p))
+            store(S, LIGHT + p, light)
+            for k in range(depth):
+                row = CHANNEL + k * LANES + p
+                store(S, row, load(S, row) + light * backgrounds[camera, k])
+        for row in range(rows):
+            for column in range(columns):
+                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * step + row % BLOCK * BLOCK + column % BLOCK
+                alphas[camera, top + row, left + column] = one - S[LIGHT + p]
+                for k in range(depth):
+                    renders[camera, top + row, left + column, k] = S[CHANNEL + k * LANES + p]
+
+
+@kernel
+def blend_backward(  # type: ignore[no-untyped-def]
+    task, tasks, splats, lists, entries, starts, masks, tiles_x, tiles_y, channels, backgrounds, scratch, kept,
+    v_renders, v_alphas, partial,
+):  # fmt: skip
+    """Fill partial [E, SUMS + D] from d loss / d renders [C, H, W, D] and / d alphas [C, H, W].
+
+    Each tile's list is walked from the back. With T the light that reaches a Gaussian, s its colour's worth and B what
+    lies behind it (light left times what a unit of it is worth): d loss / d alpha = T s - B / (1 - alpha).
+    """
+    height, width = v_alphas.shape[1], v_alphas.shape[2]
+    S = scratch[task]
+    real = S.dtype.type
+    zero, one, max_alpha = real(0.0), real(1.0), real(MAX_ALPHA)
+    depth = len(channels)
+    step = ((SCRATCH_ROWS + depth) | 1) * LANES
+    sums_at = BLOCKS * step
+    _fill_coordinates(S, step)
+    for tile in range(task, starts.shape[0] - 1, tasks):
+        camera, left, top, columns, rows = _place(tile, tiles_x, tiles_y, width, height)
+        start, end = starts[tile], starts[tile + 1]
+        if start == end:
+            continue
+        for b in range(BLOCKS):
+            p = b * step
+            for j in range(KEPT):
+                S[LIGHT + p + j] = kept[tile, b, j]
+            for j in range((1 + depth) * LANES):
+                S[BEHIND + p + j] = zero
+        for row in range(rows):
+            for column in range(columns):
+                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * step + row % BLOCK * BLOCK + column % BLOCK
+                worth_here = -v_alphas[camera, top + row, left + column]
+                for k in range(depth):
+                    value = v_renders[camera, top + row, left + column, k]
+                    S[CHANNEL + k * LANES + p] = value
+                    worth_here += value * backgrounds[camera, k]
+                S[BEHIND + p] = worth_here * S[LIGHT + p]
+
+        for i in range(end - 1, start - 1, -1):
+            if (end - 1 - i) % AHEAD == 0:
+                for j in range(i, max(i - AHEAD, start - 1), -1):
+                    prefetch(splats, lists[j])
+                    prefetch(partial, entries[j])
+            row_sums = partial[entries[i]]
+            mask = masks[i]
+            if mask == 0:
+                for k in range(SUMS + depth):
+                    row_sums[k] = zero
+                continue
+            G = splats[lists[i]]
+            x, y = G[G_X] - real(left), G[G_Y] - real(top)
+            a, b, c, opacity, faint = G[G_A], G[G_B], G[G_C], G[G_OPACITY], G[G_FAINT]
+            place = real(i - start + 1)
+            m = mx = my = mxx = mxy = myy = spread(zero)
+            c0 = c1 = c2 = c3 = spread(zero)
+            for k in range(REGISTER_CHANNELS, depth):
+                store(S, sums_at + k * LANES, spread(zero))
+            while mask != 0:
+                block = lowest_bit(mask)
+                mask &= mask - np.uint64(1)
+                p = np.int64(block) * step
+                dx = x - load(S, PX + p)
+                dy = y - load(S, PY + p)
+                power = dx * (a * dx + b * dy) + c * dy * dy
+                raw = opacity * exp2(power)
+                seen = (power >= faint) & (power <= zero) & (load(S, STOP + p) > place)
+                alpha = select(seen, smaller(raw, max_alpha), zero)
+                rest = one / (one - alpha)
+                light = load(S, LIGHT + p) * rest
+                store(S, LIGHT + p, light)
+                weight = alpha * light
+                worth = spread(zero)
+                for k in range(depth):
+                    worth += load(S, CHANNEL + k * LANES + p) * G[GEOMETRY + k]
+                behind = load(S, BEHIND + p)
+                store(S, BEHIND + p, behind + weight * worth)
+                g = select(raw <= max_alpha, alpha * (behind * rest - light * worth), zero)
+                gx = g * dx
+                gy = g * dy
+                m += g
+                mx += gx
+                my += gy
+                mxx += gx * dx
+                mxy += gx * dy
+                myy += gy * dy
+                if depth > 0:
+                    c0 += weight * load(S, CHANNEL + p)
+                if depth > 1:
+                    c1 += weight * load(S, CHANNEL + LANES + p)
+                if depth > 2:
+                    c2 += weight * load(S, CHANNEL + 2 * LANES + p)
+                if depth > 3:
+                    c3 += weight * load(S, CHANNEL + 3 * LANES + p)
+                for k in range(REGISTER_CHANNELS, depth):
+                    sums = load(S, sums_at + k * LANES) + weight * load(S, CHANNEL + k * LANES + p)
+                    store(S, sums_at + k * LANES, sums)
+            row_sums[0] = total(m)
+            row_sums[1] = total(mx)
+            row_sums[2] = total(my)
+            row_sums[3] = total(mxx)
+            row_sums[4] = total(mxy)
+            row_sums[5] = total(myy)
+            if depth > 0:
+                row_sums[SUMS] = total(c0)
+            if depth > 1:
+                row_sums[SUMS + 1] = total(c1)
+            if depth > 2:
+                row_sums[SUMS + 2] = total(c2)
+            if depth > 3:
+                row_sums[SUMS + 3] = total(c3)
+            for k in range(REGISTER_CHANNELS, depth):
+                row_sums[SUMS + k] = total(load(S, sums_at + k * LANES))
+
+
+@kernel
+def gather_gradients(  # type: ignore[no-untyped-def]
+    task, tasks, splats, conics, offsets, partial, v_means2d, v_conics, v_opacities, v_colors
+):
+    """Sum each Gaussian's intersections, and fill v_means2d [C * N, 2], v_conics, v_opacities, v_colors with them."""
+    count = conics.shape[0]
+    width = partial.shape[1]
+    sums = np.empty(width, partial.dtype)
+    for i in range(task * count // tasks, (task + 1) * count // tasks):
+        for k in range(width):
+            sums[k] = 0.0
+        for e in range(offsets[i], offsets[i + 1]):
+            for k in range(width):
+                sums[k] += partial[e, k]
+        v_means2d[i, 0] = conics[i, 0] * sums[1] + conics[i, 1] * sums[2]
+        v_means2d[i, 1] = conics[i, 1] * sums[1] + conics[i, 2] * sums[2]
+        v_conics[i, 0] = 0.5 * sums[3]
+        v_conics[i, 1] = sums[4]
+        v_conics[i, 2] = 0.5 * sums[5]
+        # alpha = opacity exp(-sigma): what moves one by a factor moves the other by its logarithm
+        v_opacities[i] = -sums[0] / splats[i, G_OPACITY] if offsets[i + 1] > offsets[i] else 0.0
+        for k in range(width - SUMS):
+            v_colors[i, k] = sums[SUMS + k]
