@@ -93,7 +93,9 @@ def shade(  # type: ignore[no-untyped-def]
             # Only what lies behind the head as the lamp sees it; its lit side is free.
             depth = min(max(-along / np.float32(0.6), _zero), _one)
             cover = min(max((_one + _half * settings[PENUMBRA] - miss) / settings[PENUMBRA], _zero), _one)
-            lit = _one - shaded[i] * settings[SHADOW] * depth * cover * cover * (np.float32(3.0) - np.float32(2.0) * cover)
+            lit = _one - shaded[i] * settings[SHADOW] * depth * cover * cover * (
+                np.float32(3.0) - np.float32(2.0) * cover
+            )
             near = min(max(np.float32(1.7) - math.sqrt(square), _zero) / np.float32(0.7), _one)
             open_sky = _one - shaded[i] * settings[CONTACT] * near * near
 
