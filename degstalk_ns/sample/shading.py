@@ -104,7 +104,7 @@ def shade(surfels: Surfels, room_from_head: Floats, eye: Floats, config: LightCo
         kernels.shade,
         TASKS,
         *(_packed(array) for array in (surfels.means, surfels.normals, surfels.quats, surfels.albedo, surfels.gloss)),
-        np.isin(surfels.parts, (Part.NECK, Part.TORSO, Part.HAIR)),
+        _shaded(surfels, room_from_head),
         surfels.parts == Part.HAIR,
         _packed(eye),
         lamps,
@@ -149,6 +149,23 @@ def seen(surfels: Surfels, room_from_head: Floats, eye: Floats) -> tuple[NDArray
         covered,
     )
     return visible, covered
+
+
+_UNDER_Y: Final = (-0.086, -0.096)
+_UNDER_Z: Final = (0.055, 0.035)
+"""Where the skin of the face turns into that of the neck, head coordinates, metres: from none of the head's shadow to
+all of it, so that the neck is not darker than the skin that it grows out of."""
+
+
+def _shaded(surfels: Surfels, room_from_head: Floats) -> Floats:
+    """How much of the head's shadow falls on each surfel, [N] in 0..1: the face itself gets none but under the jaw."""
+    shaded = np.isin(surfels.parts, (Part.NECK, Part.TORSO, Part.HAIR)).astype(np.float32)
+    face = np.flatnonzero(surfels.parts == Part.HEAD)
+    local = (surfels.means[face] - room_from_head[:3, 3]) @ room_from_head[:3, 1:3]
+    low = np.clip((local[:, 0] - _UNDER_Y[0]) / (_UNDER_Y[1] - _UNDER_Y[0]), 0, 1)
+    back = np.clip((local[:, 1] - _UNDER_Z[0]) / (_UNDER_Z[1] - _UNDER_Z[0]), 0, 1)
+    shaded[face] = low * back
+    return shaded
 
 
 def in_head(room_from_head: Floats, centre: Triple, radii: Triple) -> Floats:

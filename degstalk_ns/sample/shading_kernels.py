@@ -57,12 +57,12 @@ def seen(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def shade(  # type: ignore[no-untyped-def]
-    task, tasks, means, normals, quats, albedo, gloss, shaded_by_head, is_hair, eye, lamps, settings, head, colours
+    task, tasks, means, normals, quats, albedo, gloss, shaded, is_hair, eye, lamps, settings, head, colours
 ):
     """Gamma-encoded colours [N, 3].
 
     Args:
-        shaded_by_head, is_hair: [N] bool.
+        shaded: [N] float32 0..1, how much of the head's shadow falls on a surfel. is_hair: [N] bool.
         lamps: [lamps, 8] float32; the first one casts the head's shadow. settings: [13].
         head: [4, 3] the shadow's ellipsoid as for :func:`seen`.
     """
@@ -82,7 +82,7 @@ def shade(  # type: ignore[no-untyped-def]
         facing = nx * vx + ny * vy + nz * vz
 
         lit, open_sky = _one, _one
-        if shaded_by_head[i]:
+        if shaded[i] > _zero:
             px, py, pz = means[i, 0] - head[3, 0], means[i, 1] - head[3, 1], means[i, 2] - head[3, 2]
             x = head[0, 0] * px + head[0, 1] * py + head[0, 2] * pz
             y = head[1, 0] * px + head[1, 1] * py + head[1, 2] * pz
@@ -93,9 +93,11 @@ def shade(  # type: ignore[no-untyped-def]
             # Only what lies behind the head as the lamp sees it; its lit side is free.
             depth = min(max(-along / np.float32(0.6), _zero), _one)
             cover = min(max((_one + _half * settings[PENUMBRA] - miss) / settings[PENUMBRA], _zero), _one)
-            lit = _one - settings[SHADOW] * depth * cover * cover * (np.float32(3.0) - np.float32(2.0) * cover)
+            lit = _one - shaded[i] * settings[SHADOW] * depth * cover * cover * (
+                np.float32(3.0) - np.float32(2.0) * cover
+            )
             near = min(max(np.float32(1.7) - math.sqrt(square), _zero) / np.float32(0.7), _one)
-            open_sky = _one - settings[CONTACT] * near * near
+            open_sky = _one - shaded[i] * settings[CONTACT] * near * near
 
         up = _half + _half * ny
         red = open_sky * (settings[GROUND] + up * (settings[SKY] - settings[GROUND]))
