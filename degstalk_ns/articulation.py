@@ -40,9 +40,9 @@ class ArticulationConfig:
     """Of the recorded openings: where the loudest speech leads."""
     smoothing_frames: float = 1.0
     """Standard deviation of the smoothing in time, frames of 40 ms: a jaw does not follow faster than about 8 Hz."""
-    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0)
+    strengths: tuple[float, ...] = (1.0, 3.0, 10.0)
     """Ridge strengths per frame of the recording that are tried."""
-    folds: int = 5
+    folds: int = 4
     """Contiguous parts of the recording, each predicted from the others, to choose among them."""
 
 

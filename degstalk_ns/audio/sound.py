@@ -26,8 +26,6 @@ SHORTEST_SECONDS: Final[float] = 1.0 / FRAME_RATE
 """One frame of video: a shorter sound has nothing to show."""
 SILENCE_LEVEL: Final[float] = 10 ** (-60 / 20)
 """Peak (full scale 1) under which a sound counts as silence: -60 dB."""
-BLOCK: Final[int] = 4096
-"""Samples in the blocks of a soundtrack."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +131,13 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
 
 
 def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
-    """Rate in Hz and layout ("mono" or "stereo") in which a soundtrack keeps what the sound has, 48 kHz at most."""
+    """Rate in Hz (44,100 or 48,000, which every player takes) and layout ("mono" or "stereo") for a soundtrack."""
     try:
         with _opened(source, name) as container:
             stream = container.streams.audio[0]
-            rate = stream.rate or SAMPLE_RATE
-            channels = stream.channels
+            return 48_000 if stream.rate > 44_100 else 44_100, "mono" if stream.channels == 1 else "stereo"
     except FFmpegError as error:
         raise _unreadable(name, error) from None
-    kept = next((usual for usual in (16_000, 22_050, 24_000, 32_000, 44_100) if rate <= usual), 48_000)
-    return kept, "mono" if channels == 1 else "stereo"
 
 
 def _opened(source: Path | bytes, name: str) -> Any:
