@@ -264,9 +264,7 @@ class FrameData:
         """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
         :func:`degstalk_ns.portrait.freed_plate`."""
         head_region, body = self._full_mask("head", "mouth"), self._full_mask("neck", "torso")
-        return self._shrunk(
-            freed_plate(self._full_image(), head_region, body, self._full_torso(), self._full_clean())
-        )
+        return self._shrunk(freed_plate(self._full_image(), head_region, body, self._full_torso(), self._full_clean()))
 
 
 def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:

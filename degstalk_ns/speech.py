@@ -83,10 +83,9 @@ def perform(
     windows, levels, notes = _heard(sound, recording, features)
     columns = mouth_columns(recording)
     train = recording.train.aud_ids
-    articulation = Articulation.fit(
-        recording.audio[train], recording.mouth_opening[train], recording.expression[train][:, columns],
-        config.articulation,
-    )  # fmt: skip
+    values = recording.expression[train][:, columns]
+    openings = recording.mouth_opening[train]
+    articulation = Articulation.fit(recording.audio[train], openings, values, config.articulation)
     spoken, _ = articulation.values(windows, levels)
     held = recording.expression[train].mean(0)
     expression = recording.expression[rows] if upper_face == "source" else np.tile(held, (len(rows), 1))
@@ -133,7 +132,7 @@ def _heard(
     mel = recording.audio_name == "mel"
     reference = speech_level(frame_levels(recording.audio)) if mel else own
     gain = float(np.clip(reference - own, -MOST_GAIN_DB, MOST_GAIN_DB))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if features is not None:
         windows = _fitted(read_windows(features), len(heard), recording, features)
     elif mel:
@@ -163,7 +162,9 @@ def _fitted(windows: NDArray[np.float32], count: int, recording: Recording, path
             f"({recording.audio_name})"
         )
     if abs(len(windows) - count) > FEATURES_TOLERANCE:
-        raise UserError(f"{path}: holds {len(windows)} frames, the sound lasts {count} at 25 a second; not of this sound?")
+        raise UserError(
+            f"{path}: holds {len(windows)} frames, the sound lasts {count} at 25 a second; not of this sound?"
+        )
     if len(windows) < count:
         windows = np.concatenate([windows, windows[-1:].repeat(count - len(windows), 0)])
     return np.ascontiguousarray(windows[:count])

@@ -95,14 +95,15 @@ def load_sound(source: Path | bytes, limits: SoundLimits | None = None, name: st
     if count < SHORTEST_SECONDS * SAMPLE_RATE:
         raise UserError(f"{name}: lasts {1000 * count / SAMPLE_RATE:.2g} ms; expected at least one frame (40 ms)")
     samples = np.nan_to_num(np.concatenate(blocks)).clip(-1.0, 1.0).astype(np.float32)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if np.abs(samples).max() < SILENCE_LEVEL:
         notes = (f"{name}: is silent (nothing above -60 dB); the mouth will stay closed",)
     return Sound(name, samples, source, notes)
 
 
 def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator[NDArray[np.float32]]:
-    """The sound in blocks [channels, n] float32, resampled to ``rate`` Hz and mixed to ``layout`` ("mono", "stereo").
+    """The sound in blocks [channels, n] float32 at ``rate`` Hz: "mono" is the mean of all channels it has, "stereo" is
+    for sounds of two (as :func:`natural_format` has it).
 
     Raises:
         UserError: not a sound that can be decoded.
@@ -110,7 +111,9 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
     try:
         with _opened(source, name) as container:
             stream = container.streams.audio[0]
-            resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
+            # The channels are mixed here: FFmpeg's own mix of floats may exceed full scale, or not know the layout.
+            resampler = AudioResampler(format="fltp", layout=None, rate=rate)
+            mixed = _mean if layout == "mono" else _as_they_are
             damaged = 0
             for packet in container.demux(stream):
                 try:
@@ -123,9 +126,9 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
                 for frame in frames:
                     frame.pts = None  # a gap in the timestamps must not shift what follows against the picture
                     for piece in resampler.resample(frame):
-                        yield piece.to_ndarray()
+                        yield mixed(piece)
             for piece in resampler.resample(None):
-                yield piece.to_ndarray()
+                yield mixed(piece)
     except FFmpegError as error:
         raise _unreadable(name, error) from None
 
@@ -135,9 +138,17 @@ def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
     try:
         with _opened(source, name) as container:
             stream = container.streams.audio[0]
-            return 48_000 if stream.rate > 44_100 else 44_100, "mono" if stream.channels == 1 else "stereo"
+            return 48_000 if stream.rate > 44_100 else 44_100, "stereo" if stream.channels == 2 else "mono"
     except FFmpegError as error:
         raise _unreadable(name, error) from None
+
+
+def _as_they_are(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return np.asarray(frame.to_ndarray(), np.float32)
+
+
+def _mean(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return _as_they_are(frame).mean(0, keepdims=True)
 
 
 def _opened(source: Path | bytes, name: str) -> Any:

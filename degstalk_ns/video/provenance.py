@@ -38,5 +38,4 @@ class Provenance:
             "comment": said,
             "description": said,
             "date": self.when,
-            "software": f"degstalk-ns {__version__}",
         }

@@ -30,8 +30,8 @@ class Watermark:
         margin = round(MARGIN * side)
         place = (max(width - margin - length, 0), height - margin - below)
         letters, outline = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
-        cv2.putText(letters, text, place, font, scale, 255, thickness, cv2.LINE_AA)
-        cv2.putText(outline, text, place, font, scale, 255, 3 * thickness, cv2.LINE_AA)
+        cv2.putText(letters, text, place, font, scale, (255,), thickness, cv2.LINE_AA)
+        cv2.putText(outline, text, place, font, scale, (255,), 3 * thickness, cv2.LINE_AA)
         rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
         self._box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         white, dark = (mask[self._box][..., None].astype(np.float32) / 255 for mask in (letters, outline))
