@@ -30,9 +30,9 @@ from degstalk_ns.driving import Conditions, DrivingTrack
 from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.gaussians import ActivatedGaussians
 from degstalk_ns.inference import FrameRenderer, over_plate
 from degstalk_ns.lazy import Lazy
-from degstalk_ns.gaussians import ActivatedGaussians
 from degstalk_ns.losses import LossConfig, Perceptual
 from degstalk_ns.memory import keep_freed_memory
 from degstalk_ns.metrics import Lpips, lpips_availability, psnr
