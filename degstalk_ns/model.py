@@ -30,6 +30,7 @@ from degstalk_ns.driving import Conditions, DrivingTrack
 from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.gaussians import ActivatedGaussians
 from degstalk_ns.inference import FrameRenderer, over_plate
 from degstalk_ns.lazy import Lazy
 from degstalk_ns.losses import LossConfig, Perceptual
@@ -256,11 +257,7 @@ class DegstalkModel(Model):
         if stage is Stage.MOTION:
             face_motion = self.avatar.face_motion(self._conditions(face_frame))
             mouth_motion = self.avatar.mouth_motion(mouth_conditions)
-        attention = (
-            [face_motion.audio_attention, face_motion.expression_attention]
-            if face_motion is not None
-            else []
-        )
+        attention = [face_motion.audio_attention, face_motion.expression_attention] if face_motion is not None else []
         face = self.avatar.render_region(
             "face", face_view, face_motion.offsets if face_motion else None, degree, attention
         )
@@ -352,6 +349,15 @@ class DegstalkModel(Model):
     def recorded_jaw(self, camera: Cameras) -> float:
         """How far the jaw is open in the recording at the camera's time: its first coefficient."""
         return float(self.recorded_track.at_frame(self._view(camera, 0)[1]).jaw[0])
+
+    @torch.no_grad()
+    def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:
+        """One region's Gaussians as ``conditions`` move them; None, or before the motion stage: as they are."""
+        offsets = None
+        if conditions is not None and bool(self.moving):
+            motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
+            offsets = motion(conditions.to(self.device)).offsets
+        return self.avatar.region(region).deformed(offsets)
 
     def _recorded_camera(self, frame: int) -> RecordedCamera:
         recording = self.recording
