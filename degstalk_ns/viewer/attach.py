@@ -1,0 +1,166 @@
+"""Hooks into nerfstudio's viewer, live during `ns-train` and in `ns-viewer`: every page that opens gets a session.
+
+nerfstudio finds this object on the pipeline when it makes its viewer. Nothing runs while no page is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+import viser
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from nerfstudio.viewer.viewer_elements import ViewerControl
+from numpy.typing import NDArray
+
+from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.memory import SoundLimits, decode_sound
+from degstalk_ns.errors import UserError
+from degstalk_ns.expression_controls import Control, controls
+from degstalk_ns.model import DegstalkModel
+from degstalk_ns.playback import Playback, of_new_sound, of_recording
+from degstalk_ns.viewer.painter import FreeCamera
+from degstalk_ns.viewer.panel import RECORDED
+from degstalk_ns.viewer.session import Session
+
+
+class YieldingStateMachine(RenderStateMachine):
+    """nerfstudio's drawing thread of a page, which rests while our session draws, or has nothing but news for it."""
+
+    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session) -> None:
+        super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
+        self._session = session
+
+    def action(self, action: RenderAction) -> None:
+        self._session.stand_aside(self.viewer.render_tab_state.preview_render)
+        if self._session.yields:
+            super().action(action)
+        elif action.action == "move":
+            self._session.camera_moved()
+        elif action.action in ("step", "rerender"):
+            self._session.redraw()
+
+
+class TalkingHeadViewer(ViewerControl):
+    """What the pipeline shows to nerfstudio's viewer.
+
+    Args:
+        model: of the pipeline, may be in training.
+        limits: of sound files that pages send.
+    """
+
+    def __init__(self, model: DegstalkModel, limits: SoundLimits | None = None) -> None:
+        self._model = model
+        self._limits = limits or SoundLimits()
+        self._sessions: dict[int, Session] = {}
+        self._opening = threading.Lock()
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        server = viewer.viser_server
+        server.on_client_connect(self._opened)
+        server.on_client_disconnect(self._left)
+        # A page of an earlier run reconnects by itself, perhaps before this line.
+        for client in server.get_clients().values():
+            self._opened(client)
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def _opened(self, client: viser.ClientHandle) -> None:
+        with self._opening:
+            if client.client_id in self._sessions:
+                return
+            session = Session(
+                client,
+                self._model,
+                lambda: self.viewer.train_lock or contextlib.nullcontext(),
+                self._playbacks,
+                self._new_sound,
+                self._controls,
+                lambda: self._free_camera(client),
+                lambda: int(self.viewer.control_panel.max_res),
+                lambda camera, frame: self._place_camera(client, frame) if camera != RECORDED else None,
+                self._limits,
+            )
+            self._sessions[client.client_id] = session
+        machines = self.viewer.render_statemachines
+        theirs, ours = machines.get(client.client_id), YieldingStateMachine(self.viewer, client, session)
+        if theirs is not None:
+            theirs.running = False
+        machines[client.client_id] = ours
+        ours.start()
+        self._place_camera(client, int(next(iter(self._playbacks.values())).recorded[0]))
+
+    def _left(self, client: viser.ClientHandle) -> None:
+        session = self._sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()
+
+    # --- cameras ----------------------------------------------------------------------------------------------------
+
+    def _place_camera(self, client: viser.ClientHandle, frame: int) -> None:
+        """Put the page's camera where the frame was recorded from, upright, to orbit around the head."""
+        c2w = self._model.recorded[self._model.plates.nearest(frame)].numpy()
+        with client.atomic():
+            client.camera.fov = 2 * math.atan(self._model.recording.height / 2 / self._model.recording.focal)
+            client.camera.position = c2w[:3, 3].astype(np.float64) * VISER_NERFSTUDIO_SCALE_RATIO
+            client.camera.look_at = np.zeros(3)
+            client.camera.up_direction = np.array([0.0, 1.0, 0.0])
+
+    def _free_camera(self, client: viser.ClientHandle) -> FreeCamera:
+        state = self.viewer.get_camera_state(client)
+        return FreeCamera(state.c2w.float(), float(state.fov), float(state.aspect))
+
+    # --- what can be played -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _waveform(self) -> NDArray[np.float32] | None:
+        """The recording's sound; without it the timeline is silent."""
+        try:
+            return read_waveform(self._model.recording.layout.audio)
+        except UserError:
+            return None
+
+    @cached_property
+    def _playbacks(self) -> dict[str, Playback]:
+        recording, found = self._model.recording, {}
+        for name, table in (("training track", recording.train), ("validation track", recording.val)):
+            first, last = int(table.aud_ids.min()), int(table.aud_ids.max())
+            found[name] = of_recording(name, self._model.recorded_track, first, last, self._waveform)
+        return found
+
+    def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
+        recording = self._model.recording
+        if recording.audio_name != "mel":
+            raise UserError(
+                f"this head listens to {recording.audio_name!r} features, which cannot be computed here; "
+                "train one with --pipeline.datamanager.dataparser.audio mel"
+            )
+        progress(f"Reading {name} ...")
+        waveform = decode_sound(content, name, self._limits)
+        progress(f"Computing the features of {len(waveform) / 16_000:.1f} s of sound ...")
+        windows = mel_windows(waveform)
+        if windows.shape[1:] != recording.audio.shape[1:]:
+            raise UserError(f"this head listens to windows of {recording.audio.shape[1:]}, made by another version")
+        return of_new_sound(name, waveform, windows, self._model.recorded_track)
+
+    @cached_property
+    def _controls(self) -> list[Control]:
+        names, lids = _names(self._model, "expression_names"), _names(self._model, "eyelid_names")
+        return controls(torch.from_numpy(self._model.recording.expression.copy()), names, lids)
+
+
+def _names(model: DegstalkModel, key: str) -> list[str] | None:
+    """Names in the dataset's 3dmm.npz, where it has them."""
+    try:
+        with np.load(model.recording.layout.face_model_npz, allow_pickle=False) as file:
+            return [str(name) for name in file[key]]
+    except (OSError, KeyError, ValueError):
+        return None
