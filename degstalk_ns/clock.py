@@ -101,8 +101,11 @@ class Lead:
 class InFlight:
     """Frames sent and not yet confirmed: a page that cannot keep up is not flooded."""
 
-    limit: int = 2
-    """One being drawn in the page while the next is on its way."""
+    standing: int = 2
+    """How many at a time while the sound stands: one being drawn in the page while the next is on its way, so that what
+    is seen while dragging is never old."""
+    playing: int = 8
+    """How many while it plays: each waits for its moment anyway, and a slow way there takes several frames' time."""
     patience: float = 1.0
     """Seconds after which a frame counts as lost."""
     sent: dict[int, float] = field(default_factory=dict)
@@ -115,11 +118,11 @@ class InFlight:
         for known in [other for other in self.sent if other <= number]:
             del self.sent[known]
 
-    def full(self, at: float) -> bool:
+    def full(self, at: float, playing: bool) -> bool:
         """True while another frame should wait."""
         for number in [number for number, since in self.sent.items() if at - since > self.patience]:
             del self.sent[number]
-        return len(self.sent) >= self.limit
+        return len(self.sent) >= (self.playing if playing else self.standing)
 
 
 class Rate:

@@ -61,6 +61,7 @@ class TalkingHeadViewer(ViewerControl):
         self._limits = limits or SoundLimits()
         self._sessions: dict[int, Session] = {}
         self._opening = threading.Lock()
+        self._frustums_hidden = False
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
@@ -90,6 +91,7 @@ class TalkingHeadViewer(ViewerControl):
                 self._limits,
             )
             self._sessions[client.client_id] = session
+        self._hide_frustums()
         machines = self.viewer.render_statemachines
         theirs, ours = machines.get(client.client_id), YieldingStateMachine(self.viewer, client, session)
         if theirs is not None:
@@ -97,6 +99,15 @@ class TalkingHeadViewer(ViewerControl):
         machines[client.client_id] = ours
         ours.start()
         self._place_camera(client, int(next(iter(self._playbacks.values())).recorded[0]))
+
+    def _hide_frustums(self) -> None:
+        """Once: hundreds of frustums of cameras on one spot hide the head and cost the page much. A button brings them
+        back."""
+        if self._frustums_hidden or not getattr(self.viewer, "camera_handles", None):
+            return
+        self._frustums_hidden = True
+        self.viewer.set_camera_visibility(False)
+        self.viewer.hide_images.visible, self.viewer.show_images.visible = False, True
 
     def _left(self, client: viser.ClientHandle) -> None:
         session = self._sessions.pop(client.client_id, None)

@@ -91,11 +91,17 @@
     .degstalk-line[data-tone="good"] { color: #8ce99a; opacity: 1; }`;
   document.head.appendChild(styles);
 
+  // viser's own 3D canvas; its wrapper fills the space beside the panel.
+  const scene = () => document.querySelector("canvas[data-engine]");
+
   function mount() {
-    if (stage.isConnected) return;
-    // viser's own 3D canvas; its wrapper fills the space beside the panel.
-    const own = [...document.querySelectorAll("canvas[data-engine]")].find((one) => !stage.contains(one));
-    if (own) own.parentElement.parentElement.appendChild(stage);
+    if (!stage.isConnected && scene()) scene().parentElement.parentElement.appendChild(stage);
+  }
+
+  function cover(on) {
+    stage.style.display = on ? "block" : "none";
+    // What nobody sees need not be composed: without a GPU that takes longer than our frames. It still feels the mouse.
+    if (scene()) scene().style.opacity = on ? "0" : "";
   }
 
   // --- frames ---------------------------------------------------------------------------------------------------------
@@ -166,7 +172,7 @@
 
   function frame(number, seconds, text) {
     mount();
-    stage.style.display = "block";
+    cover(true);
     const coming = createImageBitmap(new Blob([bytes(text)], { type: "image/jpeg" }));
     decoding = decoding.then(async () => {
       try {
@@ -345,7 +351,7 @@
       stage.style.pointerEvents = on ? "auto" : "none";
     },
     hide() {
-      stage.style.display = "none";
+      cover(false);
     },
   });
 })();

@@ -203,7 +203,8 @@ def _button(name: str, label: str, content: str, more: str = "") -> str:
 
 _PLAY_BAR = "".join(
     [
-        '<div className="degstalk-box"><div className="degstalk-wave" data-degstalk="wave" title="Click or drag to go to a moment">',
+        '<div className="degstalk-box">',
+        '<div className="degstalk-wave" data-degstalk="wave" title="Click or drag to go to a moment">',
         '<img src="data:image/png;base64,PICTURE" alt="Waveform" />',
         '<div className="degstalk-cursor" data-degstalk="cursor"></div></div>',
         '<div className="degstalk-bar">',

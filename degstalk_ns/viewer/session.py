@@ -232,7 +232,7 @@ class Session:
                 now, timeline = perf_counter(), self._playback.timeline
                 if self.yields:
                     self._wake.wait()
-                elif self._in_flight.full(now):
+                elif self._in_flight.full(now, self._sound.playing):
                     self._wake.wait(self._in_flight.patience / 10)
                 elif self._sound.playing:
                     ahead = self._sound.now(now) + self._lead.seconds
