@@ -20,6 +20,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.checkpoints import allow_nerfstudio_checkpoints
+from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.dataparsers.dataset import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.exit_line import errors_caught_outside
@@ -82,8 +83,9 @@ def load(config: Path, data: Path | None = None) -> Trained:
     path = Path(config)
     run = _read_config(path)
     folder = _dataset_folder(run, path, data)
-    run.data = run.pipeline.datamanager.data = folder
-    run.pipeline.datamanager.dataparser.data = folder
+    manager = run.pipeline.datamanager
+    assert isinstance(manager, TalkingHeadDataManagerConfig)
+    run.data = manager.data = manager.dataparser.data = folder
     checkpoint = _latest_checkpoint(path.resolve().parent / run.relative_model_dir)
     state = _read_checkpoint(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -135,7 +137,9 @@ def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
         if not Path(data).is_dir():
             raise UserError(f"--data {data}: no such dataset folder")
         return Path(data)
-    recorded = Path(run.pipeline.datamanager.data or run.pipeline.datamanager.dataparser.data)
+    manager = run.pipeline.datamanager
+    assert isinstance(manager, TalkingHeadDataManagerConfig)
+    recorded = Path(manager.data or manager.dataparser.data)
     candidates = [recorded]
     if not recorded.is_absolute() and not Path(run.output_dir).is_absolute():
         # The run was started where its output folder lies: outputs/<experiment>/<method>/<time>/config.yml.
