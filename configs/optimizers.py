@@ -19,6 +19,7 @@ class FusedAdamConfig(AdamOptimizerConfig):
 
     _target: type = torch.optim.Adam
     fused: bool = True
+    """One kernel for the whole group instead of several operations a tensor; the same numbers."""
 
 
 @dataclass
@@ -27,8 +28,11 @@ class AdamWConfig(OptimizerConfig):
 
     _target: type = torch.optim.AdamW
     betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of the running means of the gradient and of its square (release: 0.9 and 0.99)."""
     weight_decay: float = 0.0
+    """Decoupled weight decay, per step and unit of learning rate (release: 1e-4 for the audio attention alone)."""
     fused: bool = True
+    """One kernel for the whole group instead of several operations a tensor; the same numbers."""
 
 
 @dataclass

@@ -37,6 +37,9 @@ TRAIN_FRACTION: Final[float] = 10 / 11
 
 MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
 """The 20 lip points of the 68-landmark convention of the ``.lms`` files."""
+INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
+INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
+"""Points of the same convention on the lips' inner rims, each above its partner below."""
 
 
 def train_count(num_frames: int) -> int:

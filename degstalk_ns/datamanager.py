@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -44,6 +45,19 @@ class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
     the plate, whose cut is eroded by 13. Origin: ours; the method dilates, and leaves the size open."""
     prefetch_steps: int = 4
     """Steps whose frames are read ahead, in one thread."""
+    # nerfstudio's, without effect here (frames are never cached nor drawn by its samplers): kept out of the help.
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    images_on_gpu: tyro.conf.Suppress[bool] = False
+    camera_res_scale_factor: tyro.conf.Suppress[float] = 1.0
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    eval_image_indices: tyro.conf.Suppress[tuple[int, ...] | None] = (0,)
+    cache_images: tyro.conf.Suppress[Literal["cpu", "gpu"]] = "cpu"
+    cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
+    max_thread_workers: tyro.conf.Suppress[int | None] = None
+    train_cameras_sampling_strategy: tyro.conf.Suppress[Literal["random", "fps"]] = "random"
+    train_cameras_sampling_seed: tyro.conf.Suppress[int] = 42
+    fps_reset_every: tyro.conf.Suppress[int] = 100
 
 
 class EvalFrames:

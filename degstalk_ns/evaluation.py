@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from degstalk_ns.losses import Box, cropped
-from degstalk_ns.metrics import Lpips, lpips_availability, psnr, ssim
+from degstalk_ns.metrics import Lpips, correlation, lpips_availability, psnr, ssim
 
 
 def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
@@ -46,6 +46,11 @@ class MetricTable:
 
     def add(self, metrics: dict[str, float]) -> None:
         self._rows.append(metrics)
+
+    def relate(self, first: str, second: str) -> float | None:
+        """Pearson's r of two metrics over the frames that have both; None where it cannot be told."""
+        both = [row for row in self._rows if first in row and second in row]
+        return correlation([row[first] for row in both], [row[second] for row in both])
 
     def _values(self, name: str) -> list[float]:
         return [row[name] for row in self._rows if name in row and math.isfinite(row[name])]

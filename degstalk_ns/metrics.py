@@ -7,7 +7,8 @@ models or datasets.
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ssim as _ssim
 from torch import Tensor, nn
 
-from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS
+from degstalk_ns.dataparsers.layout import INNER_LIPS_ABOVE, INNER_LIPS_BELOW, MOUTH_LANDMARKS
 from degstalk_ns.errors import UserError
 from degstalk_ns.losses import LPIPS_MINIMUM, SSIM_WINDOW, padded_to
 
@@ -173,6 +174,26 @@ def lip_landmark_distance(landmarks: Landmarks, target: Landmarks) -> float:
     return float(np.linalg.norm(shapes[0] - shapes[1], axis=-1).mean())
 
 
+def lip_opening(landmarks: Landmarks) -> float:
+    """Height of the gap between the lips in pixels: mean distance of the three inner points above to those below.
+
+    Args:
+        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
+    """
+    upper, lower = landmarks[INNER_LIPS_ABOVE], landmarks[INNER_LIPS_BELOW]
+    return float(np.linalg.norm(np.asarray(upper, np.float64) - lower, axis=-1).mean())
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Pearson's r of two equally long series; None with fewer than three values or where one does not change."""
+    a, b = (np.asarray(series, np.float64) for series in (first, second))
+    if a.shape != b.shape:
+        raise ValueError(f"expected two equally long series, got {len(a)} and {len(b)}")
+    if len(a) < 3 or not a.std() or not b.std():
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
 def _as_bytes(image: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
     """[H, W, 3] as RGB uint8; floats are taken as 0..1."""
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
@@ -194,8 +215,17 @@ def lmd_availability() -> str | None:
     return None
 
 
-class LipLandmarkDistance:
-    """LMD between rendered and true frames, with MediaPipe's landmarks.
+@dataclass(frozen=True)
+class LipComparison:
+    """The lips of a rendered and a true frame: ``distance`` (LMD) and both openings, pixels."""
+
+    distance: float
+    opening: float
+    true_opening: float
+
+
+class LipLandmarks:
+    """Compares the lips of rendered and true frames, with MediaPipe's landmarks.
 
     Use as a context manager, or call :meth:`close`: MediaPipe's task must be closed before Python ends.
     """
@@ -205,8 +235,8 @@ class LipLandmarkDistance:
         self._detector = detector
         self._tracker: Any = None
 
-    def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> float | None:
-        """Distance in pixels between two frames [H, W, 3] (uint8, or float in 0..1); None where a face is not found.
+    def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> LipComparison | None:
+        """Compare two frames [H, W, 3] (uint8, or float in 0..1); None where a face is not found.
 
         Raises:
             UserError: MediaPipe's model file is absent and cannot be fetched.
@@ -214,7 +244,8 @@ class LipLandmarkDistance:
         found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
         if found[0] is None or found[1] is None:
             return None
-        return lip_landmark_distance(found[0], found[1])
+        distance = lip_landmark_distance(found[0], found[1])
+        return LipComparison(distance, lip_opening(found[0]), lip_opening(found[1]))
 
     def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:
         if self._detector is not None:
@@ -234,7 +265,7 @@ class LipLandmarkDistance:
             self._tracker.__exit__(None, None, None)
             self._tracker = None
 
-    def __enter__(self) -> LipLandmarkDistance:
+    def __enter__(self) -> LipLandmarks:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import tyro
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
@@ -29,7 +30,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.losses import LossConfig, Perceptual
-from degstalk_ns.metrics import Lpips, lpips_availability
+from degstalk_ns.metrics import Lpips, lpips_availability, psnr
 from degstalk_ns.objective import (
     FrameTarget,
     Terms,
@@ -51,7 +52,12 @@ class DegstalkModelConfig(ModelConfig):
     """Every number of the method. Defaults are the release's."""
 
     _target: type = field(default_factory=lambda: DegstalkModel)
-    enable_collider: bool = False
+    # nerfstudio's, of rays: without effect here, so kept out of the help.
+    enable_collider: tyro.conf.Suppress[bool] = False
+    collider_params: tyro.conf.Suppress[dict[str, float] | None] = None
+    loss_coefficients: tyro.conf.Suppress[dict[str, float]] = field(default_factory=dict)
+    eval_num_rays_per_chunk: tyro.conf.Suppress[int] = 4096
+    prompt: tyro.conf.Suppress[str | None] = None
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     losses: LossConfig = field(default_factory=LossConfig)
@@ -292,6 +298,10 @@ class DegstalkModel(Model):
             view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
         )
 
+    def recorded_jaw(self, camera: Cameras) -> float:
+        """How far the jaw is open in the recording at the camera's time: its first coefficient."""
+        return float(self.recorded_track.at_frame(self._view(camera, 0)[1]).jaw[0])
+
     def _recorded_camera(self, frame: int) -> RecordedCamera:
         recording = self.recording
         return RecordedCamera(
@@ -374,4 +384,7 @@ class DegstalkModel(Model):
             self._metrics = FrameMetrics()
             if self._metrics.left_out:
                 CONSOLE.print(f"[yellow]{self._metrics.left_out}")
-        return self._metrics(image, truth), images
+        regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
+        inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
+        metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
+        return metrics, images

@@ -21,7 +21,7 @@ from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.driving import DrivingTrack
 from degstalk_ns.evaluation import MetricTable, box_l1
 from degstalk_ns.exit_line import one_line_errors
-from degstalk_ns.metrics import LipLandmarkDistance, lmd_availability
+from degstalk_ns.metrics import LipLandmarks, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.viewer.attach import TalkingHeadViewer
 
@@ -66,7 +66,8 @@ class DegstalkPipeline(VanillaPipeline):
         """Means (and standard deviations) of each metric over the frames in which it could be measured.
 
         Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
-        ``lips_l1`` (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything
+        ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
+        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything
         that drives is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how
         far each moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
@@ -82,7 +83,7 @@ class DegstalkPipeline(VanillaPipeline):
         table, seconds = MetricTable(), []
         progress = track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
         # MediaPipe must be closed while Python is still whole, hence here and not at exit.
-        with LipLandmarkDistance() as lip_distance:
+        with LipLandmarks() as lip_landmarks:
             for index, (camera, batch) in enumerate(progress):
                 start = perf_counter()
                 image = model.get_outputs_for_camera(camera)
@@ -92,9 +93,12 @@ class DegstalkPipeline(VanillaPipeline):
                 metrics, pictures = model.get_image_metrics_and_images(image, batch)
                 truth, lips = batch["target"].image, batch["target"].lips
                 metrics["lips_l1"] = box_l1(image["rgb"], truth, lips)
-                distance = None if no_lips else lip_distance(image["rgb"], truth)
-                if distance is not None:
-                    metrics["lmd"] = distance
+                metrics["recorded_jaw"] = model.recorded_jaw(camera)
+                found = None if no_lips else lip_landmarks(image["rgb"], truth)
+                if found is not None:
+                    metrics["lmd"] = found.distance
+                    metrics["lip_opening"] = found.opening
+                    metrics["lip_opening_true"] = found.true_opening
                 for name, driving in others.items():
                     with model.driven_by(driving):
                         other = model.get_outputs_for_camera(camera)["rgb"]
@@ -112,6 +116,10 @@ class DegstalkPipeline(VanillaPipeline):
         result["fps"] = len(seconds) / sum(seconds)
         if "lips_l1_frozen" in result:
             result["lips_l1_ratio_to_frozen"] = result["lips_l1"] / max(result["lips_l1_frozen"], 1e-12)
+        for name, other in (("jaw", "recorded_jaw"), ("truth", "lip_opening_true")):
+            related = table.relate("lip_opening", other)
+            if related is not None:
+                result[f"lip_opening_r_{name}"] = related
         return result
 
     def _other_drivings(self) -> dict[str, DrivingTrack]:

@@ -50,6 +50,32 @@ def reference_copy(reference_dataset: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(reference_dataset, tmp_path / "reference"))
 
 
+@pytest.fixture(scope="session")
+def trained_config(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`config.yml` of a short training (past the static stage) on ``dataset``. Read it only: all tests share it."""
+    return train_briefly(dataset, tmp_path_factory.mktemp("trained"))
+
+
+def train_briefly(data: Path, folder: Path, steps: int = 40) -> Path:
+    """Trains in this process, without viewer; gives the run's `config.yml`."""
+    from copy import deepcopy
+
+    from degstalk_ns.configs.methods import degstalk_fast
+
+    config = deepcopy(degstalk_fast.config)
+    config.data = config.pipeline.datamanager.data = data
+    config.output_dir = folder / "outputs"
+    config.experiment_name, config.timestamp = "tiny", "only"
+    config.vis, config.max_num_iterations, config.steps_per_eval_image = "tensorboard", steps, 10 * steps
+    config.machine.device_type = "cpu"
+    config.pipeline.model.avatar.face.num_points = config.pipeline.model.avatar.mouth.num_points = 500
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
+    return config.get_base_dir() / "config.yml"
+
+
 DatasetMaker = Callable[..., Path]
 
 

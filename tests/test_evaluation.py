@@ -27,3 +27,12 @@ def test_box_l1() -> None:
     other = image.clone()
     other[2:4, 2:4] = 1
     assert box_l1(image, other, (2, 4, 2, 6)) == pytest.approx(0.5)
+
+
+def test_metrics_are_related_over_frames_that_have_both() -> None:
+    table = MetricTable()
+    for opening, jaw in ((1.0, 2.0), (2.0, 4.0), (3.0, 6.0)):
+        table.add({"opening": opening, "jaw": jaw})
+    table.add({"jaw": 100.0})
+    assert table.relate("opening", "jaw") == pytest.approx(1.0)
+    assert table.relate("opening", "other") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ADAPTERS = {"model.py", "datamanager.py", "pipeline.py", "trainer.py"}
+ADAPTERS = {"model.py", "datamanager.py", "pipeline.py", "trainer.py", "trained.py"}
 MODULES = sorted((ROOT / "degstalk_ns").rglob("*.py"))
 ADAPTER_PACKAGES = {"viewer"}
 CORE = [

@@ -16,9 +16,11 @@ from degstalk_ns import metrics
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics import (
     ALEXNET_FILE,
-    LipLandmarkDistance,
+    LipLandmarks,
     Lpips,
+    correlation,
     lip_landmark_distance,
+    lip_opening,
     lmd_availability,
     lpips_availability,
     psnr,
@@ -167,6 +169,20 @@ def test_lmd_ignores_where_the_mouth_is() -> None:
         lip_landmark_distance(points[48:], points[48:])
 
 
+def test_lip_opening_is_the_gap_between_the_inner_lips() -> None:
+    points = np.random.default_rng(0).uniform(0, 512, (68, 2))
+    points[[67, 66, 65]] = points[[61, 62, 63]] + [3, 4]
+    assert lip_opening(points) == pytest.approx(5)
+
+
+def test_correlation() -> None:
+    assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
+    assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert correlation([1, 2], [1, 2]) is None and correlation([1, 1, 1], [1, 2, 3]) is None
+    with pytest.raises(ValueError, match="equally long"):
+        correlation([1, 2, 3], [1, 2])
+
+
 def test_lmd_without_a_face_is_none() -> None:
     points = np.random.default_rng(0).uniform(0, 64, (68, 2))
     seen: list[np.ndarray] = []
@@ -175,8 +191,9 @@ def test_lmd_without_a_face_is_none() -> None:
         seen.append(image)
         return points if image.any() else None
 
-    with LipLandmarkDistance(detector) as lmd:
-        assert lmd(torch.ones(8, 8, 3), np.full((8, 8, 3), 255, np.uint8)) == 0
+    with LipLandmarks(detector) as lmd:
+        same = lmd(torch.ones(8, 8, 3), np.full((8, 8, 3), 255, np.uint8))
+        assert same is not None and same.distance == 0 and same.opening == same.true_opening == lip_opening(points)
         assert lmd(torch.ones(8, 8, 3), torch.zeros(8, 8, 3)) is None
     assert all(image.dtype == np.uint8 and image.shape == (8, 8, 3) for image in seen)
     assert (seen[0] == 255).all()
@@ -203,13 +220,13 @@ def test_lmd_on_a_real_face(shared: Path) -> None:
         frames = [
             frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(6), strict=False)
         ]
-    with LipLandmarkDistance() as lmd:
-        assert lmd(frames[0], frames[0]) == pytest.approx(0, abs=1e-6)
-        different = lmd(frames[0], frames[5])
-        assert different is not None and 0 < different < 30
+    with LipLandmarks() as lmd:
+        same, different = lmd(frames[0], frames[0]), lmd(frames[0], frames[5])
+        assert same is not None and same.distance == pytest.approx(0, abs=1e-6)
+        assert different is not None and 0 < different.distance < 30 and 0 <= different.opening < 60
         assert lmd(frames[0], np.zeros_like(frames[0])) is None
         lmd.close()
-        assert lmd(frames[1], frames[1]) == pytest.approx(0, abs=1e-6)
+        assert lmd(frames[1], frames[1]) is not None
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class TriPlaneConfig:
     initial_range: float = 1e-4
     """Features start uniform in [-initial_range, initial_range]. Origin: Instant-NGP, section 3."""
     backend: Literal["auto", "torch", "tcnn"] = "auto"
-    """"torch" (any device), "tcnn" (tiny-cuda-nn, CUDA only), or "auto": tcnn where it can run, else torch."""
+    """Which implementation: "torch" (any device), "tcnn" (tiny-cuda-nn, CUDA only), "auto" (tcnn where it can run)."""
 
     def cells(self) -> list[int]:
         """Cells along an edge of each level: ceil(coarsest * growth^level), geometric from ``coarsest`` to ``finest``.

@@ -74,6 +74,7 @@ def test_evaluation_measures_and_says_what_it_cannot(trained: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((trained / "e.json").read_text())["results"]
     assert 10 < results["psnr"] < 60 and 0 < results["ssim"] <= 1 and results["fps"] > 0
+    assert 10 < results["psnr_face"] < 60 and 10 < results["psnr_hair"] < 60
     assert results["lips_l1_change_frozen"] > 0 and results["lips_l1_change_silent"] > 0
     assert ("lpips" in results) != ("LPIPS is left out" in done.stdout)
     assert "Traceback" not in done.stderr
