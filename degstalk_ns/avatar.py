@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from degstalk_ns.driving import Conditions
 from degstalk_ns.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
-from degstalk_ns.gaussians import EmbeddedGaussians, GaussiansConfig, Offsets
+from degstalk_ns.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets
 from degstalk_ns.portrait import alpha_over, compose, over
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 from degstalk_ns.view import View
@@ -75,6 +75,48 @@ class Composition:
     def covered(self) -> Tensor:
         """How much of the plate is hidden, [H, W, 1] in 0..1."""
         return alpha_over(self.face.alpha, self.mouth.alpha)
+
+
+@dataclass
+class Motion:
+    """How both regions move in one frame."""
+
+    face: FaceOutput
+    mouth: Offsets
+
+
+def joined(regions: list[ActivatedGaussians]) -> ActivatedGaussians:
+    """The Gaussians of several regions, one after the other."""
+    names = ("means", "quats", "scales", "opacities", "sh")
+    return ActivatedGaussians(**{name: torch.cat([getattr(region, name) for region in regions]) for name in names})
+
+
+def rasterized(
+    both: ActivatedGaussians, face: int, view: View, sh_degree: int, near_plane: float
+) -> tuple[RegionRender, RegionRender]:
+    """Face and mouth, whose Gaussians are in ``both``, the first ``face`` of them the face's.
+
+    ``meta`` of each holds the radii [1, n] and ``means2d`` [1, n, 2] of its own Gaussians, and the tile size.
+    """
+    viewmats, Ks = view.viewmat[None], view.K[None]
+    colours = spherical_harmonics(sh_degree, both.means, both.sh, viewmats)[0]
+    spans = (slice(0, face), slice(face, len(both.means)))
+    splats = (both.means, both.quats, both.scales, both.opacities, colours)
+    camera = (viewmats, Ks, view.width, view.height)
+    if both.means.is_cuda:
+        results = []
+        for span in spans:
+            renders, alphas, meta = rasterize(*(part[span] for part in splats), *camera, near_plane=near_plane)
+            results.append(RegionRender(renders[0], alphas[0], renders[0, ..., 3:], meta))
+        return results[0], results[1]
+    layers = [face, len(both.means) - face]
+    renders, alphas, meta = rasterize(*splats, *camera, near_plane=near_plane, layers=layers)
+    metas = [meta | {name: meta[name][:, span] for name in ("radii", "means2d")} for span in spans]
+    face_render, mouth_render = (
+        RegionRender(colour, alpha, colour[..., 3:], meta)
+        for colour, alpha, meta in zip(renders.unbind(), alphas.unbind(), metas, strict=True)
+    )
+    return face_render, mouth_render
 
 
 class Avatar(nn.Module):
@@ -158,7 +200,16 @@ class Avatar(nn.Module):
             view.height,
             near_plane=self.config.near_plane,
         )
-        return RegionRender(renders[0, ..., :3], alphas[0], renders[0, ..., 3:], meta)
+        # One split: two slices would each put zeros around their gradient, at the size of the whole image.
+        colour, further = renders[0].split([3, renders.shape[-1] - 3], dim=-1)
+        return RegionRender(colour, alphas[0], further, meta)
+
+    def render_both(
+        self, view: View, face_offsets: Offsets | None, mouth_offsets: Offsets | None, sh_degree: int
+    ) -> tuple[RegionRender, RegionRender]:
+        """Face and mouth from the same view, on the CPU in one go."""
+        regions = [self.region("face").deformed(face_offsets), self.region("mouth").deformed(mouth_offsets)]
+        return rasterized(joined(regions), len(regions[0].means), view, sh_degree, self.config.near_plane)
 
     def render(
         self,
@@ -168,21 +219,24 @@ class Avatar(nn.Module):
         sh_degree: int,
         moving: bool = True,
         mouth_dilation: int = 0,
+        motion: Motion | None = None,
     ) -> Composition:
         """A whole frame (equation 7).
 
         Args:
+            conditions: what drives it.
             plate: [H, W, 3] in 0..1, what lies behind the regions.
             moving: False renders the canonical head (before the motion stage).
             mouth_dilation: window of the max filter on the mouth's alpha, pixels; 0 for none.
+            motion: of these conditions, where it is already known.
         """
         means = self.region("face").params["means"]
         attention = [means.new_zeros(len(means))] * 2
         face_offsets = mouth_offsets = None
         if moving:
-            face_motion = self.face_motion(conditions)
-            face_offsets, mouth_offsets = face_motion.offsets, self.mouth_motion(conditions).offsets
-            attention = [face_motion.audio_attention, face_motion.expression_attention]
+            motion = motion or Motion(self.face_motion(conditions), self.mouth_motion(conditions).offsets)
+            face_offsets, mouth_offsets = motion.face.offsets, motion.mouth
+            attention = [motion.face.audio_attention, motion.face.expression_attention]
         face = self.render_region("face", view, face_offsets, sh_degree, attention, depth=True)
         mouth = self.render_region("mouth", view, mouth_offsets, sh_degree, depth=True)
         rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate, mouth_dilation)

@@ -6,7 +6,8 @@ own, and no file is read here but through the plates' reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,8 @@ from degstalk_ns.driving import Conditions, DrivingTrack
 from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.inference import FrameRenderer, over_plate
+from degstalk_ns.lazy import Lazy
 from degstalk_ns.losses import LossConfig, Perceptual
 from degstalk_ns.metrics import Lpips, lpips_availability, psnr
 from degstalk_ns.objective import (
@@ -44,7 +47,7 @@ from degstalk_ns.plates import PlateCache
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 from degstalk_ns.view import RecordedCamera, View, nearest_moment
 
-Outputs = dict[str, Any]
+Outputs = MutableMapping[str, Any]
 
 
 @dataclass
@@ -122,6 +125,7 @@ class DegstalkModel(Model):
             self.track.expression_dim,
             seed=self.config.seed,
         )
+        self.renderer = FrameRenderer(self.avatar)
         # What rendering needs to know of the training so far; in the checkpoint.
         self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
         self.register_buffer("moving", torch.zeros((), dtype=torch.bool))
@@ -184,6 +188,7 @@ class DegstalkModel(Model):
     def grow(self, step: int) -> None:
         """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
         assert self.schedule is not None and self._optimizers is not None
+        self.renderer.forget(fields=self.schedule.stage(step) is not Stage.FUSE)
         if not self._latest:
             return
         for name, render in self._latest.items():
@@ -272,29 +277,66 @@ class DegstalkModel(Model):
         }
 
     def _frame_outputs(self, camera: Cameras) -> Outputs:
+        """Every output by name, each computed when it is first read: most readers want the picture alone."""
         view, frame = self._view(camera, 0)
+        conditions = self._conditions(frame)
         fits = self._recorded_camera(frame).fits(view)
-        if fits:
-            plate = self.plates.at_frame(frame, view.width, view.height, self.device)
-        else:
-            plate = torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
-        picture = self.compose(view, self._conditions(frame), plate)
-        return {
-            "rgb": picture.rgb.clamp(0.0, 1.0),
-            "accumulation": torch.ones_like(picture.depth) if fits else picture.covered,
-            "depth": picture.depth,
-            "face": picture.face.colour.clamp(0.0, 1.0),
-            "mouth": picture.mouth.colour.clamp(0.0, 1.0),
-            "face_alpha": picture.face.alpha,
-            "mouth_alpha": picture.mouth.alpha,
-            "audio_attention": picture.audio_attention,
-            "expression_attention": picture.expression_attention,
-            "plate": plate,
-        }
+
+        def layer(name: str, limit: bool = False) -> Callable[[], Tensor]:
+            def read() -> Tensor:
+                value: Tensor = operator.attrgetter(name)(outputs["layers"])
+                return value.clamp(0.0, 1.0) if limit else value
+
+            return read
+
+        def plate() -> Tensor:
+            if fits:
+                return self.plates.at_frame(frame, view.width, view.height, self.device)
+            return torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
+
+        def picture() -> Tensor:
+            if self.config.mouth_dilation:
+                return layer("rgb", limit=True)()
+            return over_plate(outputs["head"], outputs["plate"])
+
+        outputs = Lazy(
+            {
+                "head": lambda: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
+                "layers": lambda: self.compose(view, conditions, outputs["plate"]),
+                "rgb": picture,
+                "accumulation": lambda: torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered,
+                "depth": layer("depth"),
+                "face": layer("face.colour", limit=True),
+                "mouth": layer("mouth.colour", limit=True),
+                "face_alpha": layer("face.alpha"),
+                "mouth_alpha": layer("mouth.alpha"),
+                "audio_attention": layer("audio_attention"),
+                "expression_attention": layer("expression_attention"),
+                "plate": plate,
+            },
+            hidden=("head", "layers"),
+        )
+        return outputs
+
+    @torch.no_grad()
+    def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
+        """A composed frame with what the training so far allows (motion, SH degree): the fastest way to a picture.
+
+        Args:
+            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8.
+
+        Returns:
+            [H, W, 3] of the plate's type, in 0..1 or 0..255.
+        """
+        if self.config.mouth_dilation:
+            bytes_wanted = plate.dtype == torch.uint8
+            rgb = self.compose(view, conditions, plate / 255.0 if bytes_wanted else plate).rgb.clamp(0.0, 1.0)
+            return (rgb * 255.0 + 0.5).to(torch.uint8) if bytes_wanted else rgb
+        return self.renderer.frame(view, conditions, plate, int(self.sh_degree), bool(self.moving))
 
     def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
-        """A composed frame with what the training so far allows (motion, SH degree)."""
-        return self.avatar.render(
+        """A composed frame with all its layers; ``plate`` float32 in 0..1."""
+        return self.renderer.layers(
             view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
         )
 

@@ -6,8 +6,10 @@ It must not know Gaussians, nor which audio features (mel, DeepSpeech, HuBERT) t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -27,6 +29,20 @@ class AudioEncoderConfig:
     """Neighbouring frames that the attention sees (4 before, 4 after)."""
     leaky_slope: float = 0.02
     """Negative slope of the leaky ReLUs."""
+
+
+def _convolved(x: Tensor, layers: nn.Sequential) -> Tensor:
+    """The Conv1d layers of ``layers``, each with the activation after it, on sequences [B, L, C] (channels last).
+
+    As products of matrices: the library's convolutions cost 0.3 ms each on a CPU, whatever their size, and these have
+    nearly none.
+    """
+    for layer, activation in pairwise(layers):
+        if isinstance(layer, nn.Conv1d):
+            pad, taps, stride = cast(int, layer.padding[0]), layer.kernel_size[0], layer.stride[0]
+            seen = F.pad(x, (0, 0, pad, pad)).unfold(1, taps, stride).flatten(2)  # [B, L', C * taps]
+            x = activation(F.linear(seen, layer.weight.flatten(1), layer.bias))
+    return x
 
 
 class AudioEncoder(nn.Module):
@@ -76,8 +92,9 @@ class AudioEncoder(nn.Module):
         if tuple(windows.shape) != expected:
             raise ValueError(f"audio windows must be {list(expected)}, got {list(windows.shape)}")
         # Four strides of 2 leave one step of a window up to 16 long, so the mean is the identity there.
-        per_frame = self.window_head(self.window_convs(windows).mean(dim=-1))  # [8, 32]
-        weights = self.attention(per_frame.t()[None])  # [1, 8]
+        per_frame = self.window_head(_convolved(windows.transpose(1, 2), self.window_convs).mean(dim=1))  # [8, 32]
+        scores = _convolved(per_frame[None], self.attention).transpose(1, 2)  # [1, 1, 8]
+        weights = self.attention[-3:](scores)  # [1, 8]
         return cast(Tensor, (weights @ per_frame)[0])
 
     def attention_parameters(self) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degstalk_ns.fields.audio import AudioEncoder, AudioEncoderConfig
-from degstalk_ns.fields.layers import MLP, linear_of_joined
+from degstalk_ns.fields.layers import MLP
 from degstalk_ns.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.gaussians import Offsets
 
@@ -64,6 +64,22 @@ class FaceOutput:
     expression_attention: Tensor
 
 
+@dataclass
+class PreparedFace:
+    """What the face field knows of every Gaussian before it sees a frame.
+
+    Attributes:
+        gates: [N, 48] channel attention on audio (32), then on expression and eyelids (16).
+        hidden: [N, 64] the head's first layer on position and embedding alone, not activated.
+        audio_attention, expression_attention: [N], as in :class:`FaceOutput`.
+    """
+
+    gates: Tensor
+    hidden: Tensor
+    audio_attention: Tensor
+    expression_attention: Tensor
+
+
 class FaceField(nn.Module):
     """Deformation of embedded Gaussians by audio and expression. Source: DEGSTalk, method section."""
 
@@ -98,27 +114,42 @@ class FaceField(nn.Module):
         Raises:
             ValueError: conditions of another shape than the field was built for.
         """
-        where = (self.encoding(means), embeddings)  # F = [H(mean), z], never joined in memory
-        audio = self.audio(conditions.audio)  # [32]
-        expression = torch.cat([self.expression(conditions.expression[None])[0], conditions.eyelids])  # [16]
+        return self.driven(self.prepared(means, embeddings), conditions)
 
-        audio_gate = self.audio_channel_attention(*where)  # [N, 32]
-        expression_gate = F.relu(self.expression_channel_attention(*where))  # [N, 16]
+    def prepared(self, means: Tensor, embeddings: Tensor) -> PreparedFace:
+        """What does not change from frame to frame: everything that sees only where a Gaussian is and its embedding.
 
-        # The head's first layer on [F, audio_gate * audio, expression_gate * expression], without building that matrix:
-        # (gate * a) @ W.T = gate @ (W * a).T, and W * a is 64 x 32 however many Gaussians there are.
-        on_where, on_audio, on_expression = self.head.first_weight.split(
-            [self.where_dim, len(audio), len(expression)], dim=1
-        )
-        hidden = linear_of_joined(where, on_where)
-        hidden = torch.addmm(hidden, audio_gate, (on_audio * audio).t())
-        hidden = torch.addmm(hidden, expression_gate, (on_expression * expression).t())
-        d_means, d_quats, _, d_scales = self.head.after_first(hidden).split(_OUTPUTS, dim=1)
-
-        return FaceOutput(
-            offsets=Offsets(d_means=d_means * self.config.mean_scale, d_scales=d_scales, d_quats=d_quats),
+        Args:
+            means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
+        """
+        where = torch.cat([self.encoding(means), embeddings], dim=1)  # F = [H(mean), z]
+        networks = (self.audio_channel_attention, self.expression_channel_attention, self.head)
+        firsts = [network.first_weight[:, : self.where_dim] for network in networks]
+        # One product for the first layers of all three networks.
+        first = F.linear(where, torch.cat(firsts)).split([len(weight) for weight in firsts], dim=1)
+        audio_gate = self.audio_channel_attention.after_first(first[0])  # [N, 32]
+        expression_gate = F.relu(self.expression_channel_attention.after_first(first[1]))  # [N, 16]
+        return PreparedFace(
+            gates=torch.cat([audio_gate, expression_gate], dim=1),
+            hidden=first[2],
             audio_attention=torch.linalg.vector_norm(audio_gate, dim=1),
             expression_attention=torch.linalg.vector_norm(expression_gate, dim=1),
+        )
+
+    def driven(self, prepared: PreparedFace, conditions: Conditions) -> FaceOutput:
+        """The rest of :meth:`forward`: what depends on the frame."""
+        audio = self.audio(conditions.audio)  # [32]
+        expression = self.expression(conditions.expression[None])[0]
+        driving = torch.cat([audio, expression, conditions.eyelids])  # [48]
+        # The head's first layer on [F, gates * driving], without building that matrix:
+        # (gates * d) @ W.T = gates @ (W * d).T, and W * d is 64 x 48 however many Gaussians there are.
+        on_driving = self.head.first_weight[:, self.where_dim :]
+        hidden = torch.addmm(prepared.hidden, prepared.gates, (on_driving * driving).t())
+        d_means, d_quats, _, d_scales = self.head.after_first(hidden).split(_OUTPUTS, dim=1)
+        return FaceOutput(
+            offsets=Offsets(d_means=d_means * self.config.mean_scale, d_scales=d_scales, d_quats=d_quats),
+            audio_attention=prepared.audio_attention,
+            expression_attention=prepared.expression_attention,
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -5,11 +5,9 @@ They must not know what their inputs mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,35 +31,12 @@ class MLP(nn.Module):
         """[out, in] weight of the first layer."""
         return cast(nn.Linear, self.layers[0]).weight
 
-    def forward(self, *parts: Tensor) -> Tensor:
-        """The network on ``cat(parts, dim=1)``.
-
-        Args:
-            parts: [N, w_i], widths summing to the input width.
-
-        Returns:
-            [N, out].
-        """
-        return self.after_first(linear_of_joined(parts, self.first_weight))
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in] -> [N, out]."""
+        return self.after_first(F.linear(x, self.first_weight))
 
     def after_first(self, x: Tensor) -> Tensor:
         """The rest of the network, given the (not yet activated) output of its first layer."""
         for layer in self.layers[1:]:
             x = layer(F.relu(x))
         return x
-
-
-def linear_of_joined(parts: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """``cat(parts, dim=1) @ weight.T`` without building the joined matrix.
-
-    Args:
-        parts: tensors [N, w_i]; weight: [out, sum of w_i].
-
-    Returns:
-        [N, out].
-    """
-    columns = weight.split([part.shape[1] for part in parts], dim=1)
-    total = F.linear(parts[0], columns[0])
-    for part, block in zip(parts[1:], columns[1:], strict=True):
-        total = torch.addmm(total, part, block.t())
-    return total

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degstalk_ns.fields.audio import AudioEncoder, AudioEncoderConfig
-from degstalk_ns.fields.layers import MLP, linear_of_joined
+from degstalk_ns.fields.layers import MLP
 from degstalk_ns.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.gaussians import Offsets
 
@@ -56,6 +57,17 @@ class MouthOutput:
     jaw: Tensor
 
 
+@dataclass
+class PreparedMouth:
+    """What the mouth field knows of every Gaussian before it sees a frame.
+
+    Attributes:
+        hidden: [N, 64] the first layers of both networks on position and embedding alone, not activated.
+    """
+
+    hidden: Tensor
+
+
 class MouthField(nn.Module):
     """Translation of the mouth's Gaussians by audio. Source: DEGSTalk, method section."""
 
@@ -87,15 +99,41 @@ class MouthField(nn.Module):
         Raises:
             ValueError: audio windows of another shape than the field was built for.
         """
+        prepared = self.prepared(means, embeddings)
         audio = self.audio(conditions.audio)  # [32]
-        # Both networks share one product for their first layers. All Gaussians hear the same: one row, added to all.
-        weight = torch.cat([self.head.first_weight, self.jaw_head.first_weight])
-        spatial, heard = weight.split([weight.shape[1] - len(audio), len(audio)], dim=1)
-        first = linear_of_joined((self.encoding(means), embeddings), spatial) + heard @ audio
-        hidden, jaw_hidden = first.split([len(self.head.first_weight), len(self.jaw_head.first_weight)], dim=1)
+        hidden, jaw_hidden = (prepared.hidden + self._heard(audio)).split(self._first_widths, dim=1)
+        jaw = self.jaw_head.after_first(jaw_hidden).mean(dim=0)
+        return MouthOutput(offsets=self._offsets(hidden), jaw=jaw)
 
-        d_means = self.head.after_first(hidden) * cast(Tensor, self.mean_scale)
-        return MouthOutput(offsets=Offsets(d_means=d_means), jaw=self.jaw_head.after_first(jaw_hidden).mean(dim=0))
+    def prepared(self, means: Tensor, embeddings: Tensor) -> PreparedMouth:
+        """What does not change from frame to frame: the first layers on position and embedding.
+
+        Args:
+            means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
+        """
+        # Both networks share one product for their first layers.
+        weight = torch.cat([self.head.first_weight, self.jaw_head.first_weight])
+        where = torch.cat([self.encoding(means), embeddings], dim=1)
+        return PreparedMouth(hidden=F.linear(where, weight[:, : where.shape[1]]))
+
+    def driven(self, prepared: PreparedMouth, conditions: Conditions) -> Offsets:
+        """The offsets of :meth:`forward`, without the jaw, which only training compares with something."""
+        width = self._first_widths[0]
+        hidden = prepared.hidden[:, :width] + self._heard(self.audio(conditions.audio))[:width]
+        return self._offsets(hidden)
+
+    @property
+    def _first_widths(self) -> list[int]:
+        """Outputs of the first layers of both networks."""
+        return [len(self.head.first_weight), len(self.jaw_head.first_weight)]
+
+    def _heard(self, audio: Tensor) -> Tensor:
+        """What the first layers of both networks make of the audio [32]: all Gaussians hear the same."""
+        weight = torch.cat([self.head.first_weight, self.jaw_head.first_weight])
+        return weight[:, -len(audio) :] @ audio
+
+    def _offsets(self, hidden: Tensor) -> Offsets:
+        return Offsets(d_means=self.head.after_first(hidden) * cast(Tensor, self.mean_scale))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, each in one of "grids", "networks" and "audio_attention": their learning rates differ."""

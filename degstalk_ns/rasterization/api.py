@@ -6,6 +6,7 @@ Checks every input here, so that the backends need not. It must not know what is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -95,6 +96,7 @@ def rasterize(
     radius_clip: float = 0.0,
     sh_degree: int | None = None,
     backgrounds: Tensor | None = None,
+    layers: Sequence[int] | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render N Gaussians into C images (3D Gaussian Splatting, with gsplat's conventions).
@@ -116,11 +118,14 @@ def rasterize(
         radius_clip: Gaussians whose radius is not above this are culled, pixels.
         sh_degree: 0 to 3, if `colors` are spherical-harmonics coefficients.
         backgrounds: [C, D], or None for nothing behind.
+        layers: sizes of groups that follow each other in the Gaussians' order and sum to N: of one camera, each group
+            is rendered into an image of its own, as if it were alone, in one go. No background then, and not on CUDA.
         backend: "auto" takes "cuda" for tensors on a GPU, "cpu" for float32 on the CPU, else "reference".
 
     Returns:
-        renders: [C, height, width, D], premultiplied by alpha, with the background showing through.
-        alphas: [C, height, width, 1] in [0, 1].
+        renders: [C, height, width, D], premultiplied by alpha, with the background showing through; with `layers`, as
+            many images as layers.
+        alphas: [C, height, width, 1] in [0, 1], or likewise.
         meta: means2d [C, N, 2] pixels (in the graph: `retain_grad()` works), radii [C, N] int32 pixels (0: culled),
             depths [C, N], conics [C, N, 3], opacities [C, N], width, height, n_cameras, tile_size, backend.
 
@@ -155,6 +160,11 @@ def rasterize(
         tensors["backgrounds"] = backgrounds
     _same_kind("means", tensors)
     chosen = _choose(backend, means)
+    if layers is not None:
+        good = min(layers, default=-1) >= 0 and sum(layers) == count
+        _require(good, f"layers must sum to the {count} Gaussians, not {list(layers)}")
+        good = cameras == 1 and backgrounds is None and chosen != "cuda"
+        _require(good, "layers need one camera, no background, and the backend cpu or reference")
 
     per_gaussian = colors.transpose(0, 1) if sh_degree is None and colors.dim() == 3 else colors
     bad = _bad_gaussians(means, quats, scales, opacities, per_gaussian)
@@ -191,14 +201,26 @@ def rasterize(
         )
         colors = colors.expand(cameras, count, depth)
         opacities = opacities.expand(cameras, count)
-        renders, alphas = module.rasterize_to_pixels(
-            means2d, conics, colors, opacities, depths, radii, width, height, backgrounds
-        )
+        splats = (means2d, conics, colors, opacities, depths, radii)
+        if layers is not None:
+            splats = _in_layers(splats, layers)
+        renders, alphas = module.rasterize_to_pixels(*splats, width, height, backgrounds)
         meta = {"means2d": means2d, "radii": radii, "depths": depths, "conics": conics, "opacities": opacities}
     if bad is not None:
         meta["radii"] = meta["radii"].masked_fill(bad, 0)
     meta |= {"width": width, "height": height, "n_cameras": cameras, "tile_size": RULES.tile_size, "backend": chosen}
     return renders, alphas, meta
+
+
+def _in_layers(splats: tuple[Tensor, ...], layers: Sequence[int]) -> tuple[Tensor, ...]:
+    """What one camera sees, [1, N, ...], once for each layer, with the radii (the last) of all other layers at 0."""
+    *shared, radii = splats
+    own = radii.new_zeros(len(layers), radii.shape[1])
+    start = 0
+    for row, size in zip(own, layers, strict=True):
+        row[start : start + size] = radii[0, start : start + size]
+        start += size
+    return *(value.expand(len(layers), *value.shape[1:]) for value in shared), own
 
 
 def _check_sh(degree: int, coeffs: Tensor, count: int) -> None:
