@@ -79,12 +79,13 @@ class Lead:
     made it come ``wanted`` early. Late frames count more than early ones, for a frame in hand costs nothing.
     """
 
-    seconds: float = 0.15
-    """Start: one frame's drawing and sending on a slow machine."""
-    wanted: float = 0.03
-    """Seconds in hand: the jitter of a local connection."""
-    gain_late: float = 0.5
-    gain_early: float = 0.1
+    seconds: float = 0.3
+    """Start: drawing, sending and decoding a frame on a slow machine."""
+    wanted: float = 0.08
+    """Seconds in hand: the jitter of a local connection and of a busy machine."""
+    gain_late: float = 0.4
+    gain_early: float = 0.02
+    """Low, for several frames are on their way when the lead changes: otherwise it would swing."""
     longest: float = 1.5
     """Never further ahead than this: behind a connection as slow as that, nothing would be in step anyway."""
 

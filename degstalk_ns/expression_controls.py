@@ -18,6 +18,8 @@ STRONGEST: int = 8
 """How many expression coefficients get a slider."""
 REACH: float = 1.25
 """Sliders reach this much further than the recording did, relative to its range: beyond lies what no one has seen."""
+FLAT: float = 0.005
+"""Standard deviation below which a coefficient does not move: no slider shows it."""
 EYELID_LABELS: tuple[str, str] = ("Eyelid right", "Eyelid left")
 
 
@@ -61,14 +63,16 @@ def controls(
     taken = {index for index, name in enumerate(names or ()) if lids and name in lids}
     order = [index for index in spread.argsort(descending=True, stable=True).tolist() if index not in taken]
     for index in order[:count]:
-        if spread[index] <= 1e-6:
+        if spread[index] <= FLAT:
             break
         values = expression[:, index]
         low, high = float(values.min()), float(values.max())
         more = (REACH - 1) * (high - low)
         label = readable(names[index]) if names is not None else f"Direction {index}"
         lowest = low - more if low < 0 else max(low - more, 0.0)
-        found.append(Control(label, "expression", index, lowest, high + more, float(values.mean())))
+        found.append(
+            Control(label, "expression", index, round(lowest, 2), round(high + more, 2), round(float(values.mean()), 2))
+        )
     return found
 
 

@@ -46,6 +46,11 @@ class Look:
     """Where the wipe stands, 0 (left: all rendered) to 1 (right: all true)."""
 
     @property
+    def plain(self) -> bool:
+        """Whether it is the composed picture with all layers."""
+        return self.output == "rgb" and self.face and self.mouth
+
+    @property
     def needs_truth(self) -> bool:
         return self.truth != "off" or self.output == "error map"
 
@@ -82,9 +87,9 @@ class Lens:
         ).clamp(0, 1)
         covered = alpha_over(face_alpha, mouth_alpha)
         if look.output == "rgb":
-            shown = _bytes(rgb)
+            shown = bytes_of(rgb)
         elif look.output == "opacity":
-            shown = _bytes(covered.expand(-1, -1, 3))
+            shown = bytes_of(covered.expand(-1, -1, 3))
         elif look.output == "depth":
             near = distance - DEPTH_AROUND
             shown = coloured(1 - (frame.depth - near) / (2 * DEPTH_AROUND), covered)
@@ -94,16 +99,7 @@ class Lens:
         else:
             values = frame.audio_attention if look.output == "audio attention" else frame.expression_attention
             shown = coloured(values * float(look.face) / self._scale(look.output, values), covered)
-        if truth is None or look.truth == "off":
-            return shown
-        true = _bytes(truth)
-        if look.truth == "beside":
-            return np.concatenate([shown, true], 1)
-        edge = round(min(max(look.wipe, 0.0), 1.0) * shown.shape[1])
-        shown[:, :edge] = true[:, :edge]
-        if 0 < edge < shown.shape[1]:
-            shown[:, max(edge - 1, 0) : edge + 1] = WIPE_EDGE
-        return shown
+        return with_truth(shown, truth, look)
 
     def _scale(self, name: str, values: Tensor) -> float:
         flat = values.flatten()
@@ -113,6 +109,20 @@ class Lens:
         return self.scales[name]
 
 
+def with_truth(shown: NDArray[np.uint8], truth: Tensor | None, look: Look) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] with the true frame beside it (right) or wiped across it (from the left)."""
+    if truth is None or look.truth == "off":
+        return shown
+    true = bytes_of(truth)
+    if look.truth == "beside":
+        return np.concatenate([shown, true], 1)
+    edge = round(min(max(look.wipe, 0.0), 1.0) * shown.shape[1])
+    wiped = np.concatenate([true[:, :edge], shown[:, edge:]], 1)
+    if 0 < edge < shown.shape[1]:
+        wiped[:, max(edge - 1, 0) : edge + 1] = WIPE_EDGE
+    return wiped
+
+
 def coloured(values: Tensor, covered: Tensor) -> NDArray[np.uint8]:
     """Values [H, W, 1] in 0..1 as colours from blue to red (Turbo), black where ``covered`` [H, W, 1] is 0."""
     levels = (values.clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
@@ -120,5 +130,6 @@ def coloured(values: Tensor, covered: Tensor) -> NDArray[np.uint8]:
     return (colours * covered.cpu().numpy()).astype(np.uint8)
 
 
-def _bytes(image: Tensor) -> NDArray[np.uint8]:
+def bytes_of(image: Tensor) -> NDArray[np.uint8]:
+    """[H, W, C] in 0..1 as bytes."""
     return (image * 255 + 0.5).to(torch.uint8).cpu().numpy()

@@ -7,12 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from degstalk_ns.clock import Timeline
 from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE
 from degstalk_ns.driving import Conditions, DrivingTrack
+from degstalk_ns.speech import Performance
 
 Rows = NDArray[np.int64]
 
@@ -25,7 +25,8 @@ class Playback:
         track: what drives the head. rows: [n] its row at each frame of the playback.
         recorded: [n] frame of the recording that lends camera and plate.
         waveform: [S] samples at 16 kHz in [-1, 1].
-        true: whether the recorded frames show what should be seen (not so with a new sound).
+        true: whether the recorded frames show what should be seen (not so with a new sound, whose plates must also be
+            freed of the recorded jaw).
     """
 
     name: str
@@ -65,24 +66,11 @@ def of_recording(
     return Playback(name, track, rows, rows, sound, true=True)
 
 
-def of_new_sound(
-    name: str, waveform: NDArray[np.float32], windows: NDArray[np.float32], recorded: DrivingTrack
-) -> Playback:
-    """A new sound over the recorded motion, which is played forward and backward for as long as the sound lasts.
+def of_new_sound(name: str, waveform: NDArray[np.float32], performance: Performance) -> Playback:
+    """A new sound as :func:`degstalk_ns.speech.perform` performs it.
 
     Args:
-        windows: [n, L, C] audio windows of the sound.
-        recorded: of the recording; it lends expression, eyelids and jaw.
+        waveform: [S] samples at 16 kHz in [-1, 1].
     """
-    order = there_and_back(len(recorded), len(windows))
-    at = torch.from_numpy(order)
-    track = DrivingTrack(torch.from_numpy(windows), recorded.expression[at], recorded.eyelids[at], recorded.jaw[at])
-    return Playback(name, track, np.arange(len(order)), order, waveform, true=False)
-
-
-def there_and_back(length: int, count: int) -> Rows:
-    """``count`` numbers of 0..length-1 that run up and down without a jump: 0 1 2 1 0 1 ..."""
-    if length == 1:
-        return np.zeros(count, np.int64)
-    phase = np.arange(count) % (2 * length - 2)
-    return np.where(phase < length, phase, 2 * length - 2 - phase)
+    rows = np.arange(len(performance.track))
+    return Playback(name, performance.track, rows, performance.rows, waveform, true=False)

@@ -163,7 +163,9 @@ def _fitted(windows: NDArray[np.float32], count: int, recording: Recording, path
             f"({recording.audio_name})"
         )
     if abs(len(windows) - count) > FEATURES_TOLERANCE:
-        raise UserError(f"{path}: holds {len(windows)} frames, the sound lasts {count} at 25 a second; not of this sound?")
+        raise UserError(
+            f"{path}: holds {len(windows)} frames, the sound lasts {count} at 25 a second; not of this sound?"
+        )
     if len(windows) < count:
         windows = np.concatenate([windows, windows[-1:].repeat(count - len(windows), 0)])
     return np.ascontiguousarray(windows[:count])

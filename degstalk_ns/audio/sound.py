@@ -89,8 +89,8 @@ def load_sound(source: Path | bytes, limits: SoundLimits | None = None, name: st
         count += block.shape[1]
         if count > longest:
             raise UserError(
-                f"{name}: is longer than {limits.longest_minutes:g} minutes; cut it, or raise the limit with "
-                "--sound.longest-minutes"
+                f"{name}: is longer than {limits.longest_minutes:g} minutes; cut it, or raise the limit (degstalk "
+                "render: --sound.longest-minutes)"
             )
     if count == 0:
         raise UserError(f"{name}: holds no samples; expected some sound")

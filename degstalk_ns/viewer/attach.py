@@ -20,15 +20,22 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.files import read_waveform
-from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.audio.memory import SoundLimits, decode_sound
+from degstalk_ns.audio.sound import SoundLimits, load_sound
+from degstalk_ns.dataparsers.dataset import read_frame
 from degstalk_ns.errors import UserError
 from degstalk_ns.expression_controls import Control, controls
 from degstalk_ns.model import DegstalkModel
+from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback, of_new_sound, of_recording
+from degstalk_ns.speech import perform
 from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
+
+LONGEST_MINUTES: float = 10.0
+"""Of a sound that a page sends: its samples stay in memory, here and in the page."""
+LARGEST_MEGABYTES: float = 64.0
+"""Of a sound file that a page sends; it is held in memory while it is decoded."""
 
 
 class YieldingStateMachine(RenderStateMachine):
@@ -58,7 +65,7 @@ class TalkingHeadViewer(ViewerControl):
 
     def __init__(self, model: DegstalkModel, limits: SoundLimits | None = None) -> None:
         self._model = model
-        self._limits = limits or SoundLimits()
+        self._limits = limits or SoundLimits(LONGEST_MINUTES, LARGEST_MEGABYTES)
         self._sessions: dict[int, Session] = {}
         self._opening = threading.Lock()
         self._frustums_hidden = False
@@ -84,6 +91,7 @@ class TalkingHeadViewer(ViewerControl):
                 lambda: self.viewer.train_lock or contextlib.nullcontext(),
                 self._playbacks,
                 self._new_sound,
+                self._freed_plates,
                 self._controls,
                 lambda: self._free_camera(client),
                 lambda: int(self.viewer.control_panel.max_res),
@@ -148,30 +156,24 @@ class TalkingHeadViewer(ViewerControl):
         return found
 
     def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
-        recording = self._model.recording
-        if recording.audio_name != "mel":
-            raise UserError(
-                f"this head listens to {recording.audio_name!r} features, which cannot be computed here; "
-                "train one with --pipeline.datamanager.dataparser.audio mel"
-            )
         progress(f"Reading {name} ...")
-        waveform = decode_sound(content, name, self._limits)
-        progress(f"Computing the features of {len(waveform) / 16_000:.1f} s of sound ...")
-        windows = mel_windows(waveform)
-        if windows.shape[1:] != recording.audio.shape[1:]:
-            raise UserError(f"this head listens to windows of {recording.audio.shape[1:]}, made by another version")
-        return of_new_sound(name, waveform, windows, self._model.recorded_track)
+        sound = load_sound(content, self._limits, name)
+        progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
+        performance = perform(sound, self._model.recording)
+        return of_new_sound(name, sound.samples, performance)
+
+    @cached_property
+    def _freed_plates(self) -> PlateCache:
+        """Plates for a jaw that moves otherwise than the recorded one."""
+        recording, model = self._model.recording, self._model
+        images = {row: image for image, row in recording.track_rows.items()}
+        return PlateCache(
+            lambda row: read_frame(recording, images[row], what=()).freed_plate,
+            np.array(sorted(images)),
+            model.config.plates_in_memory,
+        )
 
     @cached_property
     def _controls(self) -> list[Control]:
-        names, lids = _names(self._model, "expression_names"), _names(self._model, "eyelid_names")
-        return controls(torch.from_numpy(self._model.recording.expression.copy()), names, lids)
-
-
-def _names(model: DegstalkModel, key: str) -> list[str] | None:
-    """Names in the dataset's 3dmm.npz, where it has them."""
-    try:
-        with np.load(model.recording.layout.face_model_npz, allow_pickle=False) as file:
-            return [str(name) for name in file[key]]
-    except (OSError, KeyError, ValueError):
-        return None
+        recording = self._model.recording
+        return controls(torch.from_numpy(recording.expression.copy()), recording.expression_names or None)

@@ -5,8 +5,9 @@ It must not know pages, panels or clocks. Several pages may draw from one model;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 
 import cv2
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from degstalk_ns.dataparsers.dataset import read_frame
 from degstalk_ns.expression_controls import Control, overridden
-from degstalk_ns.looks import Lens, Look
+from degstalk_ns.looks import Lens, Look, bytes_of, with_truth
 from degstalk_ns.model import DegstalkModel
+from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback
 from degstalk_ns.view import View
 
@@ -51,13 +53,18 @@ class Painter:
     """Draws for one page.
 
     Args:
-        model: may be in training. lock: what keeps training and drawing apart.
+        model: may be in training. freed_plates: for new sounds. lock: what keeps training and drawing apart.
     """
 
-    def __init__(self, model: DegstalkModel, lock: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self, model: DegstalkModel, freed_plates: PlateCache, lock: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self._model = model
+        self._freed = freed_plates
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="degstalk-plates")
         self._lock = lock
         self._lens = Lens()
+        self._closed = False
         self._images = {row: image for image, row in model.recording.track_rows.items()}
 
     def paint(self, playback: Playback, frame: int, wishes: Wishes) -> NDArray[np.uint8]:
@@ -68,7 +75,7 @@ class Painter:
         view = self._recorded_view(recorded, wishes) if free is None else self._free_view(free, wishes)
         device = model.device
         if free is None and look.plate:
-            behind = model.plates.at_frame(recorded, view.width, view.height, device)
+            behind = self._plates(playback).at_frame(recorded, view.width, view.height, device)
         else:
             colour = torch.tensor(wishes.colour, device=device) / 255
             behind = colour.expand(view.height, view.width, 3)
@@ -77,9 +84,29 @@ class Painter:
             truth = self._truth(recorded, view)
         conditions = overridden(playback.conditions(frame), wishes.overrides).to(device)
         with torch.no_grad(), self._lock():
+            if look.plain:
+                return with_truth(bytes_of(model.frame(view, conditions, behind)), truth, look)
             composition = model.compose(view, conditions, behind)
         distance = float(torch.linalg.norm(view.viewmat[:3, 3]))
         return self._lens.picture(composition, behind, look, distance, truth)
+
+    def prepare(self, playback: Playback, frames: Sequence[int]) -> None:
+        """Read the plates of frames that will probably be painted soon, meanwhile, in a thread."""
+        plates = self._plates(playback)
+        source = self._model.recording
+        for frame in frames:
+            if frame < len(playback.recorded) and not self._closed:
+                with suppress(RuntimeError):  # closed just now
+                    row = int(playback.recorded[frame])
+                    self._reader.submit(plates.at_frame, row, source.width, source.height, self._model.device)
+
+    def close(self) -> None:
+        """End the thread that reads plates."""
+        self._closed = True
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def _plates(self, playback: Playback) -> PlateCache:
+        return self._model.plates if playback.true else self._freed
 
     def _truth(self, recorded: int, view: View) -> Tensor:
         image = read_frame(self._model.recording, self._images[recorded], what=()).image

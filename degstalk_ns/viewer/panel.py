@@ -22,6 +22,8 @@ from degstalk_ns.waveform import png, waveform_picture
 RECORDED, FREE, OWN = "recorded camera", "free camera", "nerfstudio's own view"
 CAMERAS: tuple[str, str, str] = (RECORDED, FREE, OWN)
 SOUND_TYPES: str = "audio/*,.wav,.mp3,.flac,.ogg,.opus,.m4a,.aac"
+STEP: float = 0.01
+"""Of the expression sliders; coefficients are of the order of 1, and more digits do not fit beside the slider."""
 _ABOVE: float = -1000.0
 """Order of the first folder: above nerfstudio's own controls, which count from 0."""
 
@@ -88,8 +90,7 @@ class Panel:
         self._sliders: dict[Control, Any] = {}
         with gui.add_folder("Expression", order=_ABOVE + 2, expand_by_default=False):
             for control in controls:
-                step = max((control.highest - control.lowest) / 200, 1e-4)
-                slider = gui.add_slider(control.label, control.lowest, control.highest, step, control.usual)
+                slider = gui.add_slider(control.label, control.lowest, control.highest, STEP, control.usual)
                 slider.on_update(_by_hand(self._overrider(control, slider)))
                 self._sliders[control] = slider
             self.reset = gui.add_button("Back to the track", icon=viser.Icon.ARROW_BACK_UP, color="gray")
@@ -118,6 +119,9 @@ class Panel:
 
     def _show_what_matters(self) -> None:
         recorded = self.camera.value == RECORDED
+        ours = self.camera.value != OWN
+        for handle in (self.output, self.face, self.mouth):
+            handle.visible = ours
         self.wipe.visible = recorded and self.truth.value == TRUTHS[2]
         self.truth.visible = recorded
         self.plate.visible = recorded

@@ -14,11 +14,12 @@ from typing import Any
 
 import viser
 
-from degstalk_ns.audio.memory import SoundLimits
+from degstalk_ns.audio.sound import SoundLimits
 from degstalk_ns.clock import FollowedSound, InFlight, Lead
 from degstalk_ns.errors import UserError
 from degstalk_ns.expression_controls import Control
 from degstalk_ns.model import DegstalkModel
+from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback
 from degstalk_ns.viewer.page import Page
 from degstalk_ns.viewer.painter import FreeCamera, Painter, Wishes, jpeg
@@ -39,7 +40,7 @@ class Session:
         model: draws the head. lock: what keeps training and drawing apart.
         playbacks: what can be played, the first one first.
         new_sound: makes a playback of a file's bytes and name; tells its progress; raises UserError.
-        controls: sliders for the face.
+        freed_plates: for new sounds. controls: sliders for the face.
         free_camera: where the page's own camera is now. longest_side: of pictures, pixels.
         camera_chosen: told "recorded camera", "free camera" or "nerfstudio's own view", and the recorded frame shown.
         limits: of files.
@@ -52,6 +53,7 @@ class Session:
         lock: Callable[[], AbstractContextManager[object]],
         playbacks: Mapping[str, Playback],
         new_sound: Callable[[bytes, str, Callable[[str], None]], Playback],
+        freed_plates: PlateCache,
         controls: Sequence[Control],
         free_camera: Callable[[], FreeCamera],
         longest_side: Callable[[], int],
@@ -63,7 +65,7 @@ class Session:
         self._free_camera = free_camera
         self._longest_side = longest_side
         self._tell_camera = camera_chosen
-        self._painter = Painter(model, lock)
+        self._painter = Painter(model, freed_plates, lock)
         self._wake = threading.Condition()
         self._closed = False
         self._aside = False
@@ -73,12 +75,13 @@ class Session:
         self._lead = Lead()
         self._in_flight = InFlight()
         self._number = 0
-        self._last_frame = -1
+        self._last_frame = self._drawn = -1
         self._slider_moved = self._scrubbed_at = 0.0
         self._playback = next(iter(self._playbacks.values()))
         colour = tuple(round(255 * value) for value in model.config.free_background)
-        self._page = Page(client, self._reported, limits.bytes)
-        self._uploads = BoundedUploads(client, limits.bytes, self._refused)
+        largest = int(limits.largest_megabytes * 1e6)
+        self._page = Page(client, self._reported, largest)
+        self._uploads = BoundedUploads(client, largest, self._refused)
         self._panel = Panel(client.gui, self, list(self._playbacks), controls, colour)  # type: ignore[arg-type]
         self._page.hold_still(True)
         self._load(self._playback)
@@ -118,6 +121,7 @@ class Session:
         with self._wake:
             self._closed = True
             self._wake.notify_all()
+        self._painter.close()
 
     # --- from the page ----------------------------------------------------------------------------------------------
 
@@ -259,6 +263,10 @@ class Session:
             longest_side=self._longest_side(),
         )
         data = jpeg(self._painter.paint(playback, frame, wishes))
+        if self._sound.playing:
+            step = min(max(frame - self._drawn, 1), 25)
+            self._painter.prepare(playback, [frame + step, frame + 2 * step])
+        self._drawn = frame
         now = perf_counter()
         with self._wake:
             if self._closed or playback is not self._playback:
