@@ -23,6 +23,7 @@ from degstalk_ns.evaluation import MetricTable, box_l1
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.metrics import LipLandmarks, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.viewer.attach import TalkingHeadViewer
 
 
 @dataclass
@@ -47,6 +48,8 @@ class DegstalkPipeline(VanillaPipeline):
     @one_line_errors()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        assert isinstance(self.model, DegstalkModel)
+        self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
