@@ -22,7 +22,7 @@ def kernel(function: Function) -> Function:
     baked into it. So the cached file's name, made of the function's qualified name, carries a digest of this folder.
     """
     function.__qualname__ += f".{_VERSION}"
-    return njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[return-value]
 
 
 def helper(function: Function) -> Function:
@@ -31,4 +31,4 @@ def helper(function: Function) -> Function:
     Left a function of its own, the process that compiles it may run another copy of it, optimised differently, than the
     one the cache keeps, and the same scene has other bits in another process.
     """
-    return njit(nogil=True, error_model="numpy", inline="always")(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", inline="always")(function)  # type: ignore[return-value]
