@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import subprocess
 import sys
 import threading
+from collections import defaultdict, deque
 from typing import Any
 
+import numba
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from degstalk_ns.rasterization import api, rasterize, reference, spherical_harmonics
+from degstalk_ns.rasterization import api, buffers, lanes, rasterize, reference, spherical_harmonics
 from degstalk_ns.rasterization.rules import RULES
 
 OUTPUTS_WITHIN = 1e-4
@@ -119,6 +123,15 @@ def test_backgrounds_and_a_colour_per_camera() -> None:
     colors = torch.rand(2, 200, 3, generator=random, dtype=torch.float64)
     backgrounds = torch.rand(2, 3, generator=random, dtype=torch.float64)
     assert_same(make_scene(200, 40, 24, 3, 2, colors=colors, backgrounds=backgrounds))
+
+
+def test_long_gaussians_aslant_over_many_tiles() -> None:
+    """Listed only in the tiles that their ellipses pass, unlike short ones; some pass the image's corners."""
+    scene = make_scene(60, 170, 150)
+    scene["scales"] = torch.tensor([0.6, 0.01, 0.02], dtype=torch.float64) * (1 + scene["scales"])
+    radii = rasterize(**scene, backend="cpu")[2]["radii"]
+    assert (radii > 96).sum() > 20
+    assert_same(scene)
 
 
 @pytest.mark.parametrize("eps2d", [0.0, 0.3, 5.0])
@@ -255,7 +268,7 @@ def test_the_same_twice_whatever_the_threads(dtype: torch.dtype) -> None:
     threads = torch.get_num_threads()
     results = []
     try:
-        for number in (1, 3, 3):
+        for number in (1, 2, 64, 64):
             torch.set_num_threads(number)
             results.append(render(scene, "cpu"))
     finally:
@@ -452,6 +465,17 @@ def test_non_finite_means_with_spherical_harmonics(backend: Any) -> None:
     assert torch.isfinite(colors).all() and torch.isfinite(means.grad).all() and torch.isfinite(coeffs.grad).all()
 
 
+def test_more_than_fits_into_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "available_memory", lambda: 2**20)
+    monkeypatch.setattr(buffers, "LARGE", 2**19)
+    monkeypatch.setattr(buffers, "_free", defaultdict(deque))
+    with pytest.raises(MemoryError, match="fewer or smaller Gaussians") as caught:
+        rasterize(**make_scene(5, 700, 700, dtype=torch.float32))
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    rasterize(**make_scene(5, 70, 70, dtype=torch.float32))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -547,3 +571,58 @@ def test_cuda_backend_calls_gsplat_as_gsplat_is_declared(monkeypatch: pytest.Mon
 def test_importing_touches_no_gpu_code() -> None:
     program = "import sys, degstalk_ns.rasterization as r; raise SystemExit('gsplat' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
+
+
+# -------------------------------------------------------------------------------------------------------------- buffers
+
+
+def test_memory_is_used_again_once_nothing_refers_to_it() -> None:
+    first = buffers.borrow((300, 7), np.float32)
+    assert first.shape == (300, 7) and first.dtype == np.float32 and first.flags.c_contiguous and first.flags.writeable
+    where = first.ctypes.data
+    assert where % buffers.CACHE_LINE == 0
+    view = torch.from_numpy(first)[5:].view(-1)
+    del first
+    assert buffers.borrow((300, 7), np.float32).ctypes.data != where  # the view still needs it
+    del view
+    gc.collect()
+    assert where in [buffers.borrow((300, 7), np.float32).ctypes.data for _ in range(2)]
+    assert buffers.borrow((0, 4), np.int32).shape == (0, 4)
+
+
+def test_pictures_do_not_share_memory() -> None:
+    scene = make_scene(50, 40, 40, dtype=torch.float32)
+    first = rasterize(**scene)[0]
+    copy = first.clone()
+    scene["colors"] = 1 - scene["colors"]
+    second = rasterize(**scene)[0]
+    assert torch.equal(first, copy) and not torch.equal(first, second)
+
+
+# ---------------------------------------------------------------------------------------------------------------- lanes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lanes(dtype: Any) -> None:
+    @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+    def compute(x: Any, y: Any, out: Any) -> Any:
+        a, b = lanes.load(x, 0), lanes.load(y, 0)
+        lanes.store(out, 0, (a + b) * 2.0 - a / b)
+        lanes.store(out, 16, lanes.select((a < b) & ~(a <= 0.0), a, b))
+        lanes.store(out, 32, lanes.exp2(a))
+        lanes.store(out, 48, lanes.larger(lanes.smaller(a, b), 0.25))
+        lanes.store(out, 64, lanes.totals((a, b, a * b)))
+        return lanes.total(a), lanes.some(a > 100.0), lanes.some(a >= lanes.load(x, 0))
+
+    random = np.random.default_rng(0)
+    x, y = random.uniform(-20, 20, 16).astype(dtype), random.uniform(1, 2, 16).astype(dtype)
+    out = np.zeros(80, dtype)
+    total, none, one = compute(x, y, out)
+    close = 3e-7 if dtype == np.float32 else 1e-15
+    np.testing.assert_allclose(out[:16], (x + y) * 2 - x / y, rtol=20 * close, atol=20 * close)
+    np.testing.assert_array_equal(out[16:32], np.where((x < y) & ~(x <= 0), x, y))
+    np.testing.assert_allclose(out[32:48], np.exp2(x.astype(np.float64)), rtol=close)
+    np.testing.assert_array_equal(out[48:64], np.maximum(np.minimum(x, y), dtype(0.25)))
+    np.testing.assert_allclose(out[64:67], [x.sum(), y.sum(), (x * y).sum()], rtol=1e-4)
+    assert not out[67:].any()
+    assert total == pytest.approx(x.sum(), rel=1e-4) and not none and one

@@ -47,11 +47,11 @@ def describe(  # type: ignore[no-untyped-def]
     total = radii.shape[0]
     for i in range(task * total // tasks, (task + 1) * total // tasks):
         counts[i] = 0
-        opacity = np.float64(opacities[i])
+        opacity = float(opacities[i])
         if radii[i] <= 0 or not opacity >= MIN_ALPHA:
             continue
-        u, v, radius = np.float64(means2d[i, 0]), np.float64(means2d[i, 1]), np.float64(radii[i])
-        a, b, c = np.float64(conics[i, 0]), np.float64(conics[i, 1]), np.float64(conics[i, 2])
+        u, v, radius = float(means2d[i, 0]), float(means2d[i, 1]), float(radii[i])
+        a, b, c = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2])
         x0 = max(0.0, math.floor(u / RULE_TILE - radius / RULE_TILE)) * RULE_TILE
         y0 = max(0.0, math.floor(v / RULE_TILE - radius / RULE_TILE)) * RULE_TILE
         x1 = min(math.ceil(u / RULE_TILE + radius / RULE_TILE) * RULE_TILE, width + RULE_TILE - 1)
@@ -104,17 +104,17 @@ def _is_long(spans, i):  # type: ignore[no-untyped-def]
 def _columns(splats, spans, i, row):  # type: ignore[no-untyped-def]
     """First and last + 1 tile of a row of tiles that list the long Gaussian i, with a pixel to spare."""
     first, last = np.int64(spans[i, 0]), np.int64(spans[i, 1])
-    x, slant = np.float64(splats[i, G_X]), np.float64(splats[i, G_SLANT])
-    inside, along = np.float64(splats[i, G_INSIDE]), np.float64(splats[i, G_ALONG])
-    low = np.float64(row * TILE) - splats[i, G_Y]
+    x, slant = float(splats[i, G_X]), float(splats[i, G_SLANT])
+    inside, along = float(splats[i, G_INSIDE]), float(splats[i, G_ALONG])
+    low = float(row * TILE) - splats[i, G_Y]
     high = low + TILE
-    at = np.float64(splats[i, G_AT])
+    at = float(splats[i, G_AT])
     right_at, left_at = min(max(at, low), high), min(max(-at, low), high)
     right = math.sqrt(max(0.0, inside - along * right_at * right_at)) - slant * right_at
     left = -math.sqrt(max(0.0, inside - along * left_at * left_at)) - slant * left_at
     left_tile, right_tile = (x + left - 1.0) / TILE, (x + right + 1.0) / TILE
     if left_tile > first:
-        first = np.int64(min(left_tile, np.float64(last)))
+        first = np.int64(min(left_tile, float(last)))
     if right_tile < last - 1:
         last = max(np.int64(math.floor(max(right_tile, -1.0))) + 1, first)
     return first, last

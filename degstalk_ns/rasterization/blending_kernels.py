@@ -49,7 +49,7 @@ from degstalk_ns.rasterization.lanes import (
     spread,
     store,
     total,
-    whole_above,
+    totals,
     whole_below,
 )
 from degstalk_ns.rasterization.rules import RULES
@@ -102,29 +102,28 @@ def _place(tile, tiles_x, tiles_y, width, height):  # type: ignore[no-untyped-de
 
 
 @helper
-def _touched_blocks(G, x, y, left, top, bands):  # type: ignore[no-untyped-def]
+def _touched_blocks(G, x, y, left, top, bands, sides, margins):  # type: ignore[no-untyped-def]
     """Bits of the blocks of a tile whose pixel centres the Gaussian's ellipse can reach.
 
-    x, y: its centre relative to the tile's corner. bands: number of each row of blocks. In a band of rows the ellipse
-    reaches farthest right at the height of its rightmost point, or where that lies outside, at the nearer edge.
+    x, y: its centre relative to the tile's corner. bands: number of the row of blocks that a lane looks at; sides: -1
+    in the lanes that seek its left edge, the right edge of its mirror image, 1 in the others; margins: what is added to
+    an edge for the first or last pixel of a block.
+    In a band the ellipse reaches farthest right at the height of its rightmost point, or where that lies outside, at
+    the nearer border.
     """
     low = bands * BLOCK + (0.5 - y)
     high = low + (BLOCK - 1.0)
-    at = G[G_AT]
-    slant, inside, along = G[G_SLANT], G[G_INSIDE], G[G_ALONG]
-    right_at = smaller(larger(low, at), high)
-    left_at = smaller(larger(low, -at), high)
-    right = root(larger(inside - along * right_at * right_at, 0.0)) - slant * right_at
-    left_most = -root(larger(inside - along * left_at * left_at, 0.0)) - slant * left_at
-    first = whole_above((left_most + (x - EDGE - 3.5)) * 0.25)
-    last = whole_below((right + (x + EDGE - 0.5)) * 0.25)
+    at = smaller(larger(low, sides * G[G_AT]), high)
+    reach = root(larger(G[G_INSIDE] - G[G_ALONG] * at * at, 0.0)) - sides * (G[G_SLANT] * at)
+    edge = whole_below((reach + sides * x + margins) * (1.0 / BLOCK))
     # gsplat's own bound, in whole blocks
-    first = smaller(larger(first, max((G[G_LEFT] - left) * 0.25, 0.0)), BLOCKS_ACROSS)
-    last = larger(smaller(last, min((G[G_RIGHT] - left) * 0.25, BLOCKS_ACROSS) - 1.0), -1.0)
+    first = max((G[G_LEFT] - left) * (1.0 / BLOCK), 0.0)
+    last = min((G[G_RIGHT] - left) * (1.0 / BLOCK), float(BLOCKS_ACROSS)) - 1.0
+    edge = larger(smaller(edge, select(sides < 0.0, spread(G.dtype.type(-first)), last)), -BLOCKS_ACROSS)
     tall = G[G_TALL] + EDGE
     reached = (low <= tall) & (high >= -tall)
     reached = reached & (bands * BLOCK >= G[G_TOP] - top) & (bands * BLOCK < G[G_BOTTOM] - top)
-    return row_bits(first, select(reached, last, -1.0))
+    return row_bits(select(reached, edge, -BLOCKS_ACROSS))
 
 
 @kernel
@@ -133,8 +132,8 @@ def blend_forward(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Blend every tile into renders [C, H, W, D] and alphas [C, H, W].
 
-    kept [C * tiles, BLOCKS, KEPT] and masks [E] (uint64: blocks that a list's entry was blended into) receive what the backward
-    pass needs. scratch [tasks, ...].
+    kept [C * tiles, BLOCKS, KEPT] and masks [E] (uint64: the blocks that a list's entry was blended into) receive what
+    the backward pass needs. scratch [tasks, ...].
     """
     height, width = alphas.shape[1], alphas.shape[2]
     S = scratch[task]
@@ -143,9 +142,13 @@ def blend_forward(  # type: ignore[no-untyped-def]
     depth = len(channels)
     step = ((SCRATCH_ROWS + depth) | 1) * LANES
     _fill_coordinates(S, step)
-    for band in range(LANES):
-        S[LIGHT + band] = band
-    bands = load(S, LIGHT)
+    for lane in range(LANES):
+        is_right = lane >= BLOCKS_ACROSS
+        S[LIGHT + lane] = lane % BLOCKS_ACROSS
+        S[STOP + lane] = 1.0 if is_right else -1.0
+        # The last block whose first pixel lies inside; mirrored, the first block whose last pixel does.
+        S[BEHIND + lane] = EDGE - 0.5 if is_right else EDGE + BLOCK - 0.5
+    bands, sides, margins = load(S, LIGHT), load(S, STOP), load(S, BEHIND)
     for tile in range(task, starts.shape[0] - 1, tasks):  # neighbours cost alike: interleaving balances the tasks
         camera, left, top, columns, rows = _place(tile, tiles_x, tiles_y, width, height)
         start, end = starts[tile], starts[tile + 1]
@@ -174,7 +177,11 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 for j in range(i, min(i + AHEAD, end)):
                     G = splats[lists[j]]
                     x, y = G[G_X] - real(left), G[G_Y] - real(top)
-                    masks[j] = _touched_blocks(G, x, y, real(left), real(top), bands) if alive != 0 else np.uint64(0)
+                    masks[j] = (
+                        _touched_blocks(G, x, y, real(left), real(top), bands, sides, margins)
+                        if alive != 0
+                        else np.uint64(0)
+                    )
             mask = masks[i] & alive
             masks[i] = mask
             G = splats[lists[i]]
@@ -183,7 +190,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
             while mask != 0:
                 block = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
-                p = np.int64(block) * step
+                p = block * step
                 dx = x - load(S, PX + p)
                 dy = y - load(S, PY + p)
                 power = dx * (a * dx + b * dy) + c * dy * dy
@@ -201,7 +208,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 if some(full):
                     store(S, STOP + p, select(full, real(i - start + 1), load(S, STOP + p)))
                     if not some(load(S, LIGHT + p) > zero):
-                        alive &= ~(np.uint64(1) << block)
+                        alive &= ~(np.uint64(1) << np.uint64(block))
 
         for b in range(BLOCKS):
             p = b * step
@@ -226,7 +233,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
     task, tasks, splats, lists, entries, starts, masks, tiles_x, tiles_y, channels, backgrounds, scratch, kept,
     v_renders, v_alphas, partial,
 ):  # fmt: skip
-    """Fill partial [E, SUMS + D] from d loss / d renders [C, H, W, D] and / d alphas [C, H, W].
+    """Fill partial [E, a multiple of LANES] from d loss / d renders [C, H, W, D] and d loss / d alphas [C, H, W].
 
     Each tile's list is walked from the back. With T the light that reaches a Gaussian, s its colour's worth and B what
     lies behind it (light left times what a unit of it is worth): d loss / d alpha = T s - B / (1 - alpha).
@@ -268,8 +275,8 @@ def blend_backward(  # type: ignore[no-untyped-def]
             row_sums = partial[entries[i]]
             mask = masks[i]
             if mask == 0:
-                for k in range(SUMS + depth):
-                    row_sums[k] = zero
+                for at in range(0, partial.shape[1], LANES):
+                    store(row_sums, at, spread(zero))
                 continue
             G = splats[lists[i]]
             x, y = G[G_X] - real(left), G[G_Y] - real(top)
@@ -282,7 +289,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
             while mask != 0:
                 block = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
-                p = np.int64(block) * step
+                p = block * step
                 dx = x - load(S, PX + p)
                 dy = y - load(S, PY + p)
                 power = dx * (a * dx + b * dy) + c * dy * dy
@@ -318,20 +325,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 for k in range(REGISTER_CHANNELS, depth):
                     sums = load(S, sums_at + k * LANES) + weight * load(S, CHANNEL + k * LANES + p)
                     store(S, sums_at + k * LANES, sums)
-            row_sums[0] = total(m)
-            row_sums[1] = total(mx)
-            row_sums[2] = total(my)
-            row_sums[3] = total(mxx)
-            row_sums[4] = total(mxy)
-            row_sums[5] = total(myy)
-            if depth > 0:
-                row_sums[SUMS] = total(c0)
-            if depth > 1:
-                row_sums[SUMS + 1] = total(c1)
-            if depth > 2:
-                row_sums[SUMS + 2] = total(c2)
-            if depth > 3:
-                row_sums[SUMS + 3] = total(c3)
+            store(row_sums, 0, totals((m, mx, my, mxx, mxy, myy, c0, c1, c2, c3)))
             for k in range(REGISTER_CHANNELS, depth):
                 row_sums[SUMS + k] = total(load(S, sums_at + k * LANES))
 
@@ -342,7 +336,7 @@ def gather_gradients(  # type: ignore[no-untyped-def]
 ):
     """Sum each Gaussian's intersections, and fill v_means2d [C * N, 2], v_conics, v_opacities, v_colors with them."""
     count = conics.shape[0]
-    width = partial.shape[1]
+    width = SUMS + v_colors.shape[1]
     sums = np.empty(width, partial.dtype)
     for i in range(task * count // tasks, (task + 1) * count // tasks):
         for k in range(width):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,22 +18,28 @@ from degstalk_ns.rasterization import binning_kernels as binning
 from degstalk_ns.rasterization import blending_kernels as blending
 from degstalk_ns.rasterization import harmonics_kernels as harmonics
 from degstalk_ns.rasterization import projection_kernels as projection
+from degstalk_ns.rasterization.buffers import Array, borrow
 from degstalk_ns.rasterization.threads import run
-
-Array = NDArray[Any]
 
 TASKS = 16
 """Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.
 Enough to balance the cores of a desktop; each costs about 10 microseconds."""
 
 
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
+
+
 def _array(tensor: Tensor) -> Array:
     return tensor.detach().contiguous().numpy()
 
 
-def _zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(borrow(tuple(shape), _NUMPY[dtype]))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Filled by numpy: torch would wake its own threads, which then spin for a while where the kernels are to run."""
-    tensor = torch.empty(*shape, dtype=dtype)
+    tensor = _empty(shape, dtype)
     tensor.numpy().fill(0)
     return tensor
 
@@ -62,10 +67,10 @@ class _Project(torch.autograd.Function):
         radius_clip: float,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shape = (len(viewmats), len(means))
-        radii = torch.empty(shape, dtype=torch.int32)
-        means2d = torch.empty(*shape, 2, dtype=means.dtype)
-        depths = torch.empty(shape, dtype=means.dtype)
-        conics = torch.empty(*shape, 3, dtype=means.dtype)
+        radii = _empty(shape, torch.int32)
+        means2d = _empty((*shape, 2), means.dtype)
+        depths = _empty(shape, means.dtype)
+        conics = _empty((*shape, 3), means.dtype)
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
         limits = (float(near_plane), float(far_plane), float(eps2d), float(radius_clip))
         outputs = (radii.numpy(), means2d.numpy(), depths.numpy(), conics.numpy())
@@ -82,9 +87,7 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
-        v_means, v_quats, v_scales = (
-            torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (means, quats, scales)
-        )
+        v_means, v_quats, v_scales = (_empty(tensor.shape, tensor.dtype) for tensor in (means, quats, scales))
         v_views = np.zeros((TASKS, len(viewmats), 3, 4))
         upstream = (_array(v_means2d), _array(v_depths), _array(v_conics))
         results = (v_means.numpy(), v_quats.numpy(), v_scales.numpy())
@@ -119,7 +122,7 @@ class _SphericalHarmonics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
-        colors = torch.empty(len(centres), len(means), 3, dtype=means.dtype)
+        colors = _empty((len(centres), len(means), 3), means.dtype)
         run(harmonics.sh_forward, TASKS, degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
         ctx.degree = degree
         ctx.save_for_backward(means, coeffs, centres, colors)
@@ -129,7 +132,7 @@ class _SphericalHarmonics(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
         means, coeffs, centres, colors = ctx.saved_tensors
-        v_means, v_coeffs = (torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in (means, coeffs))
+        v_means, v_coeffs = (_empty(tensor.shape, tensor.dtype) for tensor in (means, coeffs))
         v_centres = np.zeros((TASKS, *centres.shape))
         inputs = (_array(means), _array(coeffs), _doubles(centres), _array(colors), _array(v_colors))
         run(harmonics.sh_backward, TASKS, ctx.degree, *inputs, v_means.numpy(), v_coeffs.numpy(), v_centres)
@@ -148,7 +151,7 @@ class _Bins:
     splats: Array  # [C * N, GEOMETRY + D] what blending needs of each Gaussian
     offsets: Array  # [C * N + 1] first intersection of each Gaussian
     lists: Array  # [E] index of a Gaussian, tile after tile
-    entries: Array  # [E] the same intersections' numbers, counted Gaussian by Gaussian
+    entries: Array  # [E] int64, the same intersections' numbers, counted Gaussian by Gaussian
     starts: Array  # [C * tiles + 1] first place of each tile in the lists
     tiles: tuple[int, int]  # across, down
 
@@ -160,30 +163,28 @@ def _bin(
     cameras, count = radii.shape
     total, depth = cameras * count, colors.shape[-1]
     flat = (means2d.reshape(total, 2), conics.reshape(total, 3), opacities.reshape(total), radii.reshape(total))
-    splats = np.empty((total, binning.GEOMETRY + depth), means2d.dtype)
-    spans, counts = np.empty((total, 4), np.int32), np.empty(total, np.int32)
+    splats = borrow((total, binning.GEOMETRY + depth), means2d.dtype)
+    spans, counts = borrow((total, 4), np.int32), borrow((total,), np.int32)
     run(binning.describe, TASKS, *flat, colors.reshape(total, depth), width, height, splats, spans, counts)
     bits = depths.reshape(total).view(np.uint32 if depths.dtype == np.float32 else np.uint64)
     order = binning.depth_order(bits, counts, cameras)
 
     tiles = ((width + binning.TILE - 1) // binning.TILE, (height + binning.TILE - 1) // binning.TILE)
-    slots = np.zeros((TASKS, cameras * tiles[0] * tiles[1]), np.int32)
-    starts, offsets = np.empty(slots.shape[1] + 1, np.int64), np.empty(total + 1, np.int64)
+    slots = borrow((TASKS, cameras * tiles[0] * tiles[1]), np.int64)
+    slots.fill(0)
+    starts = borrow((slots.shape[1] + 1,), np.int64)
+    offsets = borrow((total + 1,), np.int64)
     run(binning.count_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, slots)
     binning.lay_out(slots, starts, counts, offsets)
-    lists, entries = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    lists, entries = borrow((int(starts[-1]),), np.int32), borrow((int(starts[-1]),), np.int64)
     run(binning.fill_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)
     return _Bins(splats, offsets, lists, entries, starts, tiles)
 
 
 def _scratch(channels: int, dtype: Any) -> Array:
-    """[TASKS, planes of pixels], each row on its own cache lines: vector loads that straddle two are slow."""
-    line = 64
+    """[TASKS, blocks of a tile and then sums of channels]."""
     row = (binning.BLOCKS * (blending.SCRATCH_ROWS + channels | 1) + channels) * blending.LANES
-    size = TASKS * row * np.dtype(dtype).itemsize
-    raw = np.empty(size + line, np.uint8)
-    skip = -raw.ctypes.data % line
-    return raw[skip : skip + size].view(dtype).reshape(TASKS, row)
+    return borrow((TASKS, row), dtype)
 
 
 class _Blend(torch.autograd.Function):
@@ -203,14 +204,14 @@ class _Blend(torch.autograd.Function):
         height: int,
     ) -> tuple[Tensor, Tensor]:
         cameras, depth = len(means2d), colors.shape[-1]
-        renders = torch.empty(cameras, height, width, depth, dtype=means2d.dtype)
-        alphas = torch.empty(cameras, height, width, 1, dtype=means2d.dtype)
+        renders = _empty((cameras, height, width, depth), means2d.dtype)
+        alphas = _empty((cameras, height, width, 1), means2d.dtype)
         behind = np.zeros((cameras, depth), renders.numpy().dtype) if backgrounds is None else _array(backgrounds)
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
         splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
         bins = _bin(*splats, width, height)
-        kept = np.empty((len(bins.starts) - 1, binning.BLOCKS, blending.KEPT), behind.dtype)
-        masks = np.empty(len(bins.lists), np.uint64)
+        kept = borrow((len(bins.starts) - 1, binning.BLOCKS, blending.KEPT), behind.dtype)
+        masks = borrow((len(bins.lists),), np.uint64)
         run(
             blending.blend_forward,
             TASKS,
@@ -242,13 +243,14 @@ class _Blend(torch.autograd.Function):
         some = v_renders if v_renders is not None else v_alphas
         assert some is not None
         if v_renders is None:
-            v_renders = _zeros(*some.shape[:-1], len(ctx.channels), dtype=some.dtype)
+            v_renders = _zeros((*some.shape[:-1], len(ctx.channels)), some.dtype)
         if v_alphas is None:
-            v_alphas = _zeros(*some.shape[:-1], 1, dtype=some.dtype)
-        gradients = [torch.empty(shape, dtype=some.dtype) for shape in ctx.shapes]
+            v_alphas = _zeros((*some.shape[:-1], 1), some.dtype)
+        gradients = [_empty(shape, some.dtype) for shape in ctx.shapes]
         v_means2d, v_conics, v_colors, v_opacities = gradients
         total = v_opacities.numel()
-        partial = np.empty((len(bins.lists), blending.SUMS + len(ctx.channels)), ctx.behind.dtype)
+        columns = -(-(blending.SUMS + len(ctx.channels)) // blending.LANES) * blending.LANES
+        partial = borrow((len(bins.lists), columns), ctx.behind.dtype)
         run(
             blending.blend_backward,
             TASKS,

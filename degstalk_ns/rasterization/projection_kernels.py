@@ -193,7 +193,7 @@ def project_backward(  # type: ignore[no-untyped-def]
             x = w00 * m0 + w01 * m1 + w02 * m2 + view[0, 3]
             y = w10 * m0 + w11 * m1 + w12 * m2 + view[1, 3]
             z = w20 * m0 + w21 * m1 + w22 * m2 + view[2, 3]
-            fx, fy, cx, cy = Ks[c, 0, 0], Ks[c, 1, 1], Ks[c, 0, 2], Ks[c, 1, 2]
+            fx, fy = Ks[c, 0, 0], Ks[c, 1, 1]
             per_z = 1.0 / z
             slope_x, slope_y = x * per_z, y * per_z
             low_x, high_x, low_y, high_y = limits[c, 0], limits[c, 1], limits[c, 2], limits[c, 3]

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 class Rules:
     """Origin of each number: gsplat 1.4.0, cuda/csrc (`utils.cuh`, `fully_fused_projection_fwd.cu`, `isect_tiles.cu`,
     `rasterize_to_pixels_fwd.cu`).
-
-    The compiled kernels of :mod:`~degstalk_ns.rasterization.cpu_kernels` are cached on disk with these values baked
-    in, and that cache looks only at that file: touch it too when one of these changes.
     """
 
     tile_size: int = 16

@@ -1,0 +1,71 @@
+"""Scratch memory that is used again: fresh pages from the system cost as much as a kernel's arithmetic.
+
+It must not know what is kept in it. Safe to use from any thread, and from a destructor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CACHE_LINE = 64
+KEPT_PER_SIZE = 4
+"""Free buffers of one size that wait for their next use; more are given back to the system."""
+LARGE = 1 << 28
+"""Bytes: buffers below are not worth asking the system how much memory it has."""
+
+# Appending to and taking from a deque is atomic, so that no lock can be held when a destructor comes in between.
+_free: defaultdict[int, deque[Array]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
+
+
+def available_memory() -> float:
+    """Bytes that can still be had without swapping; infinite where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return math.inf
+
+
+class _Owner:
+    """The memory under one array and all that are made of it; goes back to the free ones when the last is gone."""
+
+    def __init__(self, raw: Array) -> None:
+        self._raw = raw
+        self._home = _free[len(raw)]  # when the interpreter ends, this module's names are gone before the arrays
+        self.__array_interface__ = raw.__array_interface__
+
+    def __del__(self) -> None:
+        self._home.append(self._raw)
+
+
+def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised contiguous array on its own cache lines; its memory is used again once nothing refers to it.
+
+    Views count, and tensors made of it by `torch.from_numpy`: nobody has to give it back.
+
+    Raises:
+        MemoryError: the machine has not that much memory left.
+    """
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    size = 1 << max(needed + CACHE_LINE - 1, 4095).bit_length()
+    try:
+        raw = _free[size].pop()
+    except IndexError:
+        if needed >= LARGE and needed > available_memory():
+            raise MemoryError(
+                f"rasterization: {needed / 2**30:.1f} GiB are needed at once, more than this machine has free; "
+                "render fewer or smaller Gaussians, or a smaller image"
+            ) from None
+        raw = np.empty(size, np.uint8)
+    skip = -raw.ctypes.data % CACHE_LINE
+    return np.asarray(_Owner(raw))[skip : skip + needed].view(dtype).reshape(shape)

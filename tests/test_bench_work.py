@@ -1,0 +1,54 @@
+"""The standard scene of the benchmark, and the work that is counted in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from degstalk_ns.bench.scene import SIZE, standard_scene
+from degstalk_ns.bench.work import Work, count_work
+from degstalk_ns.rasterization import rasterize
+
+
+def test_the_scene_is_what_it_says_and_the_same_each_time() -> None:
+    scene, again = standard_scene(2000, 128, seed=3), standard_scene(2000, 128, seed=3)
+    for one, two in zip(scene.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two) and one.dtype == torch.float32
+    means2d, radii = (rasterize(**scene.arguments())[2][key][0] for key in ("means2d", "radii"))
+    assert (radii > 0).all()
+    away = (means2d - 64).norm(dim=-1)
+    assert 0.99 < float(away.max()) / (0.5 * 128 * 380 / 512) <= 1.001
+    sizes = scene.scales * scene.Ks[0, 0, 0] / scene.means[:, 2:]
+    assert float(sizes.median()) == pytest.approx(SIZE, rel=0.05)
+    assert float(sizes.log().std()) == pytest.approx(0.5, rel=0.05)
+    assert not torch.equal(scene.means, standard_scene(2000, 128, seed=4).means)
+    with pytest.raises(ValueError, match="size"):
+        standard_scene(10, 0)
+
+
+def test_the_work_of_one_gaussian_and_of_many_on_top_of_each_other() -> None:
+    scene = standard_scene(1, 64)
+    one = replace(scene, means=torch.tensor([[0.0, 0.0, 1.0]]), opacities=torch.tensor([0.5]))
+    alphas = rasterize(**one.arguments())[1]
+    assert count_work(one).evaluations == int((alphas > 0).sum()) > 0
+
+    def stack(count: int) -> Work:
+        def repeat(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.expand(count, *tensor.shape[1:])
+
+        changes = {name: repeat(getattr(one, name)) for name in ("means", "quats", "scales", "colors")}
+        return count_work(replace(one, **changes, opacities=torch.full((count,), 0.95)))
+
+    # 0.05^3 is above 1e-4 and 0.05^4 below: the middle is full at the fourth, which is still looked at
+    assert stack(3).evaluations == 3 * stack(1).evaluations
+    assert stack(2000).evaluations < 2000 * stack(1).evaluations / 4
+    assert stack(8).intersections <= 8 * stack(1).intersections
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_transport() -> None:
+    work = Work(1, 1, forward_operations=100, backward_operations=200, forward_bytes=10, backward_bytes=50)
+    assert work.floor(100.0, 100.0) == 1.0
+    assert work.floor(100.0, 1.0) == 10.0
+    assert work.floor(100.0, 100.0, backward=True) == 3.0
