@@ -67,7 +67,8 @@ class DegstalkPipeline(VanillaPipeline):
 
         Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
         ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
-        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything
+        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips
+        rectangle), and with ``measure_driving`` the same when everything
         that drives is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how
         far each moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
