@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from degstalk_ns.audio.files import read_windows
 from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS, PALETTE, RGB, Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.portrait import frame_plate
+from degstalk_ns.portrait import frame_plate, freed_plate
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -100,6 +100,7 @@ class Recording:
         mouth_opening: [T] float32, grows with the opening: AU25 intensity, or inner-lip gap over lips' width.
         lips_rect: [T, 4] int32, rows y0 (inclusive), y1 (exclusive), columns x0, x1, in pixels, never empty.
         notes: what was adapted while reading, one line each.
+        expression_names: of the E columns of ``expression``, where the dataset tells them (else empty).
     """
 
     layout: Layout
@@ -120,6 +121,7 @@ class Recording:
     mouth_opening: Float32
     lips_rect: NDArray[np.int32]
     notes: tuple[str, ...] = ()
+    expression_names: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -182,6 +184,14 @@ class FrameData:
 
     def _full_parsing(self) -> Bytes:
         return _read_picture(self._layout.parsing(self.img_id), 3, self._full_size, self._layout.root)
+
+    def _full_mask(self, *regions: str) -> Mask:
+        """Pixels of any of the palette's ``regions``, at the size on disk."""
+        codes = _codes(self._full_parsing())
+        return np.isin(codes, [_code(PALETTE[name]) for name in regions])
+
+    def _full_clean(self) -> Bytes:
+        return _read_picture(self._layout.clean_plate, 3, self._full_size, self._layout.root)
 
     def _full_torso(self) -> Bytes:
         return _read_picture(self._layout.torso(self.img_id), 4, self._full_size, self._layout.root)
@@ -246,10 +256,15 @@ class FrameData:
         path = layout.plate(self.img_id)
         if path.exists():
             return self._shrunk(_read_picture(path, 3, self._full_size, layout.root))
-        clean = _read_picture(layout.clean_plate, 3, self._full_size, layout.root)
-        codes = _codes(self._full_parsing())
-        head_region = (codes == _code(PALETTE["head"])) | (codes == _code(PALETTE["mouth"]))
-        return self._shrunk(frame_plate(self._full_image(), head_region, self._full_torso(), clean))
+        head_region = self._full_mask("head", "mouth")
+        return self._shrunk(frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean()))
+
+    @cached_property
+    def freed_plate(self) -> Bytes:
+        """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
+        :func:`degstalk_ns.portrait.freed_plate`."""
+        head_region, body = self._full_mask("head", "mouth"), self._full_mask("neck", "torso")
+        return self._shrunk(freed_plate(self._full_image(), head_region, body, self._full_torso(), self._full_clean()))
 
 
 def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:
@@ -345,6 +360,7 @@ def read_recording(root: Path, audio: str = "auto", options: ReadOptions | None 
         mouth_opening=_mouth_opening(units, landmarks)[:track_length],
         lips_rect=lips_rectangles(landmarks * scale, height * scale, width * scale, options.lips_margin),
         notes=tuple(notes),
+        expression_names=_expression_names(layout, face_model["expression_params"].shape[1]),
     )
     for array in (*vars(recording).values(), *vars(recording.train).values(), *vars(recording.val).values()):
         if isinstance(array, np.ndarray):
@@ -665,6 +681,15 @@ def _read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
         counts = ", ".join(f"{key} {len(array)}" for key, array in arrays.items())
         raise UserError(f"{path}: its arrays differ in length ({counts}); {_remedy(layout.root)}")
     return path, arrays
+
+
+def _expression_names(layout: Layout, width: int) -> tuple[str, ...]:
+    """Names of the expression's columns; empty where the file has none, or not as many as there are columns."""
+    if not layout.face_model_npz.exists():
+        return ()
+    with np.load(layout.face_model_npz, allow_pickle=False) as archive:
+        names = archive["expression_names"] if "expression_names" in archive.files else ()
+        return tuple(str(name) for name in names) if len(names) == width else ()
 
 
 def _load_torch_file(path: Path, root: Path) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,18 @@ class EmbeddedGaussians(nn.Module):
                 parameter.grad = None
                 parameter.data = parameter.data.new_empty(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def joined(parts: Sequence[ActivatedGaussians]) -> ActivatedGaussians:
+    """Several sets of Gaussians as one, in their order; fewer SH coefficients are filled up with zeros."""
+    width = max(part.sh.shape[1] for part in parts)
+    return ActivatedGaussians(
+        means=torch.cat([part.means for part in parts]),
+        quats=torch.cat([part.quats for part in parts]),
+        scales=torch.cat([part.scales for part in parts]),
+        opacities=torch.cat([part.opacities for part in parts]),
+        sh=torch.cat([torch.nn.functional.pad(part.sh, (0, 0, 0, width - part.sh.shape[1])) for part in parts]),
+    )
 
 
 def base_colours(sh0: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from degstalk_ns.driving import Conditions, DrivingTrack
 from degstalk_ns.errors import UserError
 from degstalk_ns.evaluation import FrameMetrics
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.gaussians import ActivatedGaussians
 from degstalk_ns.inference import FrameRenderer, over_plate
 from degstalk_ns.lazy import Lazy
 from degstalk_ns.losses import LossConfig, Perceptual
@@ -349,6 +350,15 @@ class DegstalkModel(Model):
     def recorded_jaw(self, camera: Cameras) -> float:
         """How far the jaw is open in the recording at the camera's time: its first coefficient."""
         return float(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw[0])
+
+    @torch.no_grad()
+    def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:
+        """One region's Gaussians as ``conditions`` move them; None, or before the motion stage: as they are."""
+        offsets = None
+        if conditions is not None and bool(self.moving):
+            motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
+            offsets = motion(conditions.to(self.device)).offsets
+        return self.avatar.region(region).deformed(offsets)
 
     def _recorded_camera(self, frame: int) -> RecordedCamera:
         recording = self.recording

@@ -23,6 +23,7 @@ from degstalk_ns.evaluation import MetricTable, box_l1
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.metrics import LipLandmarks, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.viewer.attach import TalkingHeadViewer
 
 
 @dataclass
@@ -47,6 +48,8 @@ class DegstalkPipeline(VanillaPipeline):
     @one_line_errors()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        assert isinstance(self.model, DegstalkModel)
+        self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
@@ -64,7 +67,8 @@ class DegstalkPipeline(VanillaPipeline):
 
         Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
         ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
-        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything
+        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips
+        rectangle), and with ``measure_driving`` the same when everything
         that drives is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how
         far each moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
@@ -76,7 +80,7 @@ class DegstalkPipeline(VanillaPipeline):
         no_lips = lmd_availability() if self.config.measure_lips else "LMD is left out: measure_lips is off"
         others = self._other_drivings() if self.config.measure_driving else {}
         # The first frame pays for compilation and caches; it is rendered once before the clock counts.
-        model.get_outputs_for_camera(data_loader[0][0])
+        model.get_outputs_for_camera(data_loader[0][0])["rgb"]
         table, seconds = MetricTable(), []
         progress = track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
         # MediaPipe must be closed while Python is still whole, hence here and not at exit.
@@ -84,6 +88,7 @@ class DegstalkPipeline(VanillaPipeline):
             for index, (camera, batch) in enumerate(progress):
                 start = perf_counter()
                 image = model.get_outputs_for_camera(camera)
+                image["rgb"]  # outputs are computed when they are read
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
                 seconds.append(perf_counter() - start)

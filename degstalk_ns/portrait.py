@@ -19,6 +19,10 @@ PLATE_EROSION: int = 13
 """Window, in pixels at any resolution of the family (512), by which the face region is eroded before it is cut
 out of the plate, so that hair at its border survives (DEGSTalk, hair preservation)."""
 
+JAW_SEAM: int = 14
+"""Pixels, at a resolution of 512, over which edge and shadow of the recorded jaw fade on the neck. Origin: ours; the
+shadow under a chin is about 10 pixels deep."""
+
 
 def _window(size: int) -> NDArray[np.uint8]:
     if size < 1 or size % 2 == 0:
@@ -64,6 +68,59 @@ def frame_plate(
     behind = torso[inside][:, :3] * alpha + clean_plate[inside] * (255 - alpha)
     plate[inside] = ((behind + 127) // 255).astype(np.uint8)
     return plate
+
+
+def freed_plate(
+    frame: NDArray[np.uint8],
+    head_region: NDArray[np.bool_],
+    body: NDArray[np.bool_],
+    torso: NDArray[np.uint8],
+    clean_plate: NDArray[np.uint8],
+    erosion: int = PLATE_EROSION,
+    seam: int = JAW_SEAM,
+) -> NDArray[np.uint8]:
+    """The plate of one frame for a jaw that moves otherwise than the recorded one: nothing of that one is left.
+
+    :func:`frame_plate` leaves a rim of the recorded face, which the rendered face covers as long as it makes the same
+    movement. With another sound the jaw is elsewhere, and the rim would show as a second chin. Here the whole head
+    region is cut where the torso image continues behind it, and what the recorded jaw threw on the neck (its edge and
+    shadow) fades over ``seam`` pixels into the colour that the neck has behind it. Towards hair and background the rim
+    stays as it is, for the hair's sake.
+
+    Args:
+        frame, head_region, torso, clean_plate, erosion: as :func:`frame_plate` takes them.
+        body: bool [H, W], neck and torso as they are seen.
+        seam: pixels.
+
+    Returns:
+        RGB [H, W, 3], 0..255.
+    """
+    plate = frame_plate(frame, head_region, torso, clean_plate, erosion)
+    near_body = dilate(body, 2 * erosion + 1)
+    rim = head_region & ~erode(head_region, erosion) & near_body & (torso[..., 3] == 255)
+    plate[rim] = torso[..., :3][rim]
+    if not rim.any():
+        return plate
+    # Every pixel's distance to the cut rim, and which pixel of it is nearest.
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~rim).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((int(labels.max()) + 1, 3), np.float32)
+    smooth = _smooth_inside(torso[..., :3], torso[..., 3] == 255, seam / 2)
+    colours[labels[rim]] = smooth[rim]
+    strip = body & (distance > 0) & (distance < seam)
+    share = (1.0 - distance[strip] / seam)[:, None]
+    share = share * share * (3.0 - 2.0 * share)
+    plate[strip] = (share * colours[labels[strip]] + (1.0 - share) * plate[strip] + 0.5).astype(np.uint8)
+    return plate
+
+
+def _smooth_inside(image: NDArray[np.uint8], inside: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
+    """Gaussian mean of RGB [H, W, 3] over the pixels ``inside`` alone; zero where none is near."""
+    weight = inside.astype(np.float32)
+    sums = cv2.GaussianBlur(image * weight[..., None], (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma)
+    return sums / np.maximum(share, 1e-6)[..., None]
 
 
 def over(colour: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.viewer.host import kept_local
 
 
 @dataclass
@@ -21,6 +22,10 @@ class DegstalkTrainerConfig(TrainerConfig):
     """nerfstudio's trainer; ``max_num_iterations`` is the length of the whole schedule, resumed or not."""
 
     _target: type = field(default_factory=lambda: DegstalkTrainer)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `ns-viewer` puts its own viewer settings here.
+        super().__setattr__(name, kept_local(value) if name == "viewer" else value)
 
 
 class DegstalkTrainer(Trainer):

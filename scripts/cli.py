@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,9 @@ from degstalk_ns.errors import UserError
 
 COMMANDS: Final[dict[str, str]] = {
     "process": "Make a dataset from a talking-head video.",
+    "sample": "Make a dataset of a talking head that is drawn and voiced by this program alone.",
+    "render": "Make a video of a trained head: with a new sound, of its recording, or along a camera path.",
+    "export": "Write a trained head as a .ply of Gaussian splats.",
     "bench": "Measure drawing, training and preprocessing against what the machine can do.",
 }
 """Subcommand -> its line of help."""
@@ -44,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"degstalk: no command {name!r}; expected one of: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(MISUSED)
+    # What libraries say about each other's future is nothing that a user of this command can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     try:
         module = importlib.import_module(f"degstalk_ns.scripts.{name.replace('-', '_')}_command")
         tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
@@ -54,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"degstalk: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        print("degstalk: interrupted; the same command again goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        outlook = str(interruption) or "the same command again goes on from here"
+        print(f"degstalk: interrupted; {outlook}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

@@ -1,53 +1,99 @@
 #!/usr/bin/env bash
-# From a video of a talking person to measured, rendered frames, in one command.
-# Usage: bash scripts/demo.sh VIDEO [FOLDER]     (FOLDER, default "demo", receives dataset, training and renders)
+# From nothing to a talking head, in one command: a dataset, a short training, measurements, and a video with sound that
+# shows the recording and the synthesis side by side.
+# Usage: bash scripts/demo.sh [VIDEO] [FOLDER]
+#   VIDEO   a video of a talking person; without it, a procedural head is made
+#   FOLDER  receives everything (default: demo/sample, or demo/ and the video's name)
 set -euo pipefail
-if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-    echo "usage: bash scripts/demo.sh VIDEO [FOLDER]" >&2
+if [ $# -gt 2 ] || [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    echo "usage: bash scripts/demo.sh [VIDEO] [FOLDER]" >&2
     exit 2
 fi
-video="$(cd "$(dirname "$1")" 2>/dev/null && pwd)/$(basename "$1")"
-if [ ! -f "$video" ]; then
-    echo "demo.sh: $1: no such file; give a video of a talking person (mp4, mov, webm, ...)" >&2
-    exit 1
+video=""
+name=sample
+if [ $# -gt 0 ]; then
+    video="$(cd "$(dirname "$1")" 2>/dev/null && pwd)/$(basename "$1")"
+    if [ ! -f "$video" ]; then
+        echo "demo.sh: $1: no such file; give a video of a talking person (mp4, mov, webm, ...), or nothing" >&2
+        exit 1
+    fi
+    name="$(basename "${video%.*}")"
 fi
-folder="${2:-demo}"
-mkdir -p "$folder"
-folder="$(cd "$folder" && pwd)"
+if [ $# -eq 2 ]; then
+    mkdir -p "$2"
+    folder="$(cd "$2" && pwd)"
+fi
 cd "$(dirname "$0")/.."
+if [ $# -lt 2 ]; then
+    mkdir -p "demo/$name"
+    folder="demo/$name" # short in what is printed
+fi
 source scripts/environment.sh
+say() { printf '\n== %s\n' "$*"; }
 
-degstalk process "$video" "$folder/data"
+# The schedule is in fractions of its length: a machine with a single core trains half as long.
+steps=7000
+if [ "$(nproc)" -lt 2 ] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then steps=3500; fi
+
+if [ -n "$video" ]; then
+    say "1/4  a dataset from $video"
+    degstalk process "$video" "$folder/data"
+elif [ -e "$folder/data/transforms_train.json" ]; then
+    say "1/4  the dataset is there: $folder/data"
+else
+    say "1/4  a procedural talking head, 10 s at 512 x 512"
+    degstalk sample "$folder/data" --seconds 10
+fi
+
 models="$folder/outputs/demo/degstalk-fast/latest/nerfstudio_models"
 finished="$folder/outputs/demo/degstalk-fast/latest/finished"
+config="$folder/outputs/demo/degstalk-fast/latest/config.yml"
 resume=()
 # What was trained before the dataset was made anew is no use: only a newer training is resumed or taken as finished.
 made="$folder/data/transforms_train.json"
 if [ "$models" -nt "$made" ] && compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
-if [ ! "$finished" -nt "$made" ]; then
+if [ "$finished" -nt "$made" ]; then
+    say "2/4  already trained: $config"
+else
+    say "2/4  training, $steps steps"
     ns-train degstalk-fast --data "$folder/data" --output-dir "$folder/outputs" --experiment-name demo \
-        --timestamp latest --vis tensorboard ${resume[@]+"${resume[@]}"}
+        --timestamp latest --vis tensorboard --max-num-iterations "$steps" ${resume[@]+"${resume[@]}"}
     touch "$finished"
 fi
-config="$folder/outputs/demo/degstalk-fast/latest/config.yml"
-ns-eval --load-config "$config" --output-path "$folder/eval.json"
-ns-render dataset --load-config "$config" --output-path "$folder/renders" --split test --rendered-output-names rgb gt-rgb
 
-echo
+say "3/4  measuring on the frames that were never trained on"
+ns-eval --load-config "$config" --output-path "$folder/eval.json"
+
+say "4/4  the video: the recording left, the synthesis right"
+degstalk render --load-config "$config" --track all --side-by-side --output "$folder/demo.mp4" --overwrite
+
+say "done"
 python - "$folder/eval.json" <<'PY'
 import json, sys
+
 results = json.load(open(sys.argv[1]))["results"]
-for name in ("psnr", "ssim", "lpips", "lmd", "fps", "lips_l1_ratio_to_frozen"):
-    print(f"{name:24s} {results[name]:.4f}" if name in results else f"{name:24s} not measured here")
+rows = {
+    "psnr": ("PSNR", "dB, higher is better"),
+    "psnr_hair": ("PSNR, hair", "dB"),
+    "ssim": ("SSIM", "up to 1"),
+    "lpips": ("LPIPS", "lower is better"),
+    "lmd": ("LMD", "pixels between lip landmarks, lower is better"),
+    "lip_opening_r_jaw": ("mouth follows jaw", "Pearson's r, up to 1"),
+    "lips_l1_ratio_to_frozen": ("lips, error ratio", "driven over frozen, below 1"),
+    "fps": ("rendering", "frames/s"),
+}
+for key, (name, unit) in rows.items():
+    print(f"  {name:18s} {results[key]:8.3f}  {unit}" if key in results else f"  {name:18s} not measured here (see above)")
 PY
 cat <<TEXT
 
-dataset        $folder/data            (look at contact_sheet.png)
-measurements   $folder/eval.json
-frames         $folder/renders/test/rgb beside $folder/renders/test/gt-rgb
+  video          $folder/demo.mp4
+  measurements   $folder/eval.json
+  dataset        $folder/data          (look at contact_sheet.png)
+  training       $config
 
-Next (after: source $VIRTUAL_ENV/bin/activate):
-  ns-viewer --load-config $config --viewer.websocket-host 127.0.0.1
-  ns-train degstalk --data $folder/data
-  ns-render interpolate --load-config $config --output-path $folder/interpolated.mp4
+Try next (after: source $VIRTUAL_ENV/bin/activate):
+  ns-viewer --load-config $config
+  degstalk render --load-config $config --audio speech.wav --output speaking.mp4
+  degstalk process my_video.mp4 data/me
 TEXT

@@ -22,6 +22,8 @@ stamp="$VIRTUAL_ENV/.degstalk-installed"
 wanted="$(pwd) $(cksum < pyproject.toml)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing degstalk-ns and what it needs (about 3 minutes and 9 GB the first time)"
-    python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+    quiet=--quiet
+    if [ -t 1 ]; then quiet=""; fi # a person sees each package go by
+    python -m pip install $quiet --disable-pip-version-check -e ".[dev]"
     echo "$wanted" > "$stamp"
 fi

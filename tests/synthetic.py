@@ -26,7 +26,7 @@ EYES = np.array([[-0.024, 0.018], [0.024, 0.018]])
 EYE_HALF = np.array([0.013, 0.008])
 HAIRLINE = 0.05
 DISTANCE = 0.7
-AUDIO_SHAPES = {"mel": (16, 32), "ds": (16, 29), "hu": (2, 1024)}
+AUDIO_SHAPES = {"mel": (16, 64), "ds": (16, 29), "hu": (2, 1024)}
 
 
 def _opening(frames: int, rng: np.random.Generator) -> np.ndarray:

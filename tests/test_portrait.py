@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.portrait import compose, dilate, dilate_layer, erode, frame_plate, over
+from degstalk_ns.portrait import JAW_SEAM, compose, dilate, dilate_layer, erode, frame_plate, freed_plate, over
 
 
 def test_plate_keeps_the_frame_outside_the_eroded_head_and_fills_the_inside() -> None:
@@ -60,3 +60,47 @@ def test_over_and_windows() -> None:
     assert dilate(mask, 3).sum() == 9 and erode(dilate(mask, 3), 3).sum() == 1
     with pytest.raises(ValueError, match="odd"):
         dilate(mask, 4)
+
+
+def _neck_scene(size: int = 96) -> dict[str, np.ndarray]:
+    """A head (rows 10 to 60) over a neck (rows 61 to 95, columns 30 to 66), with hair right of the head."""
+    frame = np.full((size, size, 3), 120, np.uint8)  # background
+    head, body, hair = (np.zeros((size, size), bool) for _ in range(3))
+    head[10:61, 20:76] = True
+    body[61:, 30:67] = True
+    hair[10:90, 76:90] = True
+    frame[head] = (220, 160, 140)
+    frame[body] = (150, 100, 80)
+    frame[61:67][body[61:67]] = (60, 40, 30)  # the jaw's shadow
+    frame[hair] = (20, 10, 5)
+    torso = np.zeros((size, size, 4), np.uint8)
+    torso[30:, 30:67] = (150, 100, 80, 255)
+    clean = np.full((size, size, 3), 120, np.uint8)
+    return {"frame": frame, "head_region": head, "body": body, "torso": torso, "clean_plate": clean}
+
+
+def test_freed_plate_leaves_nothing_of_the_jaw_over_the_neck_and_keeps_the_rest() -> None:
+    scene = _neck_scene()
+    body = scene.pop("body")
+    kept = frame_plate(**scene)
+    freed = freed_plate(body=body, **scene)
+    chin = (220, 160, 140)
+    below = np.s_[55:61, 34:63]
+    assert (kept[below] == chin).all()
+    assert (freed[below] == (150, 100, 80)).all()
+    # The shadow fades: from the neck's own colour at the cut to what was seen at the seam's end, never back.
+    column = freed[61:75, 48, 0].astype(int)
+    assert column[0] > 145 and abs(int(freed[80, 48, 0]) - 150) <= 1
+    assert (freed[61:67, 48, 0].astype(int) > scene["frame"][61:67, 48, 0]).all()
+    # Hair, background, the rim towards them and the body beyond the seam are as they were.
+    changed = (freed != kept).any(-1)
+    assert not changed[:40].any() and not changed[:, 76:].any()
+    assert not changed[61 + JAW_SEAM :].any()
+
+
+def test_freed_plate_without_a_body_in_sight_is_the_plate() -> None:
+    scene = _neck_scene()
+    scene["torso"][:] = 0
+    scene["body"][:] = False
+    body = scene.pop("body")
+    assert (freed_plate(body=body, **scene) == frame_plate(**scene)).all()

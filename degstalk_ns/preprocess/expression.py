@@ -101,7 +101,12 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
         )
     if not np.isfinite(points).all():
         raise UserError("expression: landmarks are not finite; run the tracking again")
-    opening = lm.mouth_opening(points)[:, None]
+    return driving_signals(blendshapes, lm.mouth_opening(points))
+
+
+def driving_signals(blendshapes: NDArray[np.floating], opening: NDArray[np.floating]) -> Expression:
+    """:func:`expression` where the opening of the inner lips [T] is known already (over the distance of the eyes)."""
+    blendshapes = _blendshapes(blendshapes)
     rest = blendshapes[:, [BLENDSHAPES.index(name) for name in EXPRESSION_NAMES[:-1]]]
     jaw = [
         _column(blendshapes, "jawOpen"),
@@ -110,7 +115,7 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
     ]
     eyelids = [_column(blendshapes, name) for name in EYELID_NAMES]
     return Expression(
-        expression_params=np.concatenate([rest, opening], axis=1).astype(np.float32),
+        expression_params=np.concatenate([rest, np.asarray(opening)[:, None]], axis=1).astype(np.float32),
         jaw_params=np.stack(jaw, axis=1).astype(np.float32),
         eyelid_params=np.stack(eyelids, axis=1).astype(np.float32),
     )
@@ -138,6 +143,16 @@ def au_table(
         Columns in file order: frame (from 1, as OpenFace counts), timestamp [s], confidence, success, AU01_r ... AU45_r
         in [0, 5]; each [T].
     """
+    return action_units(blendshapes, lm.mouth_opening(np.asarray(points)), valid, frame_rate)
+
+
+def action_units(
+    blendshapes: NDArray[np.floating],
+    opening: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    frame_rate: float = 25.0,
+) -> dict[str, NDArray[np.floating]]:
+    """:func:`au_table` where the opening of the inner lips [T] is known already (over the distance of the eyes)."""
     blendshapes = _blendshapes(blendshapes)
     T = len(blendshapes)
     table: dict[str, NDArray[np.floating]] = {
@@ -150,7 +165,7 @@ def au_table(
         if names:
             level = np.mean([_column(blendshapes, name) for name in names], axis=0)
         else:
-            level = lm.mouth_opening(np.asarray(points)) / WIDE_OPEN
+            level = np.asarray(opening) / WIDE_OPEN
         table[unit] = AU_RANGE * np.clip(level, 0.0, 1.0)
     return table
 

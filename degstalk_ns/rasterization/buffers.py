@@ -41,10 +41,11 @@ class _Owner:
 
     def __init__(self, raw: Array) -> None:
         self._raw = raw
+        self._home = _free[len(raw)]  # when the interpreter ends, this module's names are gone before the arrays
         self.__array_interface__ = raw.__array_interface__
 
     def __del__(self) -> None:
-        _free[len(self._raw)].append(self._raw)
+        self._home.append(self._raw)
 
 
 def borrow(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -1,0 +1,165 @@
+"""Any sound file -> 16 kHz mono samples, with limits, and its own samples in blocks for a soundtrack.
+
+It must not know features, networks, or where a sound comes from (a file, an upload).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.errors import UserError
+
+FORMATS: Final[str] = "wav,w64,mp3,flac,ogg,aac,aiff,caf,au,mov,mp4,m4a,matroska,webm"
+"""Containers that are opened. Playlists are not among them: they could name other files to be read."""
+SHORTEST_SECONDS: Final[float] = 1.0 / FRAME_RATE
+"""One frame of video: a shorter sound has nothing to show."""
+SILENCE_LEVEL: Final[float] = 10 ** (-60 / 20)
+"""Peak (full scale 1) under which a sound counts as silence: -60 dB."""
+
+
+@dataclass(frozen=True)
+class SoundLimits:
+    """What is accepted."""
+
+    longest_minutes: float = 30.0
+    """A longer sound is refused."""
+    largest_megabytes: float = 500.0
+    """A larger file is refused before it is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A decoded sound.
+
+    Attributes:
+        name: of the file, for messages.
+        samples: [S] float32 in [-1, 1], 16 kHz, mono.
+        source: the file, or its content.
+        notes: what the user should know, one line each.
+    """
+
+    name: str
+    samples: NDArray[np.float32]
+    source: Path | bytes
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+def load_sound(source: Path | bytes, limits: SoundLimits | None = None, name: str | None = None) -> Sound:
+    """Decode a sound: wav (8 to 32 bit, float), mp3, flac, ogg, m4a and the sound of videos; any rate, any channels.
+
+    Args:
+        source: a file, or the content of one (an upload), which is decoded in memory.
+        limits: defaults where None.
+        name: what messages call it; the file's name where None.
+
+    Raises:
+        UserError: no such file, not a sound, no samples, shorter than a frame of video, or over the limits.
+    """
+    limits = limits or SoundLimits()
+    name = name or (str(source) if isinstance(source, Path) else "the sound")
+    if isinstance(source, Path) and not source.is_file():
+        raise UserError(f"{name}: no such file; expected a sound file (wav, mp3, flac, ogg or m4a)")
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    if size == 0:
+        raise UserError(f"{name}: is empty; expected a sound file (wav, mp3, flac, ogg or m4a)")
+    if size > limits.largest_megabytes * 1e6:
+        raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.largest_megabytes:g} MB are accepted")
+    longest = round(limits.longest_minutes * 60 * SAMPLE_RATE)
+    blocks: list[NDArray[np.float32]] = []
+    count = 0
+    for block in decoded(source, SAMPLE_RATE, "mono", name):
+        blocks.append(block[0])
+        count += block.shape[1]
+        if count > longest:
+            raise UserError(
+                f"{name}: is longer than {limits.longest_minutes:g} minutes; cut it, or raise the limit with "
+                "--sound.longest-minutes"
+            )
+    if count == 0:
+        raise UserError(f"{name}: holds no samples; expected some sound")
+    if count < SHORTEST_SECONDS * SAMPLE_RATE:
+        raise UserError(f"{name}: lasts {1000 * count / SAMPLE_RATE:.2g} ms; expected at least one frame (40 ms)")
+    samples = np.nan_to_num(np.concatenate(blocks)).clip(-1.0, 1.0).astype(np.float32)
+    notes: tuple[str, ...] = ()
+    if np.abs(samples).max() < SILENCE_LEVEL:
+        notes = (f"{name}: is silent (nothing above -60 dB); the mouth will stay closed",)
+    return Sound(name, samples, source, notes)
+
+
+def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator[NDArray[np.float32]]:
+    """The sound in blocks [channels, n] float32 at ``rate`` Hz: "mono" is the mean of all channels it has, "stereo" is
+    for sounds of two (as :func:`natural_format` has it).
+
+    Raises:
+        UserError: not a sound that can be decoded.
+    """
+    try:
+        with _opened(source, name) as container:
+            stream = container.streams.audio[0]
+            # The channels are mixed here: FFmpeg's own mix of floats may exceed full scale, or not know the layout.
+            resampler = AudioResampler(format="fltp", layout=None, rate=rate)
+            mixed = _mean if layout == "mono" else _as_they_are
+            damaged = 0
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except FFmpegError:
+                    damaged += 1  # a broken packet is skipped, as every player does; a file of nothing else is refused
+                    if damaged > 100:
+                        raise
+                    continue
+                for frame in frames:
+                    frame.pts = None  # a gap in the timestamps must not shift what follows against the picture
+                    for piece in resampler.resample(frame):
+                        yield mixed(piece)
+            for piece in resampler.resample(None):
+                yield mixed(piece)
+    except FFmpegError as error:
+        raise _unreadable(name, error) from None
+
+
+def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
+    """Rate in Hz (44,100 or 48,000, which every player takes) and layout ("mono" or "stereo") for a soundtrack."""
+    try:
+        with _opened(source, name) as container:
+            stream = container.streams.audio[0]
+            return 48_000 if stream.rate > 44_100 else 44_100, "stereo" if stream.channels == 2 else "mono"
+    except FFmpegError as error:
+        raise _unreadable(name, error) from None
+
+
+def _as_they_are(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return np.asarray(frame.to_ndarray(), np.float32)
+
+
+def _mean(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return _as_they_are(frame).mean(0, keepdims=True)
+
+
+def _opened(source: Path | bytes, name: str) -> Any:
+    target = str(source) if isinstance(source, Path) else io.BytesIO(source)
+    container = av.open(target, mode="r", options={"format_whitelist": FORMATS})
+    if not container.streams.audio:
+        container.close()
+        raise UserError(f"{name}: holds no sound; expected a sound file (wav, mp3, flac, ogg or m4a)")
+    return container
+
+
+def _unreadable(name: str, error: FFmpegError) -> UserError:
+    reason = error.strerror or type(error).__name__
+    return UserError(f"{name}: cannot be read as sound ({reason}); expected wav, mp3, flac, ogg or m4a")

@@ -1,0 +1,308 @@
+"""`degstalk sample`: a whole dataset of the sample head on disk, or nothing.
+
+Checks the options, lets the scene be acted and drawn frame by frame, and writes what `degstalk process` would leave. It
+must not know what the head looks like or how anything is drawn.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.dataparsers.layout import FRAME_RATE, PALETTE, SAMPLE_RATE, Layout, train_count
+from degstalk_ns.errors import UserError
+from degstalk_ns.portrait import PLATE_EROSION, frame_plate
+from degstalk_ns.preprocess import contact_sheet, expression, images
+from degstalk_ns.preprocess.parallel import in_order
+from degstalk_ns.preprocess.progress import Progress
+from degstalk_ns.preprocess.record import write_bytes
+from degstalk_ns.sample.performance import blendshapes, lip_opening, perform
+from degstalk_ns.sample.picture import REGIONS, Camera, Picture, take
+from degstalk_ns.sample.scene import Scene
+from degstalk_ns.sample.speech import write_script
+from degstalk_ns.sample.voice import synthesise
+
+RECORD_NAME: Final[str] = "sample.json"
+"""Says with what options a folder was made by `degstalk sample`."""
+SHORTEST: Final[float] = 2.0
+"""Seconds: one phrase, and five frames to validate."""
+SIZES: Final[tuple[int, int]] = (64, 2048)
+"""Smallest and largest side, pixels."""
+BYTES_PER_PIXEL: Final[float] = 5.0
+"""Disk taken by all files of a frame, over its pixels; measured at 512 and rounded up."""
+BYTES_PER_FRAME: Final[int] = 48_000
+"""Disk taken by a frame whatever its size: windows of sound, poses, landmarks, and files' last blocks."""
+JPEG_QUALITY: Final[int] = 98
+MOST_WORKERS: Final[int] = 8
+"""Frames drawn at a time, where there are as many cores; each takes some 100 MB at 512."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What to make."""
+
+    seconds: float = 10.0
+    """Length; 25 frames a second."""
+    size: int = 512
+    """Side of the square frames, pixels; even."""
+    seed: int = 0
+    """Another seed gives another head, another room and other words; the same seed the same bytes."""
+    overwrite: bool = False
+    """Replace a dataset that is there. A folder that holds anything else is never touched."""
+
+    @property
+    def frames(self) -> int:
+        return round(self.seconds * FRAME_RATE)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was made: ``frames`` of ``size`` x ``size`` pixels, of which ``train`` and ``val``, in ``seconds`` of wall
+    time."""
+
+    output: Path
+    frames: int
+    train: int
+    val: int
+    size: int
+    seconds: float
+
+
+def make(output: Path, config: SampleConfig | None = None, progress: Progress | None = None) -> Summary:
+    """Make the dataset ``output``.
+
+    It grows in a hidden folder beside ``output`` and takes its name when it is whole.
+
+    Args:
+        progress: where it reports to; None is silent.
+
+    Raises:
+        UserError: an option out of range, a folder that is there, no room on the disk, or no right to write. Then,
+            and when interrupted, everything is left as it was found.
+    """
+    started = time.perf_counter()
+    config = config or SampleConfig()
+    _check(config)
+    target = output.resolve()
+    _check_output(output, target, config.overwrite)
+    _check_room(output, target, config)
+    try:
+        with _growing(target) as part:
+            _write(Layout(part), config, progress or Progress(None))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{output}: the disk is full, nothing was kept; free some space, or make less with --seconds or --size"
+            ) from None
+        raise UserError(f"{output}: cannot be written ({error.strerror or error}); choose another folder") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing was kept") from None
+    train = train_count(config.frames)
+    seconds = time.perf_counter() - started
+    return Summary(output, config.frames, train, config.frames - train, config.size, seconds)
+
+
+# ---- before anything is written ----
+
+
+def _check(config: SampleConfig) -> None:
+    if not (math.isfinite(config.seconds) and config.seconds >= SHORTEST):
+        raise UserError(f"--seconds {config.seconds:g}: expected at least {SHORTEST:g}, for example --seconds 10")
+    low, high = SIZES
+    if config.size % 2 or not low <= config.size <= high:
+        raise UserError(f"--size {config.size}: expected an even number of pixels from {low} to {high}")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"--seed {config.seed}: expected a whole number from 0 to {2**32 - 1}")
+
+
+def _check_output(output: Path, target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UserError(f"{output}: is a file; expected the folder to write the dataset to")
+    if not overwrite:
+        raise UserError(f"{output}: exists already; choose another folder, or pass --overwrite to replace a dataset")
+    there = {path.name for path in target.iterdir()}
+    strange = sorted(there - _dataset_names(target))
+    if strange:
+        raise UserError(
+            f"{output}: --overwrite replaces a dataset, but {strange[0]!r} is none of a dataset's files; "
+            "move it away or choose another folder"
+        )
+
+
+def _dataset_names(root: Path) -> set[str]:
+    """Names of everything that `degstalk sample` and `degstalk process` leave in a dataset's folder."""
+    layout = Layout(root)
+    folders = (layout.frame(0), layout.parsing(0), layout.teeth(0), layout.torso(0), layout.plate(0))
+    files = (
+        *(layout.transforms("train"), layout.transforms("val"), layout.clean_plate, layout.audio),
+        *(layout.audio_features("mel"), layout.action_units, layout.face_model_npz, layout.contact_sheet),
+    )
+    return {*(path.parent.name for path in folders), *(path.name for path in files), RECORD_NAME, *_OF_PROCESS}
+
+
+_OF_PROCESS: Final = ("process.json", "landmarks.npz", "poses.npz")
+
+
+def _check_room(output: Path, target: Path, config: SampleConfig) -> None:
+    needed = config.frames * (BYTES_PER_PIXEL * config.size**2 + BYTES_PER_FRAME)
+    place = next(parent for parent in target.parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise UserError(
+            f"{output}: needs about {_gigabytes(needed)} of disk, {_gigabytes(free)} are free; "
+            "free some space, or make less with --seconds or --size"
+        )
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count < 1e15 else f"{count / 1e9:.1e} GB"
+
+
+@contextmanager
+def _growing(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` that takes its place if the block ends well, and vanishes if not."""
+    part = target.with_name(f".{target.name}.part-{os.getpid()}")
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        part.mkdir(parents=True)
+        yield part
+        old = None
+        if target.exists():
+            old = target.with_name(f".{target.name}.old-{os.getpid()}")
+            os.replace(target, old)
+        try:
+            os.replace(part, target)
+        except BaseException:
+            if old is not None:
+                os.replace(old, target)
+            raise
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
+
+
+# ---- the files ----
+
+
+def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
+    count = config.frames
+    script = write_script(count / FRAME_RATE, config.seed)
+    performance = perform(script, count, config.seed)
+    camera = Camera(config.size)
+    _write_sound(layout, synthesise(script, config.seed), count)
+    for path in (layout.frame(0), layout.parsing(0), layout.teeth(0), layout.torso(0), layout.plate(0)):
+        path.parent.mkdir()
+    with progress.stage("building the head", 1) as advance:
+        scene = Scene(performance, config.seed, config.size)
+        advance(1)
+    images.write_jpeg(layout.clean_plate, scene.background, JPEG_QUALITY)
+    clean = images.read_rgb(layout.clean_plate)
+    points = np.stack([scene.landmarks(i) for i in range(count)])
+    poses = performance.room_from_head
+    pixels = camera.project(np.einsum("tij,tnj->tni", poses[:, :3, :3], points) + poses[:, None, :3, 3])
+
+    def draw(i: int) -> None:
+        picture = take(scene.surfels(i), poses[i], camera, scene.background)
+        _write_frame(layout, i, picture, pixels[i], clean)
+
+    # Whole frames beside each other: half of a frame's work is arithmetic that takes one core only.
+    with progress.stage("drawing frames", count) as advance:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS)) as pool:
+            for _ in in_order(pool, draw, range(count), 2 * MOST_WORKERS):
+                advance(1)
+
+    shapes, opening = blendshapes(performance), lip_opening(points)
+    expression.write_face_model(layout.face_model_npz, expression.driving_signals(shapes, opening))
+    units = expression.action_units(shapes, opening, np.ones(count, bool), FRAME_RATE)
+    expression.write_action_units(layout.action_units, units)
+    c2w = np.stack([camera.head_c2w(pose) for pose in poses])
+    _write_sheet(layout, camera, poses, pixels)
+    record = {"made_by": "degstalk sample", "seconds": config.seconds, "size": config.size, "seed": config.seed}
+    write_bytes(layout.root / RECORD_NAME, json.dumps(record, indent=1).encode())
+    _write_transforms(layout, camera, c2w)
+
+
+def _write_sound(layout: Layout, sound: NDArray[np.float32], count: int) -> None:
+    encoded = io.BytesIO()
+    soundfile.write(encoded, sound, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    write_bytes(layout.audio, encoded.getvalue())
+    # From the file, as `degstalk process` does it: what is rounded there is rounded here.
+    _write_npy(layout.audio_features("mel"), mel_windows(read_waveform(layout.audio), count))
+
+
+def _write_npy(path: Path, array: NDArray[np.generic]) -> None:
+    encoded = io.BytesIO()
+    np.save(encoded, array)
+    write_bytes(path, encoded.getvalue())
+
+
+_COLOURS: Final = np.array([PALETTE[name] for name in REGIONS], np.uint8)
+
+
+def _write_frame(
+    layout: Layout, i: int, picture: Picture, landmarks: NDArray[np.float64], clean: NDArray[np.uint8]
+) -> None:
+    images.write_jpeg(layout.frame(i), picture.image, JPEG_QUALITY)
+    expression.write_lms(layout.landmarks(i), landmarks)
+    images.write_png(layout.parsing(i), _COLOURS[picture.codes])
+    _write_npy(layout.teeth(i), picture.teeth)
+    images.write_png(layout.torso(i), picture.torso)
+    # The plate belongs to the frame as it can be read, not as it was before it was compressed.
+    head = (picture.codes == REGIONS.index("head")) | (picture.codes == REGIONS.index("mouth"))
+    frame = images.read_rgb(layout.frame(i))
+    images.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean, PLATE_EROSION))
+
+
+def _write_transforms(layout: Layout, camera: Camera, c2w: NDArray[np.float64]) -> None:
+    split = train_count(len(c2w))
+    for name, frames in (("val", range(split, len(c2w))), ("train", range(split))):
+        content = {
+            "focal_len": camera.focal,
+            "cx": camera.size / 2,
+            "cy": camera.size / 2,
+            "frames": [{"img_id": i, "aud_id": i, "transform_matrix": c2w[i].tolist()} for i in frames],
+        }
+        write_bytes(layout.transforms(name), json.dumps(content, indent=1).encode())
+
+
+def _write_sheet(layout: Layout, camera: Camera, poses: NDArray[np.float32], pixels: NDArray[np.float64]) -> None:
+    rows = []
+    for i in np.linspace(0, len(poses) - 1, contact_sheet.ROWS).round().astype(int).tolist():
+        axes = contact_sheet.AXES @ poses[i, :3, :3].T + poses[i, :3, 3]
+        rows.append(
+            contact_sheet.Row(
+                name=f"frame {i}",
+                frame=images.read_rgb(layout.frame(i)),
+                parsing=images.read_rgb(layout.parsing(i)),
+                teeth=np.load(layout.teeth(i)),
+                landmarks=pixels[i],
+                axes=camera.project(axes),
+                torso=images.read_rgba(layout.torso(i)),
+                plate=images.read_rgb(layout.plate(i)),
+            )
+        )
+    images.write_png(layout.contact_sheet, contact_sheet.draw(rows))

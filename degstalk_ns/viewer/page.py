@@ -1,0 +1,128 @@
+"""One open page of the viewer: commands to it, reports from it. It must not know heads, tracks or what is drawn.
+
+viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `page.js` is sent so, once a page,
+and after it short calls. Reports come back as the value of a text input that is never shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import wave
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import viser
+from numpy.typing import NDArray
+from viser import _messages
+
+from degstalk_ns.dataparsers.layout import SAMPLE_RATE
+
+SOUND_PART: int = 1 << 19
+"""Bytes of sound in one message: a long sound must not hold back the frames behind it."""
+
+
+class RunJavascriptMessage(_messages.RunJavascriptMessage):
+    """viser's message, by the same name for the page, with a key that is the same on its way in and out of the queue:
+    viser draws a new one each time, and so never forgets the first."""
+
+    def redundancy_key(self) -> str:
+        return f"degstalk_{id(self)}"
+
+
+@cache
+def _script() -> str:
+    return files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+
+
+class Page:
+    """A page and its sound.
+
+    Args:
+        client: viser's handle of the page.
+        on_report: called with every report, a dict with ``kind``, ``number``, ``at`` (seconds of the sound),
+            ``playing`` and ``clip``, in a thread of viser's; two may come at once and in any order.
+        largest_upload: bytes; larger files are refused in the page already.
+    """
+
+    def __init__(
+        self, client: viser.ClientHandle, on_report: Callable[[dict[str, Any]], None], largest_upload: int
+    ) -> None:
+        self._client = client
+        self._connection = client.gui._websock_interface
+        self._on_report = on_report
+        self._inbox = client.gui.add_text("reports", "", visible=False)
+        self._inbox.on_update(self._received)
+        # Evaluated at the top: within viser's own bundle, names such as Audio mean other things.
+        self.run(f"(0, eval)({json.dumps(_script())})")
+        self._call("attach", self._inbox._impl.id, largest_upload)
+
+    def run(self, source: str) -> None:
+        """Evaluate JavaScript in the page."""
+        self._connection.queue_message(RunJavascriptMessage(source))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        # U+2028 and U+2029 are escaped by json.dumps; so is everything that could end the string.
+        self.run(f"window.degstalk.{name}({', '.join(json.dumps(argument) for argument in arguments)})")
+
+    def _received(self, event: Any) -> None:
+        try:
+            report = json.loads(event.target.value)
+            number, at, clip = int(report["number"]), float(report["at"]), int(report["clip"])
+            kind, playing = str(report["kind"]), bool(report["playing"])
+        except (ValueError, KeyError, TypeError):
+            return  # not one of ours: whoever reaches the port can send anything
+        self._on_report({**report, "number": number, "at": at, "clip": clip, "kind": kind, "playing": playing})
+
+    def show(self, number: int, seconds: float, jpeg: bytes) -> None:
+        """Show a frame when its moment has come; at once while the sound stands still."""
+        self._call("frame", number, seconds, base64.b64encode(jpeg).decode())
+        self._client.flush()
+
+    def load_sound(self, number: int, waveform: NDArray[np.float32], duration: float, rate: float) -> None:
+        """Replace the sound.
+
+        Args:
+            number: comes back as ``clip`` in reports.
+            waveform: [S] at 16 kHz in [-1, 1]; cut or filled up with silence to ``duration`` seconds.
+            rate: frames a second of the timeline.
+        """
+        data = wav(waveform, round(duration * SAMPLE_RATE))
+        total = -(-len(data) // SOUND_PART)
+        for part in range(total):
+            piece = data[part * SOUND_PART : (part + 1) * SOUND_PART]
+            self._call("sound", number, part, total, base64.b64encode(piece).decode(), duration, rate)
+
+    def seek(self, seconds: float) -> None:
+        """Move the sound; the page reports where it is then."""
+        self._call("seek", seconds, True)
+
+    def say(self, text: str, tone: str = "") -> None:
+        """A line in the panel; ``tone`` is "", "good" or "problem"."""
+        self._call("say", text, tone)
+
+    def hold_still(self, on: bool) -> None:
+        """Whether drags on the picture are kept from the camera behind it."""
+        self._call("still", on)
+
+    def hide(self) -> None:
+        """Leave the view to nerfstudio's own picture until the next frame is shown."""
+        self._call("hide")
+
+
+def wav(waveform: NDArray[np.float32], samples: int) -> bytes:
+    """A 16-bit mono WAV file at 16 kHz of exactly ``samples`` samples."""
+    sound = np.zeros(samples, np.float32)
+    kept = min(samples, len(waveform))
+    sound[:kept] = waveform[:kept]
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((sound.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -1,0 +1,286 @@
+"""One open page: follows its sound, draws what its panel asks for, and leaves nothing behind when it closes.
+
+It must not know nerfstudio's viewer; it is given a camera to ask for and a model to draw with.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from time import perf_counter
+from typing import Any
+
+import viser
+
+from degstalk_ns.audio.sound import SoundLimits
+from degstalk_ns.clock import FollowedSound, InFlight, Lead
+from degstalk_ns.errors import UserError
+from degstalk_ns.expression_controls import Control
+from degstalk_ns.model import DegstalkModel
+from degstalk_ns.plates import PlateCache
+from degstalk_ns.playback import Playback
+from degstalk_ns.viewer.page import Page
+from degstalk_ns.viewer.painter import FreeCamera, Painter, Wishes, jpeg
+from degstalk_ns.viewer.panel import FREE, OWN, RECORDED, Panel
+from degstalk_ns.viewer.uploads import BoundedUploads
+
+SLIDER_EVERY: float = 0.25
+"""Seconds between moves of the time slider while playing; the cursor in the waveform moves by itself."""
+SLIDER_REST: float = 1.0
+"""Seconds for which the slider is left alone after it was dragged."""
+
+
+class Session:
+    """A page and all that belongs to it.
+
+    Args:
+        client: viser's handle of the page.
+        model: draws the head. lock: what keeps training and drawing apart.
+        playbacks: what can be played, the first one first.
+        new_sound: makes a playback of a file's bytes and name; tells its progress; raises UserError.
+        freed_plates: for new sounds. controls: sliders for the face.
+        free_camera: where the page's own camera is now. longest_side: of pictures, pixels.
+        camera_chosen: told "recorded camera", "free camera" or "nerfstudio's own view", and the recorded frame shown.
+        limits: of files.
+    """
+
+    def __init__(
+        self,
+        client: viser.ClientHandle,
+        model: DegstalkModel,
+        lock: Callable[[], AbstractContextManager[object]],
+        playbacks: Mapping[str, Playback],
+        new_sound: Callable[[bytes, str, Callable[[str], None]], Playback],
+        freed_plates: PlateCache,
+        controls: Sequence[Control],
+        free_camera: Callable[[], FreeCamera],
+        longest_side: Callable[[], int],
+        camera_chosen: Callable[[str, int], None],
+        limits: SoundLimits,
+    ) -> None:
+        self._playbacks = dict(playbacks)
+        self._new_sound = new_sound
+        self._free_camera = free_camera
+        self._longest_side = longest_side
+        self._tell_camera = camera_chosen
+        self._painter = Painter(model, freed_plates, lock)
+        self._wake = threading.Condition()
+        self._closed = False
+        self._aside = False
+        self._wanted = True
+        self._clip = 0
+        self._sound = FollowedSound()
+        self._lead = Lead()
+        self._in_flight = InFlight()
+        self._number = 0
+        self._last_frame = self._drawn = -1
+        self._slider_moved = self._scrubbed_at = 0.0
+        self._playback = next(iter(self._playbacks.values()))
+        colour = tuple(round(255 * value) for value in model.config.free_background)
+        largest = int(limits.largest_megabytes * 1e6)
+        self._page = Page(client, self._reported, largest)
+        self._uploads = BoundedUploads(client, largest, self._refused)
+        self._panel = Panel(client.gui, self, list(self._playbacks), controls, colour)  # type: ignore[arg-type]
+        self._page.hold_still(True)
+        self._load(self._playback)
+        self._thread = threading.Thread(target=self._run, name="degstalk-page", daemon=True)
+        self._thread.start()
+
+    # --- for nerfstudio's viewer ------------------------------------------------------------------------------------
+
+    @property
+    def yields(self) -> bool:
+        """Whether nerfstudio's own picture is wanted instead of ours."""
+        return self._aside or self._panel.camera.value == OWN
+
+    def stand_aside(self, on: bool) -> None:
+        """Leave the view to nerfstudio (its preview of a camera path), or take it back."""
+        if on == self._aside:
+            return
+        self._aside = on
+        if on:
+            self._page.hide()
+        else:
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Something changed: the weights, or the page's camera."""
+        with self._wake:
+            self._wanted = True
+            self._wake.notify_all()
+
+    def camera_moved(self) -> None:
+        """The page's camera has moved."""
+        if self._panel.camera.value == FREE:
+            self.redraw()
+
+    def close(self) -> None:
+        """End the page's thread; safe to call from any thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._painter.close()
+
+    # --- from the page ----------------------------------------------------------------------------------------------
+
+    def _reported(self, report: Mapping[str, Any]) -> None:
+        now = perf_counter()
+        with self._wake:
+            if report["kind"] == "frame" and isinstance(report.get("frame"), int):
+                self._in_flight.confirm(report["frame"])
+                spare = report.get("spare")
+                if report["playing"] and isinstance(spare, (int, float)):
+                    self._lead.observe(float(spare))
+            if report["kind"] == "loop":
+                self._sound.loop = bool(report.get("loop"))
+            if report["clip"] == self._clip:
+                was = self._sound.playing
+                if self._sound.report(report["number"], report["at"], report["playing"], now):
+                    # A pause or a jump shows the frame where the sound is now.
+                    if report["kind"] == "seek" or was != self._sound.playing:
+                        self._wanted = True
+            self._wake.notify_all()
+
+    def _refused(self, why: str) -> None:
+        self._page.say(why, "problem")
+
+    # --- from the panel ---------------------------------------------------------------------------------------------
+
+    def scrubbed(self, seconds: float) -> None:
+        """The time slider was dragged."""
+        with self._wake:
+            self._sound.position, self._sound.at = seconds, perf_counter()
+            self._scrubbed_at = self._sound.at
+            self._wanted = True
+            self._wake.notify_all()
+        self._page.seek(seconds)
+
+    def look_changed(self) -> None:
+        look = self._panel.look()
+        if look.needs_truth and not self._playback.true and self._panel.camera.value == RECORDED:
+            self._page.say("A new sound has no true frames.")
+        elif look.output == "error map" and self._panel.camera.value == FREE:
+            self._page.say("Errors are known from the recorded camera only.")
+        else:
+            self._page.say("")
+        self.redraw()
+
+    def camera_chosen(self, camera: str) -> None:
+        self._page.hold_still(camera == RECORDED)
+        self._tell_camera(camera, int(self._playback.recorded[self._current_frame()]))
+        if camera == OWN:
+            self._page.hide()
+        self.look_changed()
+
+    def driver_chosen(self, name: str) -> None:
+        self._load(self._playbacks[name])
+
+    def file_sent(self, name: str, content: bytes) -> None:
+        """A file has arrived; it is read in a thread of its own, for viser's are few."""
+
+        def read() -> None:
+            try:
+                playback = self._new_sound(content, name, self._page.say)
+            except UserError as error:
+                self._page.say(str(error), "problem")
+                return
+            except Exception:
+                traceback.print_exc()
+                self._page.say(f"{name} could not be read; the terminal says why.", "problem")
+                return
+            if self._closed:
+                return
+            # One sound of one's own at a time: memory stays bounded however many are tried.
+            self._playbacks = {key: value for key, value in self._playbacks.items() if value.true}
+            self._playbacks[playback.name] = playback
+            self._panel.show_drivers(list(self._playbacks), playback.name)
+            self._load(playback)
+            self._page.say(f"{name} drives the head ({playback.timeline.duration:.1f} s).", "good")
+
+        threading.Thread(target=read, name="degstalk-upload", daemon=True).start()
+
+    def _load(self, playback: Playback) -> None:
+        with self._wake:
+            self._clip += 1
+            self._playback = playback
+            self._sound.position, self._sound.playing = 0.0, False
+            self._last_frame = -1
+            self._wanted = True
+            self._wake.notify_all()
+        timeline = playback.timeline
+        self._panel.show_sound(playback.waveform, timeline)
+        self._page.load_sound(self._clip, playback.waveform, timeline.duration, timeline.rate)
+
+    # --- drawing ----------------------------------------------------------------------------------------------------
+
+    def _current_frame(self) -> int:
+        return self._playback.timeline.frame_at(self._sound.position)
+
+    def _run(self) -> None:
+        while (frame := self._next_frame()) is not None:
+            try:
+                self._draw(*frame)
+            except Exception as error:
+                if self._closed:
+                    return
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                self._page.say(str(error) if isinstance(error, UserError) else f"Not drawn: {error}", "problem")
+
+    def _next_frame(self) -> tuple[Playback, int] | None:
+        """The next frame to draw, waiting until there is one; None when the page is closed."""
+        with self._wake:
+            while not self._closed:
+                now, timeline = perf_counter(), self._playback.timeline
+                if self.yields:
+                    self._wake.wait()
+                elif self._in_flight.full(now, self._sound.playing):
+                    self._wake.wait(self._in_flight.patience / 10)
+                elif self._sound.playing:
+                    ahead = self._sound.now(now) + self._lead.seconds
+                    frame = timeline.frame_at(ahead, self._sound.loop)
+                    if frame != self._last_frame or self._wanted:
+                        self._wanted, self._last_frame = False, frame
+                        return self._playback, frame
+                    # Until the next frame's turn, half a frame before its moment.
+                    rest = (round(ahead * timeline.rate) + 0.5) / timeline.rate - ahead
+                    self._wake.wait(max(rest, 1e-3))
+                elif self._wanted:
+                    self._wanted, self._last_frame = False, self._current_frame()
+                    return self._playback, self._last_frame
+                else:
+                    self._wake.wait()
+        return None
+
+    def _draw(self, playback: Playback, frame: int) -> None:
+        wishes = Wishes(
+            look=self._panel.look(),
+            camera=self._free_camera() if self._panel.camera.value == FREE else None,
+            colour=self._panel.colour.value,
+            overrides=self._panel.overrides,
+            longest_side=self._longest_side(),
+        )
+        data = jpeg(self._painter.paint(playback, frame, wishes))
+        if self._sound.playing:
+            step = min(max(frame - self._drawn, 1), 25)
+            self._painter.prepare(playback, [frame + step, frame + 2 * step])
+        self._drawn = frame
+        now = perf_counter()
+        with self._wake:
+            if self._closed or playback is not self._playback:
+                return
+            self._number += 1
+            self._in_flight.start(self._number, now)
+        if not self.yields:
+            self._page.show(self._number, playback.timeline.seconds_of(frame), data)
+        if now - self._slider_moved > SLIDER_EVERY and now - self._scrubbed_at > SLIDER_REST:
+            self._slider_moved = now
+            self._panel.show_time(playback.timeline.seconds_of(self._current_or(frame)))
+
+    def _current_or(self, frame: int) -> int:
+        """Where the sound is, or the frame that was drawn while it stands still."""
+        if not self._sound.playing:
+            return frame
+        return self._playback.timeline.frame_at(self._sound.now(perf_counter()), self._sound.loop)

@@ -1,0 +1,57 @@
+"""`degstalk export`: a trained head as a .ply of Gaussian splats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from degstalk_ns.errors import UserError
+
+
+def command(
+    load_config: Path,
+    output: Path,
+    region: Literal["both", "face", "mouth"] = "both",
+    time: float | None = None,
+    overwrite: bool = False,
+    data: Path | None = None,
+) -> None:
+    """Write a trained head as a standard .ply of Gaussian splats, which other splat viewers open.
+
+    Args:
+        load_config: config.yml of the run, for example outputs/me/degstalk-fast/<time>/config.yml.
+        output: The file, a .ply.
+        region: Face, mouth interior, or both in one file.
+        time: A moment of the recording, seconds from its start; where absent, the head as it is before it moves.
+        overwrite: Replace the output where it exists.
+        data: Folder of the dataset, where it is no longer where the training found it.
+    """
+    if output.suffix.lower() != ".ply":
+        raise UserError(f"--output {output}: expected a name that ends in .ply")
+    if output.exists() and not overwrite:
+        raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")
+    from degstalk_ns import trained
+    from degstalk_ns.avatar import REGIONS
+    from degstalk_ns.dataparsers.layout import FRAME_RATE
+    from degstalk_ns.gaussians import joined, save_ply
+
+    head = trained.load(load_config, data)
+    conditions, moment = None, "the canonical head"
+    if time is not None:
+        track = head.model.recorded_track
+        frame = round(time * FRAME_RATE)
+        if not 0 <= frame < len(track):
+            raise UserError(f"--time {time:g}: the recording lasts from 0 to {(len(track) - 1) / FRAME_RATE:.2f} s")
+        conditions, moment = track.at_frame(frame), f"the moment {frame / FRAME_RATE:.2f} s"
+    parts = [head.model.gaussians_at(name, conditions) for name in REGIONS if region in (name, "both")]
+    gaussians = joined(parts)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_ply(output, gaussians)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
+    Console(highlight=False).print(
+        f"{output}: {len(gaussians.means)} Gaussians, {moment}", markup=False, soft_wrap=True
+    )

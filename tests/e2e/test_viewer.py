@@ -1,0 +1,219 @@
+"""The viewer as someone sees and hears it: a real browser without a window, a head, sound, and a file of one's own.
+
+The plates of the dataset carry the number of their frame as black and white fields, so the picture on the screen itself
+says which moment it shows.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import soundfile
+import torch
+from synthetic import make_dataset
+
+from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.dataparsers.layout import Layout, train_count
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
+
+FRAMES, SIZE, FIELD, BITS = 275, 64, 8, 8
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--use-gl=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--autoplay-policy=no-user-gesture-required",
+]
+PATIENCE = 90_000
+"""Milliseconds for what takes one second on a machine that has nothing else to do."""
+
+# The number in the fields of the picture that is on the screen, and where the sound is at that instant.
+READ = f"""() => {{
+    const canvas = document.querySelector("#degstalk-stage canvas");
+    const data = canvas.getContext("2d").getImageData(0, 0, {SIZE}, {FIELD}).data;
+    let number = 0;
+    for (let bit = 0; bit < {BITS}; bit++) {{
+        const at = 4 * ({SIZE} * {FIELD // 2} + bit * {FIELD} + {FIELD // 2});
+        if (data[at] > 127) number |= 1 << bit;
+    }}
+    let sum = 0;
+    const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    for (let i = 0; i < all.length; i += 4) sum = (sum * 31 + all[i]) | 0;
+    return {{ number, sum, at: degstalk.audio.currentTime, playing: !degstalk.audio.paused }};
+}}"""
+WATCH = f"""async (milliseconds) => {{
+    const read = {READ}, seen = [], end = performance.now() + milliseconds;
+    while (performance.now() < end) {{
+        await new Promise(requestAnimationFrame);
+        seen.push(read());
+    }}
+    return seen;
+}}"""
+
+
+def _numbered_plates(root: Path) -> None:
+    for frame in range(FRAMES):
+        path = str(Layout(root).plate(frame))
+        plate = cv2.imread(path)
+        for bit in range(BITS):
+            plate[:FIELD, bit * FIELD : (bit + 1) * FIELD] = 255 * (frame >> bit & 1)
+        cv2.imwrite(path, plate)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of nerfstudio's viewer with an untrained head; what is looked at here does not depend on what it has learnt."""
+    from nerfstudio.viewer.viewer import Viewer
+
+    from degstalk_ns.configs.methods import degstalk_fast
+
+    root = make_dataset(tmp_path_factory.mktemp("viewed"), frames=FRAMES, size=SIZE)
+    _numbered_plates(root)
+    layout = Layout(root)
+    np.save(layout.audio_features("mel"), mel_windows(read_waveform(layout.audio), FRAMES))
+    config = deepcopy(degstalk_fast.config.pipeline)
+    config.datamanager.data = root
+    for region in (config.model.avatar.face, config.model.avatar.mouth):
+        region.num_points = 200
+    torch.manual_seed(0)
+    pipeline = config.setup(device="cpu", test_mode="test")
+    pipeline.eval()
+    pipeline.model.moving.fill_(True)
+    with torch.no_grad():
+        for region in ("face", "mouth"):  # small, so that no Gaussian covers the fields of the plate
+            pipeline.model.avatar.region(region).params["means"].mul_(0.3)
+            pipeline.model.avatar.region(region).params["scales"].sub_(2.0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = deepcopy(degstalk_fast.config.viewer)
+    settings.websocket_port = port
+    settings.max_num_display_images = 3
+    viewer = Viewer(settings, tmp_path_factory.mktemp("log") / "log.txt", root, pipeline, train_lock=threading.Lock())
+    viewer.init_scene(pipeline.datamanager.train_dataset, "completed", pipeline.datamanager.eval_dataset)
+    yield f"http://127.0.0.1:{port}"
+    viewer.viser_server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(address: str, browser: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.goto(address)
+    page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
+    page.wait_for_function("degstalk.shown !== null", timeout=PATIENCE)
+    yield page
+    page.close()
+
+
+def _until(page: Any, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not what(seen := page.evaluate(READ)):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.05)
+    return seen
+
+
+def _drag_slider(page: Any, share: float) -> None:
+    box = page.locator(".mantine-Slider-root").first.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share / 2, y)
+    page.mouse.move(box["x"] + box["width"] * share, y)
+
+
+def test_the_page_shows_the_first_frame_and_the_slider_scrubs(page: Any) -> None:
+    first = _until(page, lambda seen: seen["number"] == 0)
+    _drag_slider(page, 0.5)  # held, not yet let go
+    moved = _until(page, lambda seen: seen["number"] > 80)
+    page.mouse.up()
+    assert moved["sum"] != first["sum"] and not moved["playing"]
+    still = _until(page, lambda seen: abs(seen["at"] * 25 - seen["number"]) < 1)
+    page.click('[data-degstalk="forward"]')
+    _until(page, lambda seen: seen["number"] == still["number"] + 1)
+    page.click('[data-degstalk="back"]')
+    _until(page, lambda seen: seen["number"] == still["number"])
+
+
+def test_sound_and_picture_go_together(page: Any) -> None:
+    page.click('[data-degstalk="play"]')
+    _until(page, lambda seen: seen["at"] > 5)
+    # Another program may take the processor for a while; then the picture waits. It must find its way back.
+    apart = []
+    for _ in range(4):
+        seen = page.evaluate(WATCH, 1000)
+        seen = [one for one in seen if one["playing"]]
+        apart.append(statistics.median(abs(one["at"] - one["number"] / 25) for one in seen) if seen else 9.0)
+        if apart[-1] <= 0.08:
+            break
+    assert min(apart) <= 0.08, f"seconds between sound and picture, in each second: {apart}"
+    page.click('[data-degstalk="play"]')
+    stopped = _until(page, lambda seen: not seen["playing"])
+    assert stopped["at"] > 5
+    _until(page, lambda seen: abs(seen["at"] * 25 - seen["number"]) < 1)
+
+
+def test_a_sound_file_drives_the_head_and_a_text_file_is_refused(page: Any, tmp_path: Path) -> None:
+    recorded = _until(page, lambda seen: seen["number"] == 0)
+    text = tmp_path / "renamed.wav"
+    text.write_text("no sound at all\n" * 50)
+    send = page.locator('input[type="file"]').first
+    line = page.locator('[data-degstalk="line"]')
+    send.set_input_files(text)
+    page.wait_for_selector('[data-degstalk="line"][data-tone="problem"]', timeout=PATIENCE)
+    assert "renamed.wav" in line.inner_text() and "cannot be read as sound" in line.inner_text()
+    assert page.evaluate("degstalk.duration") == train_count(FRAMES) / 25
+
+    seconds = np.arange(48_000 * 2) / 48_000
+    soundfile.write(tmp_path / "mine.flac", 0.5 * np.sin(700 * seconds) * np.sin(9 * seconds), 48_000)
+    send.set_input_files(tmp_path / "mine.flac")
+    page.wait_for_function(
+        "document.querySelector('[data-degstalk=line]').textContent.includes('drives')", timeout=PATIENCE
+    )
+    assert "mine.flac drives the head" in line.inner_text()
+    page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=PATIENCE)
+    changed = _until(page, lambda seen: seen["sum"] != recorded["sum"])
+    page.click('[data-degstalk="play"]')
+    _until(page, lambda seen: seen["sum"] != changed["sum"])
+
+
+def test_two_pages_are_two_viewers_and_leave_nothing_behind(page: Any, browser: Any, address: str) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name == "degstalk-page"]
+
+    before = len(threads())
+    other = browser.new_page(viewport={"width": 1000, "height": 700})
+    other.goto(address)
+    other.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
+    other.wait_for_function("degstalk.shown !== null", timeout=PATIENCE)
+    assert len(threads()) == before + 1
+    _drag_slider(other, 0.4)
+    _until(other, lambda seen: seen["number"] > 60)
+    other.mouse.up()
+    assert page.evaluate(READ)["number"] == 0
+    other.close()
+    deadline = time.monotonic() + 20
+    while len(threads()) != before:
+        assert time.monotonic() < deadline, "the closed page still has its thread"
+        time.sleep(0.1)

@@ -1,0 +1,204 @@
+"""`degstalk render` and `degstalk export` on a tiny trained head, in this process; one frame size, few frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from plyfile import PlyData
+
+from degstalk_ns import rendering, trained
+from degstalk_ns.dataparsers.dataset import read_frame
+from degstalk_ns.gaussians import load_ply
+from degstalk_ns.scripts import cli
+
+
+def _run(*arguments: object) -> int:
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _frames(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """1 s: a burst of noise, then silence."""
+    path = tmp_path / "speech.wav"
+    noise = 0.2 * np.random.default_rng(0).normal(size=22_050)
+    noise[11_025:] = 0
+    soundfile.write(path, noise, 22_050)
+    return path
+
+
+def _render(config: Path, output: Path, *more: object) -> int:
+    return _run("render", "--load-config", config, "--output", output, *more)
+
+
+def test_new_sound_becomes_a_video(trained_config: Path, speech: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made" / "out.mp4"
+    assert _render(trained_config, output, "--audio", speech, "--watermark") == 0
+    frames = _frames(output)
+    assert frames.shape == (25, 64, 64, 3)
+    assert np.abs(np.diff(frames[:12].astype(int), axis=0)).max() > 5
+    with av.open(str(output)) as container:
+        assert (
+            "Synthetic" in container.metadata["comment"] and "tiny/degstalk-fast/only" in container.metadata["comment"]
+        )
+        assert float(container.streams.audio[0].duration * container.streams.audio[0].time_base) == pytest.approx(
+            1, abs=0.04
+        )
+    plain = tmp_path / "plain.mp4"
+    assert _render(trained_config, plain, "--audio", speech, "--expression", "neutral") == 0
+    # The mark lies in the lower right corner.
+    difference = np.abs(_frames(plain).astype(int) - frames).mean((0, 3))
+    assert difference[56:, 24:].max() > 60 and difference[:20, :20].max() < 25
+
+
+def test_a_track_beside_the_recorded_frames(trained_config: Path, dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    assert _render(trained_config, output, "--track", "val", "--side-by-side", "--video.quality", 5) == 0
+    recording = trained.load(trained_config).recording
+    frames = _frames(output)
+    assert frames.shape == (len(recording.val), 64, 128, 3)
+    truth = read_frame(recording, int(recording.val.img_ids[1]), what=()).image
+    assert np.abs(frames[1, :, :64].astype(int) - truth).mean() < 3
+    with av.open(str(output)) as container:
+        assert container.streams.audio
+
+    part = tmp_path / "part.mp4"
+    assert _render(trained_config, part, "--track", "all", "--start", 0.2, "--end", 0.44, "--video.quality", 5) == 0
+    assert len(_frames(part)) == 6
+
+
+def test_a_camera_path(trained_config: Path, speech: Path, tmp_path: Path) -> None:
+    recording = trained.load(trained_config).recording
+    cameras = [
+        {"camera_to_world": recording.train.c2w[0].flatten().tolist(), "fov": fov, "render_time": time}
+        for fov, time in ((24.0, 0.0), (40.0, 1.0))
+    ]
+    content = {"render_width": 48, "render_height": 32, "fps": 10, "camera_path": cameras}
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps(content))
+    assert _render(trained_config, tmp_path / "a.mp4", "--camera-path", path) == 0
+    assert _frames(tmp_path / "a.mp4").shape == (5, 32, 48, 3)
+    for camera in cameras:
+        del camera["render_time"]
+    path.write_text(json.dumps(content))
+    assert _render(trained_config, tmp_path / "b.mp4", "--camera-path", path) == 1
+    assert not (tmp_path / "b.mp4").exists()
+    assert _render(trained_config, tmp_path / "b.mp4", "--camera-path", path, "--audio", speech) == 0
+    frames = _frames(tmp_path / "b.mp4")
+    assert frames.shape == (25, 32, 48, 3) and (frames[:, 0, 0] > 245).all()  # no plate fits: a plain colour
+
+
+def test_an_interrupted_render_goes_on_and_gives_the_same_video(
+    trained_config: Path,
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--audio", speech, "--video.segment-frames", 10)
+    whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    assert _render(trained_config, whole, *options) == 0
+    real, calls = rendering.picture, []
+
+    def failing(*arguments: object) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rendering, "picture", failing)
+    assert _render(trained_config, output, *options) == cli.INTERRUPTED
+    assert not output.exists()
+    capsys.readouterr()
+    assert _render(trained_config, output, *options) == 0
+    assert "going on: 10 of 25 frames" in capsys.readouterr().out
+    assert len(calls) == 15 + 15
+    assert (_frames(output) == _frames(whole)).all()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "nothing to show"),
+        (["--audio", "{speech}", "--track", "val"], "give one of them"),
+        (["--audio", "{folder}/nowhere.wav"], "no such file"),
+        (["--audio", "{speech}", "--side-by-side"], "needs --track"),
+        (["--audio", "{speech}", "--start", "3"], "nothing lies between"),
+        (["--track", "val", "--audio-features", "x.npy"], "needs --audio"),
+        (["--camera-path", "{folder}/nowhere.json"], "no such file"),
+        (["--track", "val", "--output", "{folder}/out.avi"], "ends in .mp4"),
+        (["--track", "val", "--output", "{folder}"], "ends in .mp4"),
+        (["--track", "val", "--output", "{speech}/out.mp4"], "cannot be written"),
+        (["--track", "val", "--load-config", "{folder}/nowhere.yml"], "no such file"),
+        (["--track", "val", "--output", "{folder}/there.mp4"], "--overwrite"),
+    ],
+)
+def test_mistakes_are_one_line_and_lose_nothing(
+    trained_config: Path,
+    speech: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    words: str,
+) -> None:
+    (tmp_path / "there.mp4").write_text("mine")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    filled = [option.format(speech=speech, folder=tmp_path) for option in options]
+    assert _render(trained_config, tmp_path / "out.mp4", *filled) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "there.mp4").read_text() == "mine"
+
+
+def test_export_writes_splats_that_others_open(trained_config: Path, tmp_path: Path) -> None:
+    head = trained.load(trained_config)
+    counts = {name: len(head.model.avatar.region(name)) for name in ("face", "mouth")}
+    places = {}
+    for name, options in {
+        "both": [], "face": ["--region", "face"], "mouth": ["--region", "mouth"], "moment": ["--time", "0.4"]
+    }.items():  # fmt: skip
+        output = tmp_path / f"{name}.ply"
+        assert _run("export", "--load-config", trained_config, "--output", output, *options) == 0
+        vertices = PlyData.read(str(output))["vertex"]
+        assert {"x", "opacity", "scale_2", "rot_3", "f_dc_0", "f_rest_23"} <= {p.name for p in vertices.properties}
+        places[name] = np.stack([vertices[axis] for axis in "xyz"], 1)
+        assert np.isfinite(places[name]).all()
+    assert len(places["face"]) == counts["face"] and len(places["mouth"]) == counts["mouth"]
+    assert (places["both"] == np.concatenate([places["face"], places["mouth"]])).all()
+    assert len(places["moment"]) == len(places["both"]) and not np.array_equal(places["moment"], places["both"])
+    assert len(load_ply(tmp_path / "both.ply").means) == sum(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--output", "{folder}/head.obj"], "ends in .ply"),
+        (["--output", "{folder}/there.ply"], "--overwrite"),
+        (["--output", "{folder}/head.ply", "--time", "99"], "the recording lasts"),
+        (["--output", "{folder}/there.ply/head.ply"], "cannot be written"),
+    ],
+)
+def test_export_refuses_in_one_line(
+    trained_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    (tmp_path / "there.ply").write_text("mine")
+    filled = [option.format(folder=tmp_path) for option in options]
+    assert _run("export", "--load-config", trained_config, *filled) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert (tmp_path / "there.ply").read_text() == "mine"
