@@ -160,14 +160,17 @@ def _parabola(opening: Array, values: Array) -> Array:
 
 def _ridge(inputs: Array, targets: Array, *strengths: float) -> tuple[Array, list[Array]]:
     """Mean of the inputs, and for each strength the weights [D, K] from inputs to targets, both about their means."""
-    centre, mean = inputs.mean(0), targets.mean(0)
-    about = inputs - centre
-    gram, right = about.T @ about, about.T @ (targets - mean)
+    centre = inputs.mean(0)
+    about, wanted = inputs - centre, targets - targets.mean(0)
+    # Of the two equal forms, the one with the smaller matrix: frames x frames or inputs x inputs.
+    dual = len(about) < about.shape[1]
+    gram, right = (about @ about.T, wanted) if dual else (about.T @ about, about.T @ wanted)
     weights = []
     for strength in strengths:
         strong = gram.copy()
         strong[np.diag_indices_from(strong)] += strength * len(inputs)
-        weights.append(cho_solve(cho_factor(strong, overwrite_a=True, check_finite=False), right, check_finite=False))
+        solved = cho_solve(cho_factor(strong, overwrite_a=True, check_finite=False), right, check_finite=False)
+        weights.append(about.T @ solved if dual else solved)
     return centre, weights
 
 

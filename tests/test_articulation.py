@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.articulation import Articulation
+from degstalk_ns.articulation import Articulation, _ridge
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +61,11 @@ def test_a_mouth_that_never_moves_stays() -> None:
     assert np.allclose(opening, 0.2, atol=1e-3) and np.allclose(told, 0.7, atol=1e-3)
     one = Articulation.fit(windows[:1], np.array([0.2]), np.array([[0.7]]))
     assert np.isfinite(one.values(windows, np.zeros(40))[0]).all()
+
+
+def test_both_forms_of_the_ridge_agree() -> None:
+    rng = np.random.default_rng(3)
+    inputs, targets = rng.normal(size=(30, 24)), rng.normal(size=(30, 2))
+    wide = np.concatenate([inputs, np.zeros((30, 20))], 1)  # 44 columns: more than frames, and no other information
+    for one, other in zip(_ridge(inputs, targets, 0.1, 2.0)[1], _ridge(wide, targets, 0.1, 2.0)[1], strict=True):
+        assert np.allclose(one, other[:24]) and np.allclose(other[24:], 0)

@@ -78,7 +78,7 @@ def test_reads_our_layout(recording: Recording) -> None:
     assert (recording.focal, recording.cx, recording.cy) == pytest.approx((2.3 * 64, 32, 32))
     assert recording.train.img_ids.tolist() == list(range(train_count(24)))
     assert recording.val.img_ids.tolist() == list(range(train_count(24), 24))
-    assert recording.audio_name == "mel" and recording.audio.shape == (24, 16, 32)
+    assert recording.audio_name == "mel" and recording.audio.shape == (24, 16, 64)
     assert recording.expression.shape == (24, 50) and recording.eyelids.shape == (24, 2)
     assert recording.jaw.shape == (24, 3) and recording.lips_rect.shape == (24, 4)
     for array in (recording.audio, recording.expression, recording.jaw, recording.blink, recording.mouth_opening):
