@@ -188,9 +188,7 @@ def test_a_sound_file_drives_the_head_and_a_text_file_is_refused(page: Any, tmp_
     seconds = np.arange(48_000 * 2) / 48_000
     soundfile.write(tmp_path / "mine.flac", 0.5 * np.sin(700 * seconds) * np.sin(9 * seconds), 48_000)
     send.set_input_files(tmp_path / "mine.flac")
-    page.wait_for_function(
-        "document.querySelector('[data-degstalk=line]').textContent.includes('drives')", timeout=PATIENCE
-    )
+    page.wait_for_selector('[data-degstalk="line"][data-tone="good"]', timeout=PATIENCE)
     assert "mine.flac drives the head" in line.inner_text()
     page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=PATIENCE)
     changed = _until(page, lambda seen: seen["sum"] != recorded["sum"])
