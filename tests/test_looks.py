@@ -18,7 +18,7 @@ def frame() -> Composition:
     def region(colour: float, columns: slice) -> RegionRender:
         alpha = torch.zeros(*SIZE, 1)
         alpha[:, columns] = 1.0
-        return RegionRender(colour * alpha.expand(-1, -1, 3), alpha, torch.zeros(*SIZE, 0), {})
+        return RegionRender(colour * alpha.expand(-1, -1, 3), alpha, {})
 
     face, mouth = region(0.8, slice(0, 4)), region(0.4, slice(3, 6))
     plate = torch.full((*SIZE, 3), 0.1)
