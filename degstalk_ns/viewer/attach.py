@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 import torch
 import viser
+from nerfstudio.utils import writer
+from nerfstudio.utils.writer import EventName
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -96,6 +98,7 @@ class TalkingHeadViewer(ViewerControl):
                 lambda: self._free_camera(client),
                 lambda: int(self.viewer.control_panel.max_res),
                 lambda camera, frame: self._place_camera(client, frame) if camera != RECORDED else None,
+                self._drawn,
                 self._limits,
             )
             self._sessions[client.client_id] = session
@@ -121,6 +124,13 @@ class TalkingHeadViewer(ViewerControl):
         session = self._sessions.pop(client.client_id, None)
         if session is not None:
             session.close()
+
+    def _drawn(self, pixels: int, seconds: float) -> None:
+        """Nerfstudio shares time between training and drawing by how fast drawing is."""
+        if writer.is_initialized() and seconds > 0:
+            writer.put_time(
+                name=EventName.VIS_RAYS_PER_SEC, duration=pixels / seconds, step=self.viewer.step, avg_over_steps=True
+            )
 
     # --- cameras ----------------------------------------------------------------------------------------------------
 

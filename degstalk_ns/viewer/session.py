@@ -43,7 +43,7 @@ class Session:
         freed_plates: for new sounds. controls: sliders for the face.
         free_camera: where the page's own camera is now. longest_side: of pictures, pixels.
         camera_chosen: told "recorded camera", "free camera" or "nerfstudio's own view", and the recorded frame shown.
-        limits: of files.
+        drawn: told how many pixels were drawn in how many seconds. limits: of files.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Session:
         free_camera: Callable[[], FreeCamera],
         longest_side: Callable[[], int],
         camera_chosen: Callable[[str, int], None],
+        drawn: Callable[[int, float], None],
         limits: SoundLimits,
     ) -> None:
         self._playbacks = dict(playbacks)
@@ -65,6 +66,7 @@ class Session:
         self._free_camera = free_camera
         self._longest_side = longest_side
         self._tell_camera = camera_chosen
+        self._tell_drawn = drawn
         self._painter = Painter(model, freed_plates, lock)
         self._wake = threading.Condition()
         self._closed = False
@@ -262,7 +264,10 @@ class Session:
             overrides=self._panel.overrides,
             longest_side=self._longest_side(),
         )
-        data = jpeg(self._painter.paint(playback, frame, wishes))
+        start = perf_counter()
+        picture = self._painter.paint(playback, frame, wishes)
+        self._tell_drawn(picture.shape[0] * picture.shape[1], perf_counter() - start)
+        data = jpeg(picture)
         if self._sound.playing:
             step = min(max(frame - self._drawn, 1), 25)
             self._painter.prepare(playback, [frame + step, frame + 2 * step])

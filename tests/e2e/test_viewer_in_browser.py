@@ -196,22 +196,23 @@ def test_a_sound_file_drives_the_head_and_a_text_file_is_refused(page: Any, tmp_
     _until(page, lambda seen: seen["sum"] != changed["sum"])
 
 
-def test_two_pages_are_two_viewers_and_leave_nothing_behind(page: Any, browser: Any, address: str) -> None:
-    def threads() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name == "degstalk-page"]
+def _sessions_become(number: int) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while (now := sum(thread.name == "degstalk-page" for thread in threading.enumerate())) != number:
+        assert time.monotonic() < deadline, f"{now} pages have a thread, expected {number}"
+        time.sleep(0.1)
 
-    before = len(threads())
+
+def test_two_pages_are_two_viewers_and_leave_nothing_behind(page: Any, browser: Any, address: str) -> None:
+    _sessions_become(1)
     other = browser.new_page(viewport={"width": 1000, "height": 700})
     other.goto(address)
     other.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
     other.wait_for_function("degstalk.shown !== null", timeout=PATIENCE)
-    assert len(threads()) == before + 1
+    _sessions_become(2)
     _drag_slider(other, 0.4)
     _until(other, lambda seen: seen["number"] > 60)
     other.mouse.up()
     assert page.evaluate(READ)["number"] == 0
     other.close()
-    deadline = time.monotonic() + 20
-    while len(threads()) != before:
-        assert time.monotonic() < deadline, "the closed page still has its thread"
-        time.sleep(0.1)
+    _sessions_become(1)
