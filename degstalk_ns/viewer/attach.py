@@ -14,8 +14,6 @@ from functools import cached_property
 import numpy as np
 import torch
 import viser
-from nerfstudio.utils import writer
-from nerfstudio.utils.writer import EventName
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -127,9 +125,14 @@ class TalkingHeadViewer(ViewerControl):
 
     def _drawn(self, pixels: int, seconds: float) -> None:
         """Nerfstudio shares time between training and drawing by how fast drawing is."""
+        from nerfstudio.utils import writer  # at the top it would import itself, where it is the first of nerfstudio
+
         if writer.is_initialized() and seconds > 0:
             writer.put_time(
-                name=EventName.VIS_RAYS_PER_SEC, duration=pixels / seconds, step=self.viewer.step, avg_over_steps=True
+                name=writer.EventName.VIS_RAYS_PER_SEC,
+                duration=pixels / seconds,
+                step=self.viewer.step,
+                avg_over_steps=True,
             )
 
     # --- cameras ----------------------------------------------------------------------------------------------------
