@@ -29,6 +29,7 @@ if [ $# -lt 2 ]; then
     folder="demo/$name" # short in what is printed
 fi
 source scripts/environment.sh
+export PYTHONWARNINGS="ignore::FutureWarning" # nerfstudio and torch, of each other
 say() { printf '\n== %s\n' "$*"; }
 
 # The schedule is in fractions of its length: a machine with a single core trains half as long.
