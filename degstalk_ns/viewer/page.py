@@ -58,8 +58,9 @@ class Page:
         self._inbox = client.gui.add_text("reports", "", visible=False)
         self._inbox.on_update(self._received)
         # Evaluated at the top: within viser's own bundle, names such as Audio mean other things.
-        self.run(f"(0, eval)({json.dumps(_script())})")
-        self._call("attach", self._inbox._impl.id, largest_upload)
+        # One message, for a page that is very busy may take messages in another order than they were sent.
+        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {largest_upload})"
+        self.run(f"(0, eval)({json.dumps(_script())}); {attach}")
 
     def run(self, source: str) -> None:
         """Evaluate JavaScript in the page."""
@@ -67,7 +68,8 @@ class Page:
 
     def _call(self, name: str, *arguments: Any) -> None:
         # U+2028 and U+2029 are escaped by json.dumps; so is everything that could end the string.
-        self.run(f"window.degstalk.{name}({', '.join(json.dumps(argument) for argument in arguments)})")
+        # An error in here would make viser drop what came with it.
+        self.run(f"window.degstalk?.{name}({', '.join(json.dumps(argument) for argument in arguments)})")
 
     def _received(self, event: Any) -> None:
         try:
