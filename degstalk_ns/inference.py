@@ -5,6 +5,7 @@ The mathematics is `avatar.py`'s; this module remembers and leaves out. It must 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,12 +67,14 @@ class FrameRenderer:
         self._fields_seen, self._gaussians_seen = _Seen(), _Seen()
         self._fields: tuple[PreparedFace, PreparedMouth] | None = None
         self._gaussians: tuple[ActivatedGaussians, Tensor] | None = None
+        self._lock = threading.RLock()  # pages of the viewer draw from threads of their own
 
     def forget(self, fields: bool = True) -> None:
         """Parameters have changed. ``fields``: also those of the fields, the means and the embeddings."""
-        self._gaussians = None
-        if fields:
-            self._fields = None
+        with self._lock:
+            self._gaussians = None
+            if fields:
+                self._fields = None
 
     @torch.no_grad()
     def motion(self, conditions: Conditions) -> Motion:
@@ -137,24 +140,24 @@ class FrameRenderer:
     def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
         avatar = self.avatar
         inputs = [avatar.region(name).params[key] for name in REGIONS for key in ("means", "embeddings")]
-        unchanged = self._fields_seen.unchanged(
-            [*inputs, *avatar.face_field.parameters(), *avatar.mouth_field.parameters()]
-        )
-        fields = self._fields
-        if fields is None or not unchanged:
-            fields = avatar.face_field.prepared(*inputs[:2]), avatar.mouth_field.prepared(*inputs[2:])
-            self._fields = fields
-        return fields
+        parameters = [*inputs, *avatar.face_field.parameters(), *avatar.mouth_field.parameters()]
+        with self._lock:
+            if not self._fields_seen.unchanged(parameters):
+                self._fields = None
+            if self._fields is None:
+                self._fields = avatar.face_field.prepared(*inputs[:2]), avatar.mouth_field.prepared(*inputs[2:])
+            return self._fields
 
     def _canonical_gaussians(self) -> tuple[ActivatedGaussians, Tensor]:
         """Both regions undeformed, and the logarithms of their scales."""
         regions = [self.avatar.region(name) for name in REGIONS]
-        unchanged = self._gaussians_seen.unchanged([p for region in regions for p in region.params.values()])
-        gaussians = self._gaussians
-        if gaussians is None or not unchanged:
-            log_scales = torch.cat([region.params["scales"] for region in regions])
-            gaussians = self._gaussians = joined([region.deformed() for region in regions]), log_scales
-        return gaussians
+        with self._lock:
+            if not self._gaussians_seen.unchanged([p for region in regions for p in region.params.values()]):
+                self._gaussians = None
+            if self._gaussians is None:
+                log_scales = torch.cat([region.params["scales"] for region in regions])
+                self._gaussians = joined([region.deformed() for region in regions]), log_scales
+            return self._gaussians
 
 
 def _added(value: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:

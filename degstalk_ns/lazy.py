@@ -10,22 +10,23 @@ class Lazy(MutableMapping[str, Any]):
     """A mapping of results that knows its names at once and computes each value when it is first read.
 
     Args:
-        ways: name -> function that computes the value.
+        ways: name -> function of this mapping that computes the value. It is handed the mapping and need not hold it: a
+            frame that nobody reads any more is gone at once, without waiting for the garbage collector.
         hidden: names that can be read but are not listed: what several others have in common.
     """
 
-    def __init__(self, ways: Mapping[str, Callable[[], Any]], hidden: Collection[str] = ()) -> None:
+    def __init__(self, ways: Mapping[str, Callable[[Lazy], Any]], hidden: Collection[str] = ()) -> None:
         self._ways = dict(ways)
         self._hidden = frozenset(hidden)
         self._values: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
-            self._values[name] = self._ways[name]()
+            self._values[name] = self._ways[name](self)
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._ways[name] = lambda: value
+        self._ways[name] = lambda _: value
         self._values[name] = value
 
     def __delitem__(self, name: str) -> None:

@@ -211,8 +211,11 @@ def lmd_availability() -> str | None:
         import mediapipe  # noqa: F401
 
         from degstalk_ns.preprocess.model_files import face_landmarker
+        from degstalk_ns.preprocess.tracking import FaceTracker
 
         face_landmarker()
+        with FaceTracker():  # its libraries are loaded only when a task is made
+            pass
     except (ImportError, UserError) as error:
         return f"LMD is left out: {' '.join(str(error).split())}"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,8 @@ from degstalk_ns.plates import PlateCache
 from degstalk_ns.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 from degstalk_ns.view import RecordedCamera, View, nearest_moment
 
+COMPUTED_AT_ONCE: ContextVar[tuple[str, ...]] = ContextVar("computed_at_once", default=())
+"""Outputs that are computed before `get_outputs_for_camera` returns: whoever holds a lock only that long sets it."""
 Outputs = MutableMapping[str, Any]
 
 
@@ -289,29 +292,32 @@ class DegstalkModel(Model):
         conditions = self.conditions(frame)
         fits = self._recorded_camera(frame).fits(view)
 
-        def layer(name: str, limit: bool = False) -> Callable[[], Tensor]:
-            def read() -> Tensor:
+        def layer(name: str, limit: bool = False) -> Callable[[Lazy], Tensor]:
+            def read(outputs: Lazy) -> Tensor:
                 value: Tensor = operator.attrgetter(name)(outputs["layers"])
                 return value.clamp(0.0, 1.0) if limit else value
 
             return read
 
-        def plate() -> Tensor:
+        @one_line_errors()  # a file is read when the picture is
+        def plate(_: Lazy) -> Tensor:
             if fits:
                 return self.plates.at_frame(frame, view.width, view.height, self.device)
             return torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
 
-        def picture() -> Tensor:
+        def picture(outputs: Lazy) -> Tensor:
             if self.config.mouth_dilation:
-                return layer("rgb", limit=True)()
+                return layer("rgb", limit=True)(outputs)
             return over_plate(outputs["head"], outputs["plate"])
 
         outputs = Lazy(
             {
-                "head": lambda: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
-                "layers": lambda: self.compose(view, conditions, outputs["plate"]),
+                "head": lambda _: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
+                "layers": lambda outputs: self.compose(view, conditions, outputs["plate"]),
                 "rgb": picture,
-                "accumulation": lambda: torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered,
+                "accumulation": lambda outputs: (
+                    torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered
+                ),
                 "depth": layer("depth"),
                 "face": layer("face.colour", limit=True),
                 "mouth": layer("mouth.colour", limit=True),
@@ -378,7 +384,10 @@ class DegstalkModel(Model):
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> Outputs:
         with one_line_errors():
-            return self._frame_outputs(camera)
+            outputs = self._frame_outputs(camera)
+            for name in outputs.keys() & COMPUTED_AT_ONCE.get():
+                outputs[name]
+            return outputs
 
     # --- losses -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from degstalk_ns import __version__
 from degstalk_ns.dataparsers.dataset import read_frame
 from degstalk_ns.driving import Conditions
 from degstalk_ns.exit_line import errors_caught_outside
@@ -98,7 +99,9 @@ class TakeRenderer:
         """Of everything that the images depend on: parts of an export with another one are not used."""
         digest = hashlib.sha256(head.checkpoint.read_bytes())
         digest.update(str((self._take.fingerprint(), self._side_by_side, self.size, self._model.config)).encode())
-        digest.update(str(self._recording.layout.root.resolve()).encode())
+        layout = self._recording.layout
+        made = [layout.transforms(split).stat().st_mtime_ns for split in ("train", "val")]
+        digest.update(str((layout.root.resolve(), made, __version__)).encode())
         return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ def command(
     what: Annotated[Benchmark, tyro.conf.arg(name="")],
 ) -> None:
     """Measure how fast this machine draws, trains and prepares, and how far that is from what the machine can do."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a file is as wide as the table
     for path in (what.output, getattr(what, "plot", None)):
         check_writable(path)
     if getattr(what, "plot", None) is not None and not getattr(what, "sweep", False):

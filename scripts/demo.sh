@@ -34,7 +34,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 # The schedule is in fractions of its length: a machine with a single core trains half as long.
 steps=7000
-if [ "$(nproc)" -lt 2 ] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then steps=3500; fi
+if [ "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -lt 2 ] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then steps=3500; fi
 
 if [ -n "$video" ]; then
     say "1/4  a dataset from $video"
@@ -53,7 +53,8 @@ resume=()
 # What was trained before the dataset was made anew is no use: only a newer training is resumed or taken as finished.
 made="$folder/data/transforms_train.json"
 if [ "$models" -nt "$made" ] && compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
-if [ "$finished" -nt "$made" ]; then
+last="$models/$(printf 'step-%09d.ckpt' $((steps - 1)))"
+if [ "$finished" -nt "$made" ] || [ "$last" -nt "$made" ]; then
     say "2/4  already trained: $config"
 else
     say "2/4  training, $steps steps"

@@ -90,15 +90,19 @@ class FaceTracker:
     def __enter__(self) -> FaceTracker:
         from mediapipe.tasks.python import BaseOptions, vision
 
-        self._task = vision.FaceLandmarker.create_from_options(
-            vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_path=str(self._model)),
-                running_mode=vision.RunningMode.IMAGE,
-                num_faces=2,
-                output_face_blendshapes=True,
-                output_facial_transformation_matrixes=True,
-            )
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(self._model)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=2,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
         )
+        try:
+            self._task = vision.FaceLandmarker.create_from_options(options)
+        except OSError as error:  # its library is loaded only now
+            raise UserError(
+                f"MediaPipe cannot start ({error}); on Debian and Ubuntu: apt-get install libegl1 libgles2"
+            ) from error
         return self
 
     def __exit__(

@@ -62,6 +62,9 @@ def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
         raw = _free[size].pop()
     except IndexError:
         if needed >= LARGE and needed > available_memory():
+            for kept in list(_free.values()):  # memory of other sizes that waits to be used again
+                kept.clear()
+        if needed >= LARGE and needed > available_memory():
             raise MemoryError(
                 f"rasterization: {needed / 2**30:.1f} GiB are needed at once, more than this machine has free; "
                 "render fewer or smaller Gaussians, or a smaller image"

@@ -10,11 +10,13 @@ import math
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 import viser
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from degstalk_ns.audio.sound import SoundLimits, load_sound
 from degstalk_ns.dataparsers.dataset import read_frame
 from degstalk_ns.errors import UserError
 from degstalk_ns.expression_controls import Control, controls
-from degstalk_ns.model import DegstalkModel
+from degstalk_ns.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback, of_new_sound, of_recording
 from degstalk_ns.speech import perform
@@ -44,6 +46,16 @@ class YieldingStateMachine(RenderStateMachine):
     def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session) -> None:
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
         self._session = session
+
+    def _render_img(self, camera_state: CameraState) -> Any:
+        """nerfstudio lets the training go on before it reads the outputs: what it will read is computed before."""
+        panel = self.viewer.control_panel
+        wanted = [panel.output_render, *[panel.split_output_render] * panel.split, *["depth"] * panel.layer_depth]
+        token = COMPUTED_AT_ONCE.set(tuple(wanted))
+        try:
+            return super()._render_img(camera_state)
+        finally:
+            COMPUTED_AT_ONCE.reset(token)
 
     def action(self, action: RenderAction) -> None:
         self._session.stand_aside(self.viewer.render_tab_state.preview_render)
