@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from degstalk_ns.rasterization import rasterize
-from degstalk_ns.sample.body import frame_quats
 from degstalk_ns.sample.bust import surface_points
+from degstalk_ns.sample.quaternions import frame_quats
 from degstalk_ns.sample.scalp import head_distance
 from degstalk_ns.sample.surfels import NECK_PIVOT, Floats, Part, Surfels
 from degstalk_ns.view import View

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.sample.body import frame_quats, quat_product, rotation_quat
 from degstalk_ns.sample.bust import DistanceGrid, Doubles, clothed_distance, smoothstep
 from degstalk_ns.sample.combing import NODES, HairStyle, Strands, comb
+from degstalk_ns.sample.quaternions import frame_quats, quat_product, rotation_quat
 from degstalk_ns.sample.scalp import above_hairline, face_opening, head_distance, scalp_points
 from degstalk_ns.sample.surfels import Floats, Part, Surfels, join
 from degstalk_ns.sample.sway import AZIMUTHS, KINDS, LEVELS, azimuth_of
