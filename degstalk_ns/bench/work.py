@@ -20,10 +20,10 @@ from degstalk_ns.rasterization.rules import RULES
 
 # Operations of one evaluation: each multiplication, addition, division, comparison, minimum and shift is one; choosing
 # between two values, moving data and finding out which pixels to visit are none.
-OFFSETS, EXPONENT, EXPONENT_CHECKS, EXPONENTIAL, OPACITY = 2, 7, 2, 15, 2
-"""dx, dy; the quadratic form; not too faint, not above 0; 2^x by a polynomial of degree 5 (rounding 3, polynomial 10,
-exponent 2); times opacity, capped."""
-ALPHA = OFFSETS + EXPONENT + EXPONENT_CHECKS + EXPONENTIAL + OPACITY
+OFFSETS, EXPONENT, EXPONENT_CHECKS, EXPONENTIAL, CAP = 2, 8, 1, 15, 1
+"""dx, dy; the logarithm of alpha, brightness - (p dx + q dy)^2 - (r dy)^2; not too faint; 2^x by a polynomial of degree
+5 (rounding 3, polynomial 10, exponent 2); capped."""
+ALPHA = OFFSETS + EXPONENT + EXPONENT_CHECKS + EXPONENTIAL + CAP
 LIGHT = 3
 """Light taken, light left, whether that is too little."""
 LIGHT_BACK = 3 + 1 + 2 + 4 + 1

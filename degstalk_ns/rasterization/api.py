@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from degstalk_ns.rasterization import cpu, cuda, reference
+from degstalk_ns.rasterization.finite_kernels import sum_of
 from degstalk_ns.rasterization.rules import MAX_SH_DEGREE, RULES
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
@@ -60,10 +60,9 @@ def _same_kind(first: str, tensors: dict[str, Tensor]) -> None:
 
 def _sum(tensor: Tensor) -> float:
     if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64):
-        # numpy, because torch would wake its threads for it, and they spin for a while when done, on the cores that the
+        # Not torch, which would wake its threads for it, and they spin for a while when done, on the cores that the
         # CPU backend is about to use.
-        with np.errstate(all="ignore"):
-            return float(tensor.numpy().sum())
+        return float(sum_of(tensor.contiguous().numpy().reshape(-1)))
     return float(tensor.sum())
 
 

@@ -11,6 +11,18 @@ import math
 import numpy as np
 
 from degstalk_ns.rasterization.compiled import helper, kernel
+from degstalk_ns.rasterization.lanes import (
+    LANES,
+    larger,
+    load_column,
+    log2,
+    root,
+    select,
+    smaller,
+    store_column,
+    store_rows,
+    whole_below,
+)
 from degstalk_ns.rasterization.rules import RULES
 
 TILE = 32
@@ -21,15 +33,19 @@ BLOCKS_ACROSS = TILE // BLOCK
 BLOCKS = BLOCKS_ACROSS**2
 RULE_TILE = RULES.tile_size
 MIN_ALPHA = RULES.min_alpha
+FAINT = math.log2(MIN_ALPHA)
 RADIX_BITS = 11
-"""Of a depth, sorted at a time: three passes over float32, with counters that stay in the first-level cache."""
+"""Of a depth, sorted at a time: at most three passes over float32, with counters that stay in the first-level cache."""
+NOBODY = -1
+"""Where the list of a camera's Gaussians is at its end."""
 LARGEST_ELLIPSE = 4096.0
 """Pixels: reach beyond which an ellipse is drawn in all of its square: float32 no longer says where its edge is."""
 LOG2E = 1.4426950408889634
+HALF_LOG2E_ROOT = math.sqrt(0.5 * LOG2E)
 
 # Columns of one Gaussian's row in `splats`, before its colours. Its alpha at a pixel that lies (dx, dy) before its
-# centre is OPACITY 2^(A dx^2 + B dx dy + C dy^2), drawn if the exponent is not below FAINT (nor above 0).
-G_X, G_Y, G_A, G_B, G_C, G_OPACITY, G_FAINT = range(7)
+# centre is 2^(BRIGHT - (P dx + Q dy)^2 - (R dy)^2): squares, so that no rounding makes it brighter than its opacity.
+G_X, G_Y, G_P, G_Q, G_R, G_BRIGHT, G_OPACITY = range(7)
 # The square it is drawn in, pixels: gsplat's whole tiles.
 G_LEFT, G_RIGHT, G_TOP, G_BOTTOM = range(7, 11)
 # The ellipse that it is drawn in: at height h over its centre, it lies between -SLANT h -+ sqrt(INSIDE - ALONG h^2),
@@ -39,59 +55,89 @@ GEOMETRY = 16
 
 
 @kernel
-def describe(  # type: ignore[no-untyped-def]
-    task, tasks, means2d, conics, opacities, radii, colors, width, height, splats, spans, counts
-):
-    """Fill splats [C * N, GEOMETRY + D] (see above), spans [C * N, 4] (first and last + 1 column and row of tiles) and
-    counts [C * N] (tiles that list it; 0: never drawn). The other arrays are [C * N, ...]."""
+def describe_and_order(  # type: ignore[no-untyped-def]
+    task, tasks, keys, means2d, conics, opacities, radii, colors, width, height, splats, spans, counts, sort_keys,
+    sort_indices,
+):  # fmt: skip
+    """Two things that need not wait for each other, so that sorting keeps one core busy and not all waiting.
+
+    The first tasks, one a camera, sort: sort_indices[0] [C * N] receives, camera by camera, the indices of the
+    Gaussians of a radius above 0, nearest first, ties by index (a radix sort), then NOBODY. keys [C, N]: the bits of
+    positive depths as unsigned integers, which order as the depths do. sort_indices and sort_keys are [2, C * N].
+
+    The others fill splats [C * N, GEOMETRY + D] (see above), spans [C * N, 4] (first and last + 1 column and row of
+    tiles) and counts [C * N] (tiles that list it; 0: never drawn). The other arrays are [C * N, ...].
+    """
+    cameras = keys.shape[0]
+    if task < cameras:
+        _order(task, keys, radii, sort_keys, sort_indices)
+        return
+    task, tasks = task - cameras, tasks - cameras
     total = radii.shape[0]
-    for i in range(task * total // tasks, (task + 1) * total // tasks):
-        counts[i] = 0
-        opacity = float(opacities[i])
-        if radii[i] <= 0 or not opacity >= MIN_ALPHA:
-            continue
-        u, v, radius = float(means2d[i, 0]), float(means2d[i, 1]), float(radii[i])
-        a, b, c = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2])
-        x0 = max(0.0, math.floor(u / RULE_TILE - radius / RULE_TILE)) * RULE_TILE
-        y0 = max(0.0, math.floor(v / RULE_TILE - radius / RULE_TILE)) * RULE_TILE
-        x1 = min(math.ceil(u / RULE_TILE + radius / RULE_TILE) * RULE_TILE, width + RULE_TILE - 1)
-        y1 = min(math.ceil(v / RULE_TILE + radius / RULE_TILE) * RULE_TILE, height + RULE_TILE - 1)
-        G = splats[i]
-        G[G_LEFT], G[G_RIGHT], G[G_TOP], G[G_BOTTOM] = x0, x1, y0, y1
-        G[G_X], G[G_Y], G[G_OPACITY] = means2d[i, 0], means2d[i, 1], opacities[i]
-        G[G_A], G[G_B], G[G_C] = -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c
-        brightness = math.log(opacity / MIN_ALPHA)
-        G[G_FAINT] = -LOG2E * brightness
-        level = 2.0 * brightness * 1.001 + 1e-3  # a little wider, for rounding
+    end = (task + 1) * total // tasks
+    for start in range(task * total // tasks, end, LANES):
+        last = end - 1
+        opacity, radius = load_column(opacities, start, last, 0), load_column(radii, start, last, 0)
+        drawn = (radius > 0.0) & (opacity >= MIN_ALPHA)
+        u, v = load_column(means2d, start, last, 0), load_column(means2d, start, last, 1)
+        a, b, c = (
+            load_column(conics, start, last, 0),
+            load_column(conics, start, last, 1),
+            load_column(conics, start, last, 2),
+        )
+        left = larger(whole_below((u - radius) * (1.0 / RULE_TILE)), 0.0) * RULE_TILE
+        top = larger(whole_below((v - radius) * (1.0 / RULE_TILE)), 0.0) * RULE_TILE
+        right = smaller(-whole_below((u + radius) * (-1.0 / RULE_TILE)) * RULE_TILE, width + RULE_TILE - 1)
+        bottom = smaller(-whole_below((v + radius) * (-1.0 / RULE_TILE)) * RULE_TILE, height + RULE_TILE - 1)
+
         determinant = a * c - b * b
-        wide = tall = math.inf
-        per_determinant = per_a = per_c = 0.0
-        if determinant > 1e-12 * a * c:
-            shared = 1.0 / (a * c * determinant)  # one division for three
-            per_determinant, per_a, per_c = a * c * shared, c * determinant * shared, a * determinant * shared
-            wide, tall = math.sqrt(level * c * per_determinant), math.sqrt(level * a * per_determinant)
-        if max(wide, tall) < LARGEST_ELLIPSE:
-            G[G_SLANT], G[G_INSIDE], G[G_ALONG] = b * per_a, level * per_a, determinant * per_a * per_a
-            G[G_AT], G[G_TALL] = -b * wide * per_c, tall
-            x0, x1 = max(x0, u - wide - 1.0), min(x1, u + wide + 1.0)
-            y0, y1 = max(y0, v - tall - 1.0), min(y1, v + tall + 1.0)
-        else:
-            G[G_SLANT], G[G_INSIDE], G[G_ALONG], G[G_AT], G[G_TALL] = 0.0, 1e30, 0.0, 0.0, 1e30
-        x1, y1 = min(x1, width), min(y1, height)
-        if x0 >= x1 or y0 >= y1:
-            continue
-        first_column, last_column = int(x0) // TILE, int(math.ceil(x1) + (TILE - 1)) // TILE
-        first_row, last_row = int(y0) // TILE, int(math.ceil(y1) + (TILE - 1)) // TILE
-        spans[i, 0], spans[i, 1], spans[i, 2], spans[i, 3] = first_column, last_column, first_row, last_row
-        for k in range(colors.shape[1]):
-            G[GEOMETRY + k] = colors[i, k]
+        per_root = HALF_LOG2E_ROOT / root(a)
+        bright = log2(opacity)
+        level = (2.0 / LOG2E * 1.001) * (bright - FAINT) + 1e-3  # a little wider, for rounding
+        per_determinant, per_a, per_c = 1.0 / determinant, 1.0 / a, 1.0 / c
+        wide, tall = root(level * c * per_determinant), root(level * a * per_determinant)
+        bounded = (determinant > 1e-12 * a * c) & (larger(wide, tall) < LARGEST_ELLIPSE)
+        columns = (
+            u,
+            v,
+            a * per_root,
+            b * per_root,
+            root(larger(determinant, 0.0)) * per_root,
+            bright,
+            opacity,
+            left,
+            right,
+            top,
+            bottom,
+            select(bounded, b * per_a, 0.0),
+            select(bounded, level * per_a, 1e30),
+            select(bounded, determinant * per_a * per_a, 0.0),
+            select(bounded, -b * wide * per_c, 0.0),
+            select(bounded, tall, 1e30),
+        )
+        store_rows(splats, start, last, columns)
+
+        wide, tall = select(bounded, wide + 1.0, 1e30), select(bounded, tall + 1.0, 1e30)
+        left, right = larger(left, u - wide), smaller(smaller(right, u + wide), width)
+        top, bottom = larger(top, v - tall), smaller(smaller(bottom, v + tall), height)
+        drawn = drawn & (left < right) & (top < bottom)
+        first_column, last_column = whole_below(left * (1.0 / TILE)), -whole_below(right * (-1.0 / TILE))
+        first_row, last_row = whole_below(top * (1.0 / TILE)), -whole_below(bottom * (-1.0 / TILE))
         touched = (last_column - first_column) * (last_row - first_row)
-        if _is_long(spans, i):
-            touched = 0
-            for row in range(first_row, last_row):
-                first, last = _columns(splats, spans, i, row)
-                touched += last - first
-        counts[i] = touched
+        store_column(spans, start, last, 0, select(drawn, first_column, 0.0))
+        store_column(spans, start, last, 1, select(drawn, last_column, 0.0))
+        store_column(spans, start, last, 2, select(drawn, first_row, 0.0))
+        store_column(spans, start, last, 3, select(drawn, last_row, 0.0))
+        store_column(counts, start, last, 0, select(drawn, touched, 0.0))
+        for i in range(start, min(start + LANES, end)):
+            for k in range(colors.shape[1]):
+                splats[i, GEOMETRY + k] = colors[i, k]
+            if _is_long(spans, i):
+                across = 0
+                for row in range(spans[i, 2], spans[i, 3]):
+                    first, last_tile = _columns(splats, spans, i, row)
+                    across += last_tile - first
+                counts[i] = across
 
 
 @helper
@@ -120,49 +166,49 @@ def _columns(splats, spans, i, row):  # type: ignore[no-untyped-def]
     return first, last
 
 
-@kernel
-def depth_order(keys, counts, cameras):  # type: ignore[no-untyped-def]
-    """Indices of the Gaussians that touch a tile, camera by camera, nearest first, ties by index (a radix sort).
-
-    keys [C * N]: the bits of positive depths as unsigned integers, which order as the depths do.
-    """
-    per_camera = keys.shape[0] // cameras
-    total = 0
-    for i in range(keys.shape[0]):
-        total += 1 if counts[i] > 0 else 0
-    order = np.empty(total, np.int32)
-    spare = np.empty(total, np.int32)
+@helper
+def _order(camera, keys, radii, sort_keys, sort_indices):  # type: ignore[no-untyped-def]
+    """See `describe_and_order`, for one camera."""
+    per_camera = keys.shape[1]
+    base = camera * per_camera
+    visible = 0
+    least = most = keys.dtype.type(0)
+    for n in range(per_camera):
+        if radii[base + n] > 0:
+            key = keys[camera, n]
+            least = key if visible == 0 else min(least, key)
+            most = max(most, key)
+            sort_keys[0, base + visible] = key
+            sort_indices[0, base + visible] = base + n
+            visible += 1
     buckets = np.empty(1 << RADIX_BITS, np.int64)
-    start = 0
-    for camera in range(cameras):
-        end = start
-        most = keys.dtype.type(0)
-        for i in range(camera * per_camera, (camera + 1) * per_camera):
-            if counts[i] > 0:
-                order[end] = i
-                end += 1
-                most = max(most, keys[i])
-        shift = 0
-        while shift < keys.itemsize * 8 and (most >> keys.dtype.type(shift)) > 0:
-            for digit in range(1 << RADIX_BITS):
-                buckets[digit] = 0
-            for k in range(start, end):
-                buckets[(keys[order[k]] >> keys.dtype.type(shift)) & keys.dtype.type((1 << RADIX_BITS) - 1)] += 1
-            at = start
-            for digit in range(1 << RADIX_BITS):
-                here = buckets[digit]
-                buckets[digit] = at
-                at += here
-            for k in range(start, end):
-                i = order[k]
-                digit = (keys[i] >> keys.dtype.type(shift)) & keys.dtype.type((1 << RADIX_BITS) - 1)
-                spare[buckets[digit]] = i
-                buckets[digit] += 1
-            for k in range(start, end):
-                order[k] = spare[k]
-            shift += RADIX_BITS
-        start = end
-    return order
+    digits = keys.dtype.type((1 << RADIX_BITS) - 1)
+    shift, source = 0, 0
+    # A head is shallow: what its depths have in common is taken off, and a pass less is left.
+    while shift < keys.itemsize * 8 and ((most - least) >> keys.dtype.type(shift)) > 0:
+        places = keys.dtype.type(shift)
+        for digit in range(1 << RADIX_BITS):
+            buckets[digit] = 0
+        for k in range(base, base + visible):
+            buckets[((sort_keys[source, k] - least) >> places) & digits] += 1
+        at = base
+        for digit in range(1 << RADIX_BITS):
+            here = buckets[digit]
+            buckets[digit] = at
+            at += here
+        for k in range(base, base + visible):
+            key = sort_keys[source, k]
+            digit = ((key - least) >> places) & digits
+            place = buckets[digit]
+            buckets[digit] = place + 1
+            sort_keys[1 - source, place] = key
+            sort_indices[1 - source, place] = sort_indices[source, k]
+        shift, source = shift + RADIX_BITS, 1 - source
+    if source == 1:
+        for k in range(base, base + visible):
+            sort_indices[0, k] = sort_indices[1, k]
+    for k in range(base + visible, base + per_camera):
+        sort_indices[0, k] = NOBODY
 
 
 @kernel
@@ -171,6 +217,8 @@ def count_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, 
     total = order.shape[0]
     for rank in range(task * total // tasks, (task + 1) * total // tasks):
         i = order[rank]
+        if i == NOBODY:
+            continue
         base = (i // per_camera) * tiles_x * tiles_y if per_camera < splats.shape[0] else 0
         if _is_long(spans, i):
             for row in range(spans[i, 2], spans[i, 3]):
@@ -210,11 +258,14 @@ def lay_out(histogram, starts, counts, offsets):  # type: ignore[no-untyped-def]
 
 @kernel
 def fill_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, tiles_y, offsets, slots, lists, entries):  # type: ignore[no-untyped-def]
-    """Fill each tile's list, nearest first, with the Gaussians' indices, and with the numbers of the intersections,
-    which are counted Gaussian by Gaussian."""
+    """Fill each tile's list, nearest first, with the Gaussians' indices, and `entries`, if it has any, with the numbers
+    of the intersections, which are counted Gaussian by Gaussian."""
+    keeps = entries.shape[0] > 0
     total = order.shape[0]
     for rank in range(task * total // tasks, (task + 1) * total // tasks):
         i = order[rank]
+        if i == NOBODY:
+            continue
         base = (i // per_camera) * tiles_x * tiles_y if per_camera < splats.shape[0] else 0
         e = offsets[i]
         if _is_long(spans, i):
@@ -224,7 +275,8 @@ def fill_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, t
                     at = slots[task, np.uint64(base + row * tiles_x + column)]
                     slots[task, np.uint64(base + row * tiles_x + column)] = at + 1
                     lists[np.uint64(at)] = i
-                    entries[np.uint64(at)] = e
+                    if keeps:
+                        entries[np.uint64(at)] = e
                     e += 1
         else:
             across = spans[i, 1] - spans[i, 0]
@@ -233,7 +285,8 @@ def fill_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, t
                 at = slots[task, np.uint64(tile)]
                 slots[task, np.uint64(tile)] = at + 1
                 lists[np.uint64(at)] = i
-                entries[np.uint64(at)] = e
+                if keeps:
+                    entries[np.uint64(at)] = e
                 e += 1
                 column += 1
                 end_of_row = column == across

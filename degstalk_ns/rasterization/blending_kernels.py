@@ -13,16 +13,17 @@ from degstalk_ns.rasterization.binning_kernels import (
     BLOCK,
     BLOCKS,
     BLOCKS_ACROSS,
-    G_A,
+    FAINT,
     G_ALONG,
     G_AT,
-    G_B,
     G_BOTTOM,
-    G_C,
-    G_FAINT,
+    G_BRIGHT,
     G_INSIDE,
     G_LEFT,
     G_OPACITY,
+    G_P,
+    G_Q,
+    G_R,
     G_RIGHT,
     G_SLANT,
     G_TALL,
@@ -48,13 +49,13 @@ from degstalk_ns.rasterization.lanes import (
     some,
     spread,
     store,
+    store_block,
     total,
     totals,
     whole_below,
 )
 from degstalk_ns.rasterization.rules import RULES
 
-MIN_ALPHA = RULES.min_alpha
 MAX_ALPHA = RULES.max_alpha
 MIN_TRANSMITTANCE = RULES.min_transmittance
 EDGE = 0.01
@@ -69,8 +70,9 @@ NEVER = 1e9
 # each: stores would then lie a whole page's length from loads that follow, and be taken for the same place.
 PX = 0 * LANES  # pixel centres relative to the tile's corner
 PY = 1 * LANES
-LIGHT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
+LIGHT = 2 * LANES  # light left; forward: 0 once the pixel takes nothing more
 STOP = 3 * LANES  # 1-based place in the list of the Gaussian that was too much for the pixel
+LAST = 4 * LANES  # forward: light that was left of a pixel that takes nothing more
 BEHIND = 4 * LANES  # backward: loss carried by everything behind the current Gaussian
 CHANNEL = 5 * LANES
 SCRATCH_ROWS = 5
@@ -128,17 +130,19 @@ def _touched_blocks(G, x, y, left, top, bands, sides, margins):  # type: ignore[
 
 @kernel
 def blend_forward(  # type: ignore[no-untyped-def]
-    task, tasks, splats, lists, starts, tiles_x, tiles_y, channels, backgrounds, scratch, renders, alphas, kept, masks,
+    task, tasks, splats, lists, starts, tiles_x, tiles_y, width, height, channels, backgrounds, scratch, renders,
+    alphas, kept, masks,
 ):  # fmt: skip
-    """Blend every tile into renders [C, H, W, D] and alphas [C, H, W].
+    """Blend every tile into renders [C * H * W * D] and alphas [C * H * W].
 
     kept [C * tiles, BLOCKS, KEPT] and masks [E] (uint64: the blocks that a list's entry was blended into) receive what
-    the backward pass needs. scratch [tasks, ...].
+    the backward pass needs; kept has no rows if there will be none. scratch [tasks, ...].
     """
-    height, width = alphas.shape[1], alphas.shape[2]
+    keeps = kept.shape[0] > 0
     S = scratch[task]
     real = S.dtype.type
     zero, one, max_alpha, min_light = real(0.0), real(1.0), real(MAX_ALPHA), real(MIN_TRANSMITTANCE)
+    faint = real(FAINT)
     depth = len(channels)
     step = ((SCRATCH_ROWS + depth) | 1) * LANES
     _fill_coordinates(S, step)
@@ -154,16 +158,17 @@ def blend_forward(  # type: ignore[no-untyped-def]
         start, end = starts[tile], starts[tile + 1]
         if start == end:
             for row in range(top, top + rows):
-                for column in range(left, left + columns):
-                    alphas[camera, row, column] = zero
+                first = (camera * height + row) * width + left
+                for pixel in range(first, first + columns):
+                    alphas[pixel] = zero
                     for k in range(depth):
-                        renders[camera, row, column, k] = backgrounds[camera, k]
+                        renders[pixel * depth + k] = backgrounds[camera, k]
             continue
         alive = np.uint64(0)
         for b in range(BLOCKS):
             p = b * step
             in_image = (load(S, PX + p) < real(columns)) & (load(S, PY + p) < real(rows))
-            store(S, LIGHT + p, select(in_image, spread(one), -one))
+            store(S, LIGHT + p, select(in_image, spread(one), -zero))
             store(S, STOP + p, spread(real(NEVER)))
             for k in range(depth):
                 store(S, CHANNEL + k * LANES + p, spread(zero))
@@ -174,6 +179,9 @@ def blend_forward(  # type: ignore[no-untyped-def]
             if (i - start) % AHEAD == 0:
                 for j in range(i, min(i + AHEAD, end)):
                     prefetch(splats, lists[j])
+                for b in range(BLOCKS):
+                    if not some(load(S, LIGHT + b * step) > zero):
+                        alive &= ~(np.uint64(1) << np.uint64(b))
                 for j in range(i, min(i + AHEAD, end)):
                     G = splats[lists[j]]
                     x, y = G[G_X] - real(left), G[G_Y] - real(top)
@@ -185,47 +193,57 @@ def blend_forward(  # type: ignore[no-untyped-def]
             mask = masks[i] & alive
             masks[i] = mask
             G = splats[lists[i]]
+            u_p, u_q, v_r, bright = G[G_P], G[G_Q], G[G_R], G[G_BRIGHT]
             x, y = G[G_X] - real(left), G[G_Y] - real(top)
-            a, b, c, opacity, faint = G[G_A], G[G_B], G[G_C], G[G_OPACITY], G[G_FAINT]
+            u_0, v_0 = u_p * x + u_q * y, v_r * y
+            place = real(i - start + 1)
             while mask != 0:
                 block = lowest_bit(mask)
                 mask &= mask - np.uint64(1)
                 p = block * step
-                dx = x - load(S, PX + p)
-                dy = y - load(S, PY + p)
-                power = dx * (a * dx + b * dy) + c * dy * dy
-                seen = (power >= faint) & (power <= zero)
-                alpha = select(seen, smaller(opacity * exp2(power), max_alpha), zero)
+                u = u_0 - u_p * load(S, PX + p) - u_q * load(S, PY + p)
+                v = v_0 - v_r * load(S, PY + p)
+                power = bright - u * u - v * v
+                alpha = select(power >= faint, smaller(exp2(power), max_alpha), zero)
                 light = load(S, LIGHT + p)
                 left_over = light - alpha * light  # a full pixel's is negative
                 fits = left_over > min_light
                 store(S, LIGHT + p, select(fits, left_over, -magnitude(light)))
                 weight = select(fits, alpha * light, zero)
+                if keeps:
+                    stop = load(S, STOP + p)
+                    store(S, STOP + p, select(fits, stop, smaller(stop, place)))
                 for k in range(depth):
                     row = CHANNEL + k * LANES + p
                     store(S, row, load(S, row) + weight * G[GEOMETRY + k])
-                full = ~fits & (light > zero)
-                if some(full):
-                    store(S, STOP + p, select(full, real(i - start + 1), load(S, STOP + p)))
-                    if not some(load(S, LIGHT + p) > zero):
-                        alive &= ~(np.uint64(1) << np.uint64(block))
 
         for b in range(BLOCKS):
+            row, column = b // BLOCKS_ACROSS * BLOCK, b % BLOCKS_ACROSS * BLOCK
+            if row >= rows or column >= columns:
+                continue
             p = b * step
             light = magnitude(load(S, LIGHT + p))
-            kept_here = kept[tile, b]
-            store(kept_here, 0, light)
-            store(kept_here, LANES, load(S, STOP + p))
+            if keeps:
+                kept_here = kept[tile, b]
+                store(kept_here, 0, light)
+                store(kept_here, LANES, load(S, STOP + p))
+            at = (camera * height + top + row) * width + left + column
+            if row + BLOCK <= rows and column + BLOCK <= columns and depth == 3:
+                store_block(alphas, at, width, (one - light,))
+                c0 = load(S, CHANNEL + p) + light * backgrounds[camera, 0]
+                c1 = load(S, CHANNEL + LANES + p) + light * backgrounds[camera, 1]
+                c2 = load(S, CHANNEL + 2 * LANES + p) + light * backgrounds[camera, 2]
+                store_block(renders, at * depth, width * depth, (c0, c1, c2))
+                continue
             store(S, LIGHT + p, light)
-            for k in range(depth):
-                row = CHANNEL + k * LANES + p
-                store(S, row, load(S, row) + light * backgrounds[camera, k])
-        for row in range(rows):
-            for column in range(columns):
-                p = (row // BLOCK * BLOCKS_ACROSS + column // BLOCK) * step + row % BLOCK * BLOCK + column % BLOCK
-                alphas[camera, top + row, left + column] = one - S[LIGHT + p]
-                for k in range(depth):
-                    renders[camera, top + row, left + column, k] = S[CHANNEL + k * LANES + p]
+            for lane in range(LANES):
+                x_in, y_in = lane % BLOCK, lane // BLOCK
+                if column + x_in < columns and row + y_in < rows:
+                    pixel = at + y_in * width + x_in
+                    alphas[pixel] = one - S[LIGHT + p + lane]
+                    for k in range(depth):
+                        worth = S[CHANNEL + k * LANES + p + lane] + S[LIGHT + p + lane] * backgrounds[camera, k]
+                        renders[pixel * depth + k] = worth
 
 
 @kernel
@@ -241,7 +259,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
     height, width = v_alphas.shape[1], v_alphas.shape[2]
     S = scratch[task]
     real = S.dtype.type
-    zero, one, max_alpha = real(0.0), real(1.0), real(MAX_ALPHA)
+    zero, one, max_alpha, faint = real(0.0), real(1.0), real(MAX_ALPHA), real(FAINT)
     depth = len(channels)
     step = ((SCRATCH_ROWS + depth) | 1) * LANES
     sums_at = BLOCKS * step
@@ -280,7 +298,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 continue
             G = splats[lists[i]]
             x, y = G[G_X] - real(left), G[G_Y] - real(top)
-            a, b, c, opacity, faint = G[G_A], G[G_B], G[G_C], G[G_OPACITY], G[G_FAINT]
+            u_p, u_q, v_r, bright = G[G_P], G[G_Q], G[G_R], G[G_BRIGHT]
             place = real(i - start + 1)
             m = mx = my = mxx = mxy = myy = spread(zero)
             c0 = c1 = c2 = c3 = spread(zero)
@@ -292,9 +310,10 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 p = block * step
                 dx = x - load(S, PX + p)
                 dy = y - load(S, PY + p)
-                power = dx * (a * dx + b * dy) + c * dy * dy
-                raw = opacity * exp2(power)
-                seen = (power >= faint) & (power <= zero) & (load(S, STOP + p) > place)
+                u, v = u_p * dx + u_q * dy, v_r * dy
+                power = bright - u * u - v * v
+                raw = exp2(power)
+                seen = (power >= faint) & (load(S, STOP + p) > place)
                 alpha = select(seen, smaller(raw, max_alpha), zero)
                 rest = one / (one - alpha)
                 light = load(S, LIGHT + p) * rest

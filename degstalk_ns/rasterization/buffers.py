@@ -21,7 +21,8 @@ LARGE = 1 << 28
 """Bytes: buffers below are not worth asking the system how much memory it has."""
 
 # Appending to and taking from a deque is atomic, so that no lock can be held when a destructor comes in between.
-_free: defaultdict[int, deque[Array]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
+# What waits is the memory and the address of its first whole cache line.
+_free: defaultdict[int, deque[tuple[Array, int]]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
 
 
 def available_memory() -> float:
@@ -39,13 +40,13 @@ def available_memory() -> float:
 class _Owner:
     """The memory under one array and all that are made of it; goes back to the free ones when the last is gone."""
 
-    def __init__(self, raw: Array) -> None:
-        self._raw = raw
+    def __init__(self, raw: Array, address: int, shape: tuple[int, ...], dtype: str) -> None:
+        self._raw, self._address = raw, address
         self._home = _free[len(raw)]  # when the interpreter ends, this module's names are gone before the arrays
-        self.__array_interface__ = raw.__array_interface__
+        self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype, "version": 3}
 
     def __del__(self) -> None:
-        self._home.append(self._raw)
+        self._home.append((self._raw, self._address))
 
 
 def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -56,10 +57,11 @@ def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
     Raises:
         MemoryError: the machine has not that much memory left.
     """
-    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    kind = np.dtype(dtype)
+    needed = math.prod(shape) * kind.itemsize
     size = 1 << max(needed + CACHE_LINE - 1, 4095).bit_length()
     try:
-        raw = _free[size].pop()
+        raw, address = _free[size].pop()
     except IndexError:
         if needed >= LARGE and needed > available_memory():
             for kept in list(_free.values()):  # memory of other sizes that waits to be used again
@@ -70,5 +72,5 @@ def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
                 "render fewer or smaller Gaussians, or a smaller image"
             ) from None
         raw = np.empty(size, np.uint8)
-    skip = -raw.ctypes.data % CACHE_LINE
-    return np.asarray(_Owner(raw))[skip : skip + needed].view(dtype).reshape(shape)
+        address = raw.ctypes.data + -raw.ctypes.data % CACHE_LINE
+    return np.asarray(_Owner(raw, address, shape, kind.str))

@@ -23,7 +23,13 @@ from degstalk_ns.rasterization.threads import run
 
 TASKS = 16
 """Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.
-Enough to balance the cores of a desktop; each costs about 10 microseconds."""
+Enough to balance the cores of a desktop; each costs about 5 microseconds, in which no other can begin."""
+SHARES_A_THREAD = 3
+"""The same for short loops that add nothing up."""
+
+
+def _shares() -> int:
+    return SHARES_A_THREAD * torch.get_num_threads()
 
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
@@ -74,7 +80,7 @@ class _Project(torch.autograd.Function):
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
         limits = (float(near_plane), float(far_plane), float(eps2d), float(radius_clip))
         outputs = (radii.numpy(), means2d.numpy(), depths.numpy(), conics.numpy())
-        run(projection.project_forward, TASKS, *inputs, width, height, *limits, *outputs)
+        run(projection.project_forward, _shares(), *inputs, width, height, *limits, *outputs)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
         ctx.size, ctx.eps2d = (width, height), float(eps2d)
         ctx.mark_non_differentiable(radii)
@@ -123,7 +129,7 @@ class _SphericalHarmonics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
         colors = _empty((len(centres), len(means), 3), means.dtype)
-        run(harmonics.sh_forward, TASKS, degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
+        run(harmonics.sh_forward, _shares(), degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
         ctx.degree = degree
         ctx.save_for_backward(means, coeffs, centres, colors)
         return colors
@@ -151,13 +157,21 @@ class _Bins:
     splats: Array  # [C * N, GEOMETRY + D] what blending needs of each Gaussian
     offsets: Array  # [C * N + 1] first intersection of each Gaussian
     lists: Array  # [E] index of a Gaussian, tile after tile
-    entries: Array  # [E] int64, the same intersections' numbers, counted Gaussian by Gaussian
+    entries: Array  # [E] int64, the same intersections' numbers, counted Gaussian by Gaussian; [0] if never gone back
     starts: Array  # [C * tiles + 1] first place of each tile in the lists
     tiles: tuple[int, int]  # across, down
 
 
 def _bin(
-    means2d: Array, conics: Array, colors: Array, opacities: Array, depths: Array, radii: Array, width: int, height: int
+    means2d: Array,
+    conics: Array,
+    colors: Array,
+    opacities: Array,
+    depths: Array,
+    radii: Array,
+    width: int,
+    height: int,
+    will_go_back: bool,
 ) -> _Bins:
     """All arrays are [C, N, ...]."""
     cameras, count = radii.shape
@@ -165,19 +179,24 @@ def _bin(
     flat = (means2d.reshape(total, 2), conics.reshape(total, 3), opacities.reshape(total), radii.reshape(total))
     splats = borrow((total, binning.GEOMETRY + depth), means2d.dtype)
     spans, counts = borrow((total, 4), np.int32), borrow((total,), np.int32)
-    run(binning.describe, TASKS, *flat, colors.reshape(total, depth), width, height, splats, spans, counts)
-    bits = depths.reshape(total).view(np.uint32 if depths.dtype == np.float32 else np.uint64)
-    order = binning.depth_order(bits, counts, cameras)
+    keys = depths.view(np.uint32 if depths.dtype == np.float32 else np.uint64)
+    sort_keys, sort_indices = borrow((2, total), keys.dtype), borrow((2, total), np.int32)
+    outputs = (splats, spans, counts, sort_keys, sort_indices)
+    inputs = (keys, *flat, colors.reshape(total, depth), width, height)
+    run(binning.describe_and_order, _shares() + cameras, *inputs, *outputs)
+    order = sort_indices[0]
 
     tiles = ((width + binning.TILE - 1) // binning.TILE, (height + binning.TILE - 1) // binning.TILE)
-    slots = borrow((TASKS, cameras * tiles[0] * tiles[1]), np.int64)
+    shares = _shares()
+    slots = borrow((shares, cameras * tiles[0] * tiles[1]), np.int64)
     slots.fill(0)
     starts = borrow((slots.shape[1] + 1,), np.int64)
     offsets = borrow((total + 1,), np.int64)
-    run(binning.count_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, slots)
+    run(binning.count_lists, shares, splats, spans, counts, order, max(count, 1), *tiles, slots)
     binning.lay_out(slots, starts, counts, offsets)
-    lists, entries = borrow((int(starts[-1]),), np.int32), borrow((int(starts[-1]),), np.int64)
-    run(binning.fill_lists, TASKS, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)
+    lists = borrow((int(starts[-1]),), np.int32)
+    entries = borrow((len(lists) if will_go_back else 0,), np.int64)
+    run(binning.fill_lists, shares, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)
     return _Bins(splats, offsets, lists, entries, starts, tiles)
 
 
@@ -202,6 +221,7 @@ class _Blend(torch.autograd.Function):
         radii: Tensor,
         width: int,
         height: int,
+        will_go_back: bool,
     ) -> tuple[Tensor, Tensor]:
         cameras, depth = len(means2d), colors.shape[-1]
         renders = _empty((cameras, height, width, depth), means2d.dtype)
@@ -209,8 +229,9 @@ class _Blend(torch.autograd.Function):
         behind = np.zeros((cameras, depth), renders.numpy().dtype) if backgrounds is None else _array(backgrounds)
         channels = (0,) * depth  # a tuple's length is part of its type: kernels are compiled per number of channels
         splats = (_array(means2d), _array(conics), _array(colors), _array(opacities), _array(depths), _array(radii))
-        bins = _bin(*splats, width, height)
-        kept = borrow((len(bins.starts) - 1, binning.BLOCKS, blending.KEPT), behind.dtype)
+        bins = _bin(*splats, width, height, will_go_back)
+        tiles = len(bins.starts) - 1 if will_go_back else 0
+        kept = borrow((tiles, binning.BLOCKS, blending.KEPT), behind.dtype)
         masks = borrow((len(bins.lists),), np.uint64)
         run(
             blending.blend_forward,
@@ -219,11 +240,13 @@ class _Blend(torch.autograd.Function):
             bins.lists,
             bins.starts,
             *bins.tiles,
+            width,
+            height,
             channels,
             behind,
             _scratch(depth, behind.dtype),
-            renders.numpy(),
-            alphas.numpy()[..., 0],
+            renders.numpy().reshape(-1),
+            alphas.numpy().reshape(-1),
             kept,
             masks,
         )
@@ -239,7 +262,7 @@ class _Blend(torch.autograd.Function):
     def backward(ctx: Any, v_renders: Tensor | None, v_alphas: Tensor | None) -> tuple[Tensor | None, ...]:
         bins: _Bins = ctx.bins
         if v_renders is None and v_alphas is None:
-            return (None,) * 9
+            return (None,) * 10
         some = v_renders if v_renders is not None else v_alphas
         assert some is not None
         if v_renders is None:
@@ -284,7 +307,7 @@ class _Blend(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             (alphas,) = ctx.saved_tensors
             v_backgrounds = torch.einsum("chwd,chw->cd", v_renders, 1 - alphas[..., 0])
-        return v_means2d, v_conics, v_colors, v_opacities, v_backgrounds, *(None,) * 4
+        return v_means2d, v_conics, v_colors, v_opacities, v_backgrounds, *(None,) * 5
 
 
 def rasterize_to_pixels(
@@ -299,4 +322,6 @@ def rasterize_to_pixels(
     backgrounds: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`degstalk_ns.rasterization.reference.rasterize_to_pixels`."""
-    return _Blend.apply(means2d, conics, colors, opacities, backgrounds, depths, radii, width, height)  # type: ignore[no-untyped-call]
+    splats = (means2d, conics, colors, opacities, backgrounds)
+    will_go_back = torch.is_grad_enabled() and any(splat is not None and splat.requires_grad for splat in splats)
+    return _Blend.apply(*splats, depths, radii, width, height, will_go_back)  # type: ignore[no-untyped-call]

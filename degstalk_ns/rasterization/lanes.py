@@ -11,6 +11,7 @@ a, b)`, `& | ~` and `some(flags)`. Products that are added are fused where the m
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -202,6 +203,130 @@ def store(context, array, at, lanes):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def store_block(context, array, at, stride, channels):  # type: ignore[no-untyped-def]
+    """Store a block of 4 x 4 pixels into a 1D contiguous array, row by row, `stride` numbers from one to the next.
+
+    `channels` is a tuple of the channels' lanes: the four pixels of a row follow each other, each with its channels.
+    """
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        array_type, depth = sig.args[0], len(sig.args[3])
+        lanes = cgutils.unpack_tuple(builder, args[3])
+        real = _real(array_type.dtype)
+        data = context.make_array(array_type)(context, builder, args[0]).data
+        at, stride = (context.cast(builder, args[k], sig.args[k], types.intp) for k in (1, 2))
+        for row in range(4):
+            pixels = ir.Constant(ir.VectorType(real, 4 * depth), ir.Undefined)
+            for k, channel in enumerate(lanes):
+                # This row's four numbers, then each to its place among what the channels before have left.
+                four = builder.shuffle_vector(
+                    channel,
+                    ir.Constant(channel.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(_int32, 4 * depth), [4 * row + j // depth for j in range(4 * depth)]),
+                )
+                places = [4 * depth + j if j % depth == k else j for j in range(4 * depth)]
+                pixels = builder.shuffle_vector(pixels, four, ir.Constant(ir.VectorType(_int32, 4 * depth), places))
+            element = builder.gep(data, [at], inbounds=True)
+            builder.store(
+                pixels, builder.bitcast(element, pixels.type.as_pointer()), align=array_type.dtype.bitwidth // 8
+            )
+            at = builder.add(at, stride)
+        return context.get_dummy_value()
+
+    good = isinstance(channels, types.UniTuple) and isinstance(channels.dtype, Lanes)
+    return (types.void(array, at, stride, channels), emit) if good else None
+
+
+def _element(
+    context: Any, builder: Any, kind: Any, array: ir.Value, lane: int, indices: Any, types_of: Any
+) -> ir.Value:
+    """Address of array[min(start + lane, last), column], of a contiguous array of one or two dimensions."""
+    struct = context.make_array(kind)(context, builder, array)
+    start, last, column = (context.cast(builder, i, t, types.intp) for i, t in zip(indices, types_of, strict=True))
+    row = builder.add(start, ir.Constant(start.type, lane))
+    row = builder.select(builder.icmp_signed("<", row, last), row, last)
+    if kind.ndim == 2:
+        row = builder.add(builder.mul(row, cgutils.unpack_tuple(builder, struct.shape)[1]), column)
+    return builder.gep(struct.data, [row], inbounds=True)
+
+
+@intrinsic
+def load_column(context, array, start, last, column):  # type: ignore[no-untyped-def]
+    """array[start : start + LANES, column] in double precision; beyond the row `last` that row again.
+
+    `array` is contiguous; of one dimension, it has one column.
+    """
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        kind = sig.args[0]
+        number = context.get_value_type(kind.dtype)
+        lanes = ir.Constant(ir.VectorType(number, LANES), ir.Undefined)
+        for lane in range(LANES):
+            address = _element(context, builder, kind, args[0], lane, args[1:], sig.args[1:])
+            lanes = builder.insert_element(lanes, builder.load(address), ir.Constant(_int32, lane))
+        doubles = ir.VectorType(ir.DoubleType(), LANES)
+        if isinstance(kind.dtype, types.Integer):
+            return builder.sitofp(lanes, doubles)
+        return lanes if kind.dtype.bitwidth == 64 else builder.fpext(lanes, doubles)
+
+    return Lanes(types.float64)(array, start, last, column), emit
+
+
+def _converted(builder: Any, lanes: ir.Value, have: types.Float, want: types.Type) -> ir.Value:
+    number = _int32 if isinstance(want, types.Integer) else _real(want)  # type: ignore[arg-type]
+    kind = ir.VectorType(number, LANES)
+    if isinstance(want, types.Integer):
+        return builder.fptosi(lanes, kind)
+    return lanes if want == have else builder.fptrunc(lanes, kind)
+
+
+@intrinsic
+def store_column(context, array, start, last, column, lanes):  # type: ignore[no-untyped-def]
+    """The opposite of `load_column`, for arrays of floats or int32: there whole numbers only."""
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        kind = sig.args[0]
+        values = _converted(builder, args[4], sig.args[4].dtype, kind.dtype)
+        for lane in range(LANES):
+            address = _element(context, builder, kind, args[0], lane, args[1:4], sig.args[1:4])
+            builder.store(builder.extract_element(values, ir.Constant(_int32, lane)), address)
+        return context.get_dummy_value()
+
+    return types.void(array, start, last, column, lanes), emit
+
+
+@intrinsic
+def store_rows(context, array, start, last, columns):  # type: ignore[no-untyped-def]
+    """array[start : start + LANES, :LANES] from its LANES columns, a tuple of lanes; nothing beyond the row `last`."""
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        kind = sig.args[0]
+        have = sig.args[3].dtype.dtype
+        rows = [_converted(builder, lanes, have, kind.dtype) for lanes in cgutils.unpack_tuple(builder, args[3])]
+        half = 1
+        while half < LANES:  # swap the off-diagonal quarters of squares of 2, 4, 8, 16
+            upper = [lane + (LANES - half if lane & half else 0) for lane in range(LANES)]
+            lower = [lane + (LANES if lane & half else half) for lane in range(LANES)]
+            places = (ir.Constant(ir.VectorType(_int32, LANES), order) for order in (upper, lower))
+            first, second = places
+            for k in range(LANES):
+                if not k & half:
+                    a, b = rows[k], rows[k + half]
+                    rows[k] = builder.shuffle_vector(a, b, first)
+                    rows[k + half] = builder.shuffle_vector(a, b, second)
+            half *= 2
+        zero = ir.Constant(ir.IntType(64), 0)
+        for lane, row in enumerate(rows):
+            indices, kinds = (args[1], args[2], zero), (sig.args[1], sig.args[2], types.int64)
+            address = _element(context, builder, kind, args[0], lane, indices, kinds)
+            builder.store(row, builder.bitcast(address, row.type.as_pointer()), align=kind.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    good = isinstance(columns, types.UniTuple) and isinstance(columns.dtype, Lanes) and len(columns) == LANES
+    return (types.void(array, start, last, columns), emit) if good else None
+
+
+@intrinsic
 def spread(context, number):  # type: ignore[no-untyped-def]
     """The number in every lane; its type is the lanes'."""
 
@@ -346,6 +471,38 @@ def exp2(context, x):  # type: ignore[no-untyped-def]
         return builder.bitcast(builder.add(builder.bitcast(power, integers), exponent), reals)
 
     return x(x), emit
+
+
+@intrinsic
+def log2(context, x):  # type: ignore[no-untyped-def]
+    """log2 of normal positive numbers in double precision (elsewhere the result means nothing), to 1e-15."""
+
+    def emit(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        (value,) = args
+        integers = ir.VectorType(ir.IntType(64), LANES)
+        bits = builder.bitcast(value, integers)
+        # x = m 2^e with m in [sqrt(1/2), sqrt(2)): the exponent counts from there.
+        root_half = 0x3FE6A09E667F3BCD
+        shifted = builder.sub(bits, _constant(integers, root_half))
+        exponent = builder.ashr(shifted, _constant(integers, 52))
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, _constant(integers, 52))), value.type)
+        # log m = 2 artanh((m - 1) / (m + 1)), whose argument is below 0.172
+        one = _constant(value.type, 1.0)
+        part = builder.fdiv(builder.fsub(mantissa, one), builder.fadd(mantissa, one))
+        square = builder.fmul(part, part)
+        series = _constant(value.type, 1.0 / _LOG2_TERMS[-1])
+        for odd in reversed(_LOG2_TERMS[:-1]):
+            series = builder.fadd(
+                builder.fmul(series, square, flags=_FLAGS), _constant(value.type, 1.0 / odd), flags=_FLAGS
+            )
+        logarithm = builder.fmul(builder.fmul(series, part), _constant(value.type, 2.0 / math.log(2.0)))
+        return builder.fadd(builder.sitofp(exponent, value.type), logarithm)
+
+    return (x(x), emit) if isinstance(x, Lanes) and x.dtype.bitwidth == 64 else None
+
+
+_LOG2_TERMS = tuple(range(1, 20, 2))
+"""Odd numbers whose reciprocals are the series' coefficients; the first left out is below 1e-17."""
 
 
 @intrinsic

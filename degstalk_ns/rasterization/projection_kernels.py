@@ -11,6 +11,16 @@ import math
 import numpy as np
 
 from degstalk_ns.rasterization.compiled import helper, kernel
+from degstalk_ns.rasterization.lanes import (
+    LANES,
+    larger,
+    load_column,
+    root,
+    select,
+    smaller,
+    store_column,
+    whole_below,
+)
 from degstalk_ns.rasterization.rules import MAX_DETERMINANT, MAX_RADIUS, MIN_DETERMINANT, RULES
 
 FOV_MARGIN = RULES.fov_margin
@@ -69,48 +79,34 @@ def project_forward(  # type: ignore[no-untyped-def]
 ):
     """Fill radii [C, N], means2d [C, N, 2], depths [C, N] and conics [C, N, 3]; culled Gaussians get zeros.
 
-    All arithmetic is in double precision: it costs the same here, where nothing is vectorised.
+    All arithmetic is in double precision.
     """
     cameras, count = depths.shape
     limits = _slope_limits(Ks, width, height)
-    for n in range(task * count // tasks, (task + 1) * count // tasks):
-        for c in range(cameras):
-            radii[c, n] = 0
-            means2d[c, n, 0] = 0.0
-            means2d[c, n, 1] = 0.0
-            depths[c, n] = 0.0
-            conics[c, n, 0] = 0.0
-            conics[c, n, 1] = 0.0
-            conics[c, n, 2] = 0.0
-
-        qw, qx, qy, qz = (
-            np.float64(quats[n, 0]),
-            np.float64(quats[n, 1]),
-            np.float64(quats[n, 2]),
-            np.float64(quats[n, 3]),
-        )
-        norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        if not norm > 0.0:
-            continue
+    end = (task + 1) * count // tasks
+    for n in range(task * count // tasks, end, LANES):
+        last = end - 1
+        qw, qx = load_column(quats, n, last, 0), load_column(quats, n, last, 1)
+        qy, qz = load_column(quats, n, last, 2), load_column(quats, n, last, 3)
+        norm = root(qw * qw + qx * qx + qy * qy + qz * qz)
         shorten = 1.0 / norm
         r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw * shorten, qx * shorten, qy * shorten, qz * shorten)
-        s0, s1, s2 = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
-        m0, m1, m2 = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
+        s0, s1, s2 = load_column(scales, n, last, 0), load_column(scales, n, last, 1), load_column(scales, n, last, 2)
+        m0, m1, m2 = load_column(means, n, last, 0), load_column(means, n, last, 1), load_column(means, n, last, 2)
 
         for c in range(cameras):
             view = viewmats[c]
-            z = view[2, 0] * m0 + view[2, 1] * m1 + view[2, 2] * m2 + view[2, 3]
-            if not (z >= near and z <= far):
-                continue
             x = view[0, 0] * m0 + view[0, 1] * m1 + view[0, 2] * m2 + view[0, 3]
             y = view[1, 0] * m0 + view[1, 1] * m1 + view[1, 2] * m2 + view[1, 3]
+            z = view[2, 0] * m0 + view[2, 1] * m1 + view[2, 2] * m2 + view[2, 3]
+            seen = (norm > 0.0) & (z >= near) & (z <= far)
             fx, fy, cx, cy = Ks[c, 0, 0], Ks[c, 1, 1], Ks[c, 0, 2], Ks[c, 1, 2]
-            per_z = 1.0 / z  # divisions are what a Gaussian's projection costs: as few as can be
+            per_z = 1.0 / z
             slope_x, slope_y = x * per_z, y * per_z
             u = fx * slope_x + cx
             v = fy * slope_y + cy
-            low_x, high_x, low_y, high_y = limits[c, 0], limits[c, 1], limits[c, 2], limits[c, 3]
-            slope_x, slope_y = min(max(slope_x, low_x), high_x), min(max(slope_y, low_y), high_y)
+            slope_x = smaller(larger(slope_x, limits[c, 0]), limits[c, 1])
+            slope_y = smaller(larger(slope_y, limits[c, 2]), limits[c, 3])
             # Rows of the Jacobian times the camera's rotation, then times the Gaussian's axes: [2, 3] each.
             j0, j1 = fx * per_z, fy * per_z
             a0 = j0 * (view[0, 0] - slope_x * view[2, 0])
@@ -129,23 +125,20 @@ def project_forward(  # type: ignore[no-untyped-def]
             xy = e0 * f0 + e1 * f1 + e2 * f2
             yy = f0 * f0 + f1 * f1 + f2 * f2 + eps2d
             determinant = xx * yy - xy * xy
-            if not (determinant > MIN_DETERMINANT and determinant < MAX_DETERMINANT):
-                continue
+            seen = seen & (determinant > MIN_DETERMINANT) & (determinant < MAX_DETERMINANT)
             middle = 0.5 * (xx + yy)
-            largest = middle + math.sqrt(max(middle * middle - determinant, MIN_EIGEN_SPREAD))
-            radius = math.ceil(RADIUS_SIGMAS * math.sqrt(largest))
-            if not (radius > radius_clip and u + radius > 0.0 and u - radius < width):
-                continue
-            if not (v + radius > 0.0 and v - radius < height):
-                continue
-            radii[c, n] = min(radius, MAX_RADIUS)
-            means2d[c, n, 0] = u
-            means2d[c, n, 1] = v
-            depths[c, n] = z
+            largest = middle + root(larger(middle * middle - determinant, MIN_EIGEN_SPREAD))
+            radius = -whole_below(-RADIUS_SIGMAS * root(largest))
+            seen = seen & (radius > radius_clip) & (u + radius > 0.0) & (u - radius < width)
+            seen = seen & (v + radius > 0.0) & (v - radius < height)
             per_determinant = 1.0 / determinant
-            conics[c, n, 0] = yy * per_determinant
-            conics[c, n, 1] = -xy * per_determinant
-            conics[c, n, 2] = xx * per_determinant
+            store_column(radii[c], n, last, 0, select(seen, smaller(radius, MAX_RADIUS), 0.0))
+            store_column(means2d[c], n, last, 0, select(seen, u, 0.0))
+            store_column(means2d[c], n, last, 1, select(seen, v, 0.0))
+            store_column(depths[c], n, last, 0, select(seen, z, 0.0))
+            store_column(conics[c], n, last, 0, select(seen, yy * per_determinant, 0.0))
+            store_column(conics[c], n, last, 1, select(seen, -xy * per_determinant, 0.0))
+            store_column(conics[c], n, last, 2, select(seen, xx * per_determinant, 0.0))
 
 
 @kernel
