@@ -692,8 +692,6 @@ def test_logarithms_in_lanes() -> None:
     random = np.random.default_rng(0)
     off_one = [-1e-16, 0, 2.3e-16, -1e-9, 1e-9, -1e-3, 1e-3, -0.3, 0.4, 0.41, -0.29, -0.2929, 0.5, 1, 3, 7]
     near_one = 1 + np.array(off_one)
-        [-1e-16, 0, 2.3e-16, -1e-9, 1e-9, -1e-3, 1e-3, -0.3, 0.4, 0.41, -0.29, -0.2929, 0.5, 1, 3, 7]
-    )
     x = np.concatenate([near_one, np.exp(random.uniform(-300, 300, 1600)), random.uniform(0, 1, 16000)])
     out = np.zeros_like(x)
     compute(x, out)

@@ -355,14 +355,14 @@ def gather_gradients(  # type: ignore[no-untyped-def]
 ):
     """Sum each Gaussian's intersections, and fill v_means2d [C * N, 2], v_conics, v_opacities, v_colors with them."""
     count = conics.shape[0]
-    width = SUMS + v_colors.shape[1]
-    sums = np.empty(width, partial.dtype)
+    depth = v_colors.shape[1]
+    sums = np.empty(partial.shape[1], partial.dtype)
     for i in range(task * count // tasks, (task + 1) * count // tasks):
-        for k in range(width):
-            sums[k] = 0.0
-        for e in range(offsets[i], offsets[i + 1]):
-            for k in range(width):
-                sums[k] += partial[e, k]
+        for at in range(0, partial.shape[1], LANES):
+            several = spread(partial.dtype.type(0.0))
+            for e in range(offsets[i], offsets[i + 1]):
+                several += load(partial[e], at)
+            store(sums, at, several)
         v_means2d[i, 0] = conics[i, 0] * sums[1] + conics[i, 1] * sums[2]
         v_means2d[i, 1] = conics[i, 1] * sums[1] + conics[i, 2] * sums[2]
         v_conics[i, 0] = 0.5 * sums[3]
@@ -370,5 +370,5 @@ def gather_gradients(  # type: ignore[no-untyped-def]
         v_conics[i, 2] = 0.5 * sums[5]
         # alpha = opacity exp(-sigma): what moves one by a factor moves the other by its logarithm
         v_opacities[i] = -sums[0] / splats[i, G_OPACITY] if offsets[i + 1] > offsets[i] else 0.0
-        for k in range(width - SUMS):
+        for k in range(depth):
             v_colors[i, k] = sums[SUMS + k]

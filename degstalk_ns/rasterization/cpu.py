@@ -129,7 +129,9 @@ class _SphericalHarmonics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:
         colors = _empty((len(centres), len(means), 3), means.dtype)
-        run(harmonics.sh_forward, _shares(), degree, _array(means), _array(coeffs), _doubles(centres), colors.numpy())
+        flat = (len(coeffs), coeffs.shape[1] * 3)
+        inputs = (_array(means), _array(coeffs).reshape(flat), _doubles(centres))
+        run(harmonics.sh_forward, _shares(), degree, *inputs, colors.numpy())
         ctx.degree = degree
         ctx.save_for_backward(means, coeffs, centres, colors)
         return colors
@@ -140,8 +142,10 @@ class _SphericalHarmonics(torch.autograd.Function):
         means, coeffs, centres, colors = ctx.saved_tensors
         v_means, v_coeffs = (_empty(tensor.shape, tensor.dtype) for tensor in (means, coeffs))
         v_centres = np.zeros((TASKS, *centres.shape))
-        inputs = (_array(means), _array(coeffs), _doubles(centres), _array(colors), _array(v_colors))
-        run(harmonics.sh_backward, TASKS, ctx.degree, *inputs, v_means.numpy(), v_coeffs.numpy(), v_centres)
+        flat = (len(coeffs), coeffs.shape[1] * 3)
+        inputs = (_array(means), _array(coeffs).reshape(flat), _doubles(centres), _array(colors), _array(v_colors))
+        outputs = (v_means.numpy(), v_coeffs.numpy().reshape(flat), v_centres)
+        run(harmonics.sh_backward, TASKS, ctx.degree, *inputs, *outputs)
         return None, v_means, v_coeffs, torch.from_numpy(v_centres.sum(axis=0)).to(centres.dtype)
 
 

@@ -6,19 +6,22 @@ They see numpy arrays only and know neither torch, autograd nor threads. A kerne
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from degstalk_ns.rasterization.compiled import helper, kernel
 from degstalk_ns.rasterization.lanes import (
     LANES,
     larger,
+    load,
     load_column,
     root,
     select,
     smaller,
+    some,
+    spread,
+    store,
     store_column,
+    totals,
     whole_below,
 )
 from degstalk_ns.rasterization.rules import MAX_DETERMINANT, MAX_RADIUS, MIN_DETERMINANT, RULES
@@ -149,36 +152,29 @@ def project_backward(  # type: ignore[no-untyped-def]
     """Fill v_means [N, 3], v_quats [N, 4], v_scales [N, 3]; add to v_views [tasks, C, 3, 4], to be summed by task."""
     cameras, count = radii.shape
     limits = _slope_limits(Ks, width, height)
-    for n in range(task * count // tasks, (task + 1) * count // tasks):
-        for i in range(3):
-            v_means[n, i] = 0.0
-            v_scales[n, i] = 0.0
-        for i in range(4):
-            v_quats[n, i] = 0.0
-        seen = False
-        for c in range(cameras):
-            seen = seen or radii[c, n] > 0
-        if not seen:
-            continue
-
-        qw, qx, qy, qz = (
-            np.float64(quats[n, 0]),
-            np.float64(quats[n, 1]),
-            np.float64(quats[n, 2]),
-            np.float64(quats[n, 3]),
-        )
-        norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        shorten = 1.0 / norm
+    end = (task + 1) * count // tasks
+    numbers, sums = np.arange(LANES).astype(np.float64), np.empty(LANES)
+    nothing = spread(0.0)
+    for n in range(task * count // tasks, end, LANES):
+        last = end - 1
+        own = load(numbers, 0) <= float(last - n)
+        qw, qx = load_column(quats, n, last, 0), load_column(quats, n, last, 1)
+        qy, qz = load_column(quats, n, last, 2), load_column(quats, n, last, 3)
+        shorten = 1.0 / root(qw * qw + qx * qx + qy * qy + qz * qz)
         qw, qx, qy, qz = qw * shorten, qx * shorten, qy * shorten, qz * shorten
         r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
-        s0, s1, s2 = np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2])
-        m0, m1, m2 = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
-        g00 = g01 = g02 = g10 = g11 = g12 = g20 = g21 = g22 = 0.0  # d loss / d axes, axes = rotation * scales
-        h0 = h1 = h2 = 0.0  # d loss / d mean
+        s0, s1, s2 = load_column(scales, n, last, 0), load_column(scales, n, last, 1), load_column(scales, n, last, 2)
+        m0, m1, m2 = load_column(means, n, last, 0), load_column(means, n, last, 1), load_column(means, n, last, 2)
+        # d loss / d axes, axes = rotation * scales
+        g00 = g01 = g02 = g10 = g11 = g12 = g20 = g21 = g22 = nothing
+        h0 = h1 = h2 = nothing  # d loss / d mean
+        times_seen = nothing
 
         for c in range(cameras):
-            if radii[c, n] <= 0:
+            seen = load_column(radii[c], n, last, 0) > 0.0
+            if not some(seen):
                 continue
+            times_seen += select(seen, spread(1.0), 0.0)
             view = viewmats[c]
             w00, w01, w02 = view[0, 0], view[0, 1], view[0, 2]
             w10, w11, w12 = view[1, 0], view[1, 1], view[1, 2]
@@ -190,10 +186,10 @@ def project_backward(  # type: ignore[no-untyped-def]
             per_z = 1.0 / z
             slope_x, slope_y = x * per_z, y * per_z
             low_x, high_x, low_y, high_y = limits[c, 0], limits[c, 1], limits[c, 2], limits[c, 3]
-            free_x = slope_x >= low_x and slope_x <= high_x
-            free_y = slope_y >= low_y and slope_y <= high_y
-            slope_x = min(max(slope_x, low_x), high_x)
-            slope_y = min(max(slope_y, low_y), high_y)
+            free_x = (slope_x >= low_x) & (slope_x <= high_x)
+            free_y = (slope_y >= low_y) & (slope_y <= high_y)
+            slope_x = smaller(larger(slope_x, low_x), high_x)
+            slope_y = smaller(larger(slope_y, low_y), high_y)
             j0, j1 = fx * per_z, fy * per_z
             j02, j12 = -j0 * slope_x, -j1 * slope_y
             a0, a1, a2 = j0 * w00 + j02 * w20, j0 * w01 + j02 * w21, j0 * w02 + j02 * w22
@@ -212,7 +208,10 @@ def project_backward(  # type: ignore[no-untyped-def]
             ka, kb, kc = yy * per_determinant, -xy * per_determinant, xx * per_determinant
 
             # conic = inverse(covariance): d covariance = -conic (d conic) conic, the off-diagonal counted twice
-            va, vb, vc = v_conics[c, n, 0], 0.5 * v_conics[c, n, 1], v_conics[c, n, 2]
+            va, vb = load_column(v_conics[c], n, last, 0), 0.5 * load_column(v_conics[c], n, last, 1)
+            vc = load_column(v_conics[c], n, last, 2)
+            # Where a Gaussian is not seen, what follows may be anything but must not count.
+            va, vb, vc = select(seen, va, 0.0), select(seen, vb, 0.0), select(seen, vc, 0.0)
             p00, p01 = ka * va + kb * vb, ka * vb + kb * vc
             p10, p11 = kb * va + kc * vb, kb * vb + kc * vc
             c00 = -(p00 * ka + p01 * kb)
@@ -222,15 +221,15 @@ def project_backward(  # type: ignore[no-untyped-def]
             de0, de1, de2 = 2.0 * (c00 * e0 + c01 * f0), 2.0 * (c00 * e1 + c01 * f1), 2.0 * (c00 * e2 + c01 * f2)
             df0, df1, df2 = 2.0 * (c01 * e0 + c11 * f0), 2.0 * (c01 * e1 + c11 * f1), 2.0 * (c01 * e2 + c11 * f2)
             # footprint = (Jacobian view) axes
-            g00 += a0 * de0 + b0 * df0
-            g01 += a0 * de1 + b0 * df1
-            g02 += a0 * de2 + b0 * df2
-            g10 += a1 * de0 + b1 * df0
-            g11 += a1 * de1 + b1 * df1
-            g12 += a1 * de2 + b1 * df2
-            g20 += a2 * de0 + b2 * df0
-            g21 += a2 * de1 + b2 * df1
-            g22 += a2 * de2 + b2 * df2
+            g00 += select(seen, a0 * de0 + b0 * df0, 0.0)
+            g01 += select(seen, a0 * de1 + b0 * df1, 0.0)
+            g02 += select(seen, a0 * de2 + b0 * df2, 0.0)
+            g10 += select(seen, a1 * de0 + b1 * df0, 0.0)
+            g11 += select(seen, a1 * de1 + b1 * df1, 0.0)
+            g12 += select(seen, a1 * de2 + b1 * df2, 0.0)
+            g20 += select(seen, a2 * de0 + b2 * df0, 0.0)
+            g21 += select(seen, a2 * de1 + b2 * df1, 0.0)
+            g22 += select(seen, a2 * de2 + b2 * df2, 0.0)
             de0, de1, de2 = de0 * s0, de1 * s1, de2 * s2
             df0, df1, df2 = df0 * s0, df1 * s1, df2 * s2
             da0 = de0 * r00 + de1 * r01 + de2 * r02
@@ -244,41 +243,48 @@ def project_backward(  # type: ignore[no-untyped-def]
             d02 = da0 * w20 + da1 * w21 + da2 * w22
             d11 = db0 * w10 + db1 * w11 + db2 * w12
             d12 = db0 * w20 + db1 * w21 + db2 * w22
-            du, dv = np.float64(v_means2d[c, n, 0]), np.float64(v_means2d[c, n, 1])
+            du, dv = load_column(v_means2d[c], n, last, 0), load_column(v_means2d[c], n, last, 1)
             dx = j0 * du
             dy = j1 * dv
-            dz = v_depths[c, n] - (j0 * x * du + j1 * y * dv) * per_z
+            dz = load_column(v_depths[c], n, last, 0) - (j0 * x * du + j1 * y * dv) * per_z
             dz -= (j0 * d00 + j1 * d11 + j02 * d02 + j12 * d12) * per_z
-            if free_x:
-                dx -= j0 * d02 * per_z
-                dz += j0 * slope_x * d02 * per_z
-            if free_y:
-                dy -= j1 * d12 * per_z
-                dz += j1 * slope_y * d12 * per_z
+            dx -= select(free_x, j0 * d02 * per_z, 0.0)
+            dz += select(free_x, j0 * slope_x * d02 * per_z, 0.0)
+            dy -= select(free_y, j1 * d12 * per_z, 0.0)
+            dz += select(free_y, j1 * slope_y * d12 * per_z, 0.0)
             # camera coordinates
-            h0 += w00 * dx + w10 * dy + w20 * dz
-            h1 += w01 * dx + w11 * dy + w21 * dz
-            h2 += w02 * dx + w12 * dy + w22 * dz
-            out = v_views[task, c]
-            out[0, 0] += dx * m0 + j0 * da0
-            out[0, 1] += dx * m1 + j0 * da1
-            out[0, 2] += dx * m2 + j0 * da2
-            out[0, 3] += dx
-            out[1, 0] += dy * m0 + j1 * db0
-            out[1, 1] += dy * m1 + j1 * db1
-            out[1, 2] += dy * m2 + j1 * db2
-            out[1, 3] += dy
-            out[2, 0] += dz * m0 + j02 * da0 + j12 * db0
-            out[2, 1] += dz * m1 + j02 * da1 + j12 * db1
-            out[2, 2] += dz * m2 + j02 * da2 + j12 * db2
-            out[2, 3] += dz
+            h0 += select(seen, w00 * dx + w10 * dy + w20 * dz, 0.0)
+            h1 += select(seen, w01 * dx + w11 * dy + w21 * dz, 0.0)
+            h2 += select(seen, w02 * dx + w12 * dy + w22 * dz, 0.0)
+            seen = seen & own
+            moved = totals(
+                (
+                    select(seen, dx * m0 + j0 * da0, 0.0),
+                    select(seen, dx * m1 + j0 * da1, 0.0),
+                    select(seen, dx * m2 + j0 * da2, 0.0),
+                    select(seen, dx, 0.0),
+                    select(seen, dy * m0 + j1 * db0, 0.0),
+                    select(seen, dy * m1 + j1 * db1, 0.0),
+                    select(seen, dy * m2 + j1 * db2, 0.0),
+                    select(seen, dy, 0.0),
+                    select(seen, dz * m0 + j02 * da0 + j12 * db0, 0.0),
+                    select(seen, dz * m1 + j02 * da1 + j12 * db1, 0.0),
+                    select(seen, dz * m2 + j02 * da2 + j12 * db2, 0.0),
+                    select(seen, dz, 0.0),
+                )
+            )
+            store(sums, 0, moved)
+            for row in range(3):
+                for column in range(4):
+                    v_views[task, c, row, column] += sums[4 * row + column]
 
-        v_means[n, 0] = h0
-        v_means[n, 1] = h1
-        v_means[n, 2] = h2
-        v_scales[n, 0] = r00 * g00 + r10 * g10 + r20 * g20
-        v_scales[n, 1] = r01 * g01 + r11 * g11 + r21 * g21
-        v_scales[n, 2] = r02 * g02 + r12 * g12 + r22 * g22
+        ever = times_seen > 0.0
+        store_column(v_means, n, last, 0, h0)
+        store_column(v_means, n, last, 1, h1)
+        store_column(v_means, n, last, 2, h2)
+        store_column(v_scales, n, last, 0, select(ever, r00 * g00 + r10 * g10 + r20 * g20, 0.0))
+        store_column(v_scales, n, last, 1, select(ever, r01 * g01 + r11 * g11 + r21 * g21, 0.0))
+        store_column(v_scales, n, last, 2, select(ever, r02 * g02 + r12 * g12 + r22 * g22, 0.0))
         t00, t01, t02 = g00 * s0, g01 * s1, g02 * s2  # d loss / d rotation
         t10, t11, t12 = g10 * s0, g11 * s1, g12 * s2
         t20, t21, t22 = g20 * s0, g21 * s1, g22 * s2
@@ -287,7 +293,7 @@ def project_backward(  # type: ignore[no-untyped-def]
         dy = 2.0 * (qw * (t02 - t20) + qx * (t01 + t10) + qz * (t12 + t21) - 2.0 * qy * (t00 + t22))
         dz = 2.0 * (qw * (t10 - t01) + qx * (t02 + t20) + qy * (t12 + t21) - 2.0 * qz * (t00 + t11))
         along = dw * qw + dx * qx + dy * qy + dz * qz
-        v_quats[n, 0] = (dw - along * qw) * shorten
-        v_quats[n, 1] = (dx - along * qx) * shorten
-        v_quats[n, 2] = (dy - along * qy) * shorten
-        v_quats[n, 3] = (dz - along * qz) * shorten
+        store_column(v_quats, n, last, 0, select(ever, (dw - along * qw) * shorten, 0.0))
+        store_column(v_quats, n, last, 1, select(ever, (dx - along * qx) * shorten, 0.0))
+        store_column(v_quats, n, last, 2, select(ever, (dy - along * qy) * shorten, 0.0))
+        store_column(v_quats, n, last, 3, select(ever, (dz - along * qz) * shorten, 0.0))
