@@ -263,8 +263,8 @@ class FrameData:
     def freed_plate(self) -> Bytes:
         """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
         :func:`degstalk_ns.portrait.freed_plate`."""
-        head_region, body = self._full_mask("head", "mouth"), self._full_mask("neck", "torso")
-        return self._shrunk(freed_plate(self._full_image(), head_region, body, self._full_torso(), self._full_clean()))
+        masks = (self._full_mask(*names) for names in (("head", "mouth"), ("neck",), ("hair",)))
+        return self._shrunk(freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean()))
 
 
 def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:

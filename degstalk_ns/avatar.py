@@ -15,7 +15,7 @@ from degstalk_ns.driving import Conditions
 from degstalk_ns.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
 from degstalk_ns.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets
-from degstalk_ns.portrait import alpha_over, compose, over
+from degstalk_ns.portrait import alpha_over, compose, inside_rim, over
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 from degstalk_ns.view import View
 
@@ -96,6 +96,15 @@ class Motion:
     mouth: Offsets
 
 
+def without_rim(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[RegionRender, RegionRender]:
+    """Both regions with their common silhouette moved inwards by ``pixels``; 0 leaves them as they are."""
+    if pixels < 1:
+        return face, mouth
+    left = inside_rim(alpha_over(face.alpha, mouth.alpha), pixels)
+    trimmed = (RegionRender(part.channels * left, part.alpha * left, part.meta) for part in (face, mouth))
+    return next(trimmed), next(trimmed)
+
+
 def joined(regions: list[ActivatedGaussians]) -> ActivatedGaussians:
     """The Gaussians of several regions, one after the other."""
     names = ("means", "quats", "scales", "opacities", "sh")
@@ -158,6 +167,8 @@ class Avatar(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.rim = 0.0
+        """Tangent of the angle by which the face was trained to overlap its plate; taken off where frames are shown."""
         self.gaussians = nn.ModuleDict(
             {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
         )
@@ -168,6 +179,10 @@ class Avatar(nn.Module):
         gaussians = self.gaussians[name]
         assert isinstance(gaussians, EmbeddedGaussians)
         return gaussians
+
+    def rim_pixels(self, view: View) -> int:
+        """How wide the overlap is in ``view``."""
+        return round(self.rim * float(view.K[0, 0])) if self.rim else 0
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All trainable parameters by name: ``face_means`` ... for Gaussians, ``face_field_grids`` ... for fields."""
@@ -261,6 +276,7 @@ class Avatar(nn.Module):
             attention = [motion.face.audio_attention, motion.face.expression_attention]
         face = self.render_region("face", view, face_offsets, sh_degree, attention, depth=True)
         mouth = self.render_region("mouth", view, mouth_offsets, sh_degree, depth=True)
+        face, mouth = without_rim(face, mouth, self.rim_pixels(view))
         rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate, mouth_dilation)
         covered = alpha_over(face.alpha, mouth.alpha)
         depth = (face.extras[..., 2:] + (1 - face.alpha) * mouth.extras) / covered.clamp_min(1e-6)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from degstalk_ns.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized
+from degstalk_ns.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized, without_rim
 from degstalk_ns.driving import Conditions
 from degstalk_ns.fields.face import PreparedFace
 from degstalk_ns.fields.mouth import PreparedMouth
@@ -135,7 +135,8 @@ class FrameRenderer:
     def drawn(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> Head:
         """What :meth:`deformed` gave, on the image."""
         face = len(self.avatar.region("face"))
-        return Head(*rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane))
+        regions = rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane)
+        return Head(*without_rim(*regions, self.avatar.rim_pixels(view)))
 
     def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
         avatar = self.avatar

@@ -79,6 +79,8 @@ class DegstalkModelConfig(ModelConfig):
     """Learning rate of the face's opacities in the fuse stage (release: 0.001)."""
     mouth_dilation: int = 0
     """Window in pixels (odd) of a max filter on the mouth's alpha when rendering; 0 for none (release's option: 13)."""
+    keep_rim: bool = False
+    """Show the rim too by which the face's training target is wider than the head (``face_dilation``)."""
     plates_in_memory: int = 32
     """Plates kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -146,6 +148,10 @@ class DegstalkModel(Model):
         self._lpips: Perceptual | None = None
         self._optimizers: Optimizers | None = None
         self._latest: dict[Region, RegionRender] = {}
+
+    def overlaps_plate(self, pixels: int) -> None:
+        """The face is trained to overlap its plate by ``pixels`` of the recorded frames: not shown, unless wanted."""
+        self.avatar.rim = 0.0 if self.config.keep_rim else pixels / self.recording.focal
 
     # --- parameters -------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,8 @@ class DegstalkPipeline(VanillaPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert isinstance(self.model, DegstalkModel)
+        assert isinstance(self.datamanager.config, TalkingHeadDataManagerConfig)
+        self.model.overlaps_plate(self.datamanager.config.face_dilation // 2)
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()

@@ -19,9 +19,20 @@ PLATE_EROSION: int = 13
 """Window, in pixels at any resolution of the family (512), by which the face region is eroded before it is cut
 out of the plate, so that hair at its border survives (DEGSTalk, hair preservation)."""
 
-JAW_SEAM: int = 14
-"""Pixels, at a resolution of 512, over which edge and shadow of the recorded jaw fade on the neck. Origin: ours; the
-shadow under a chin is about 10 pixels deep."""
+JAW_SEAM: int = 4
+"""Pixels, at a resolution of 512, beside the head mask in which the edge of the recorded jaw still shows (the mask's
+error and the edge's own blur). Origin: ours."""
+
+JAW_RISE: int = 40
+"""Pixels, at a resolution of 512, by which a new jaw may lie higher than the recorded one: so far the look of the neck
+below the recorded jaw goes on behind it. Origin: ours; a mouth opens by 30 pixels."""
+
+SEAM_SMOOTHING: float = 3.0
+"""Standard deviation, in pixels, by which the neck is evened out that goes on behind the jaw. Origin: ours."""
+
+RIM_OPAQUE: float = 0.75
+"""Coverage from which a pixel counts as inside when the silhouette is moved inwards; below, it counts in proportion, so
+that the new edge lies between pixels where the old one did. Origin: ours."""
 
 
 def _window(size: int) -> NDArray[np.uint8]:
@@ -64,55 +75,88 @@ def frame_plate(
     """
     inside = erode(head_region, erosion)
     plate = frame.copy()
-    alpha = torso[inside][:, 3:].astype(np.uint16)
-    behind = torso[inside][:, :3] * alpha + clean_plate[inside] * (255 - alpha)
-    plate[inside] = ((behind + 127) // 255).astype(np.uint8)
+    plate[inside] = _torso_over(torso[inside], clean_plate[inside])
     return plate
+
+
+def _torso_over(torso: NDArray[np.uint8], clean_plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels of the torso image [n, 4] over those of the clean plate [n, 3]."""
+    alpha = torso[:, 3:].astype(np.uint16)
+    return ((torso[:, :3] * alpha + clean_plate * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def freed_plate(
     frame: NDArray[np.uint8],
     head_region: NDArray[np.bool_],
-    body: NDArray[np.bool_],
+    neck: NDArray[np.bool_],
+    hair: NDArray[np.bool_],
     torso: NDArray[np.uint8],
     clean_plate: NDArray[np.uint8],
     erosion: int = PLATE_EROSION,
-    seam: int = JAW_SEAM,
 ) -> NDArray[np.uint8]:
     """The plate of one frame for a jaw that moves otherwise than the recorded one: nothing of that one is left.
 
     :func:`frame_plate` leaves a rim of the recorded face, which the rendered face covers as long as it makes the same
     movement. With another sound the jaw is elsewhere, and the rim would show as a second chin. Here the whole head
-    region is cut where the torso image continues behind it, and what the recorded jaw threw on the neck (its edge and
-    shadow) fades over ``seam`` pixels into the colour that the neck has behind it. Towards hair and background the rim
-    stays as it is, for the hair's sake.
+    region is cut, but for hair's neighbourhood, and what is seen beside it goes on behind it: of the neck above all
+    the shadow that lies on it, so that a jaw that is higher leaves no gap of another colour.
 
     Args:
         frame, head_region, torso, clean_plate, erosion: as :func:`frame_plate` takes them.
-        body: bool [H, W], neck and torso as they are seen.
-        seam: pixels.
+        neck, hair: bool [H, W], as they are seen.
 
     Returns:
         RGB [H, W, 3], 0..255.
     """
     plate = frame_plate(frame, head_region, torso, clean_plate, erosion)
-    near_body = dilate(body, 2 * erosion + 1)
-    rim = head_region & ~erode(head_region, erosion) & near_body & (torso[..., 3] == 255)
-    plate[rim] = torso[..., :3][rim]
-    if not rim.any():
+    window = _around(head_region, 2 * (JAW_RISE + JAW_SEAM))
+    if window is None:
         return plate
-    # Every pixel's distance to the cut rim, and which pixel of it is nearest.
-    distance, labels = cv2.distanceTransformWithLabels(
-        (~rim).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    result, (plate, frame, head_region, neck, hair, torso, clean_plate) = (
+        plate,
+        (part[window] for part in (plate, frame, head_region, neck, hair, torso, clean_plate)),
     )
-    colours = np.zeros((int(labels.max()) + 1, 3), np.float32)
-    smooth = _smooth_inside(torso[..., :3], torso[..., 3] == 255, seam / 2)
-    colours[labels[rim]] = smooth[rim]
-    strip = body & (distance > 0) & (distance < seam)
-    share = (1.0 - distance[strip] / seam)[:, None]
+    near, free_of_hair = dilate(head_region, 2 * JAW_SEAM + 1), ~dilate(hair, erosion)
+    opaque = torso[..., 3] == 255
+    rim = near & ~erode(head_region, erosion) & (head_region | ~opaque) & free_of_hair
+    plate[rim] = _torso_over(torso[rim], clean_plate[rim])
+    seen = neck & ~near
+    if seen.any():
+        _continue_neck(plate, frame, seen, (head_region & opaque) | (neck & near))
+    # The torso image ends from one pixel to the next; what lies free of the face now must not look cut out.
+    share = cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), 1.0)
+    edge = near & ~seen & free_of_hair & (share > 0) & (share < 1)
+    body, other = _smooth_inside(plate, opaque, 1.0)[edge], clean_plate[edge]
+    plate[edge] = (share[edge][:, None] * (body - other) + other + 0.5).astype(np.uint8)
+    return result
+
+
+def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns that hold ``mask`` and ``margin`` pixels around it; None where it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return tuple(slice(max(int(i[0]) - margin, 0), int(i[-1]) + margin + 1) for i in (rows, columns))  # type: ignore
+
+
+def _continue_neck(
+    plate: NDArray[np.uint8], frame: NDArray[np.uint8], seen: NDArray[np.bool_], hidden: NDArray[np.bool_]
+) -> None:
+    """What is ``seen`` of the neck goes on over what is ``hidden``, evened out, ever fainter. Changes ``plate``."""
+    # Every pixel's distance to the neck that is seen, and which pixel of it is nearest.
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    hidden = hidden & (distance < JAW_RISE + 2 * JAW_SEAM)
+    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colours[labels[seen]] = frame[seen]
+    even = _smooth_inside(colours[labels], seen | hidden, SEAM_SMOOTHING)
+    up = (distance - 2 * JAW_SEAM) / JAW_RISE
+    down = cv2.distanceTransform(seen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / (2 * JAW_SEAM)
+    changed = hidden | (seen & dilate(hidden, 4 * JAW_SEAM + 1))
+    share = 1.0 - np.clip(np.where(seen, down, up)[changed], 0.0, 1.0)[:, None]
     share = share * share * (3.0 - 2.0 * share)
-    plate[strip] = (share * colours[labels[strip]] + (1.0 - share) * plate[strip] + 0.5).astype(np.uint8)
-    return plate
+    plate[changed] = (share * even[changed] + (1.0 - share) * plate[changed] + 0.5).astype(np.uint8)
 
 
 def _smooth_inside(image: NDArray[np.uint8], inside: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
@@ -158,6 +202,31 @@ def dilate_layer(colour: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Tens
     mean = F.avg_pool2d(both, size, 1, size // 2).permute(1, 2, 0)
     straight = mean[..., :3] / mean[..., 3:].clamp_min(1e-6)
     return colour + (grown - alpha) * straight, grown
+
+
+def inside_rim(covered: Tensor, pixels: int) -> Tensor:
+    """How much of the regions is left when their silhouette moves inwards: 0 in a rim of ``pixels``, 1 inside.
+
+    The face's training target is the head mask grown by some pixels, so that face and plate overlap; what it learns
+    there is whatever lay behind the head at the time (background, hair, collar), and it would carry that along. The
+    plate knows better. Edges of the image are no silhouette.
+
+    Args:
+        covered: [H, W, 1] in 0..1, coverage of both regions together (:func:`alpha_over`). No gradient passes.
+        pixels: at least 1.
+
+    Returns:
+        [H, W, 1] in 0..1, soft over a pixel; colour and alpha of both regions are multiplied by it.
+    """
+    size = 2 * pixels + 1
+    if covered.is_cuda:
+        low = -F.max_pool2d(-covered.detach().permute(2, 0, 1)[None], size, 1, pixels)
+        inside = (low / RIM_OPAQUE).clamp_(0.0, 1.0)
+        return F.avg_pool2d(F.pad(inside, (1, 1, 1, 1), mode="replicate"), 3, 1)[0].permute(1, 2, 0)
+    # OpenCV's is 25 times faster than the pooling on a CPU.
+    eroded = cv2.erode(covered.detach()[..., 0].numpy(), _window(size))
+    soft = cv2.blur(np.clip(eroded / RIM_OPAQUE, 0.0, 1.0), (3, 3), borderType=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(soft)[..., None]
 
 
 def alpha_over(face_alpha: Tensor, mouth_alpha: Tensor) -> Tensor:

@@ -33,9 +33,11 @@ def _plate() -> torch.Tensor:
     return torch.rand(SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("moving", [True, False])
-def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool) -> None:
+@pytest.mark.parametrize(("moving", "rim"), [(True, 0.0), (False, 0.0), (True, 2.0)])
+def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, rim: float) -> None:
     renderer, plate = FrameRenderer(avatar), _plate()
+    avatar.rim = rim / float(_view().K[0, 0])
+    assert avatar.rim_pixels(_view()) == rim
     for seed in (0, 1, 0):
         with torch.no_grad():
             truth = avatar.render(_view(), _conditions(seed), plate, 2, moving)
@@ -47,6 +49,17 @@ def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool) -> 
         layers = renderer.layers(_view(), _conditions(seed), plate, 2, moving)
         for name in ("rgb", "depth", "audio_attention", "expression_attention"):
             assert torch.allclose(getattr(layers, name), getattr(truth, name), atol=TOLERANCE)
+
+
+def test_without_its_rim_the_head_covers_less_and_the_plate_shows(avatar: Avatar) -> None:
+    renderer, plate = FrameRenderer(avatar), _plate()
+    whole = renderer.head(_view(), _conditions(), 2).covered
+    avatar.rim = 1.0 / float(_view().K[0, 0])
+    less = renderer.head(_view(), _conditions(), 2).covered
+    assert (less <= whole + 1e-6).all() and less.sum() < whole.sum()
+    bare = (less == 0)[..., 0]
+    assert (whole[bare] > 0).any()
+    assert torch.allclose(renderer.frame(_view(), _conditions(), plate, 2)[bare], plate[bare], atol=1e-6)
 
 
 def test_bytes_over_a_plate_of_bytes(avatar: Avatar) -> None:

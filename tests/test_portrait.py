@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.portrait import JAW_SEAM, compose, dilate, dilate_layer, erode, frame_plate, freed_plate, over
+from degstalk_ns.portrait import compose, dilate, dilate_layer, erode, frame_plate, freed_plate, inside_rim, over
 
 
 def test_plate_keeps_the_frame_outside_the_eroded_head_and_fills_the_inside() -> None:
@@ -62,45 +62,87 @@ def test_over_and_windows() -> None:
         dilate(mask, 4)
 
 
-def _neck_scene(size: int = 96) -> dict[str, np.ndarray]:
-    """A head (rows 10 to 60) over a neck (rows 61 to 95, columns 30 to 66), with hair right of the head."""
-    frame = np.full((size, size, 3), 120, np.uint8)  # background
-    head, body, hair = (np.zeros((size, size), bool) for _ in range(3))
-    head[10:61, 20:76] = True
-    body[61:, 30:67] = True
-    hair[10:90, 76:90] = True
-    frame[head] = (220, 160, 140)
-    frame[body] = (150, 100, 80)
-    frame[61:67][body[61:67]] = (60, 40, 30)  # the jaw's shadow
+def _neck_scene(size: int = 160) -> dict[str, np.ndarray]:
+    """A head (rows 30 to 90) over a neck (rows 91 on, columns 60 to 99), hair right of the head, background elsewhere.
+
+    The jaw's shadow lies on the upper 20 rows of the neck, its bright edge on the first two.
+    """
+    frame = np.full((size, size, 3), 120, np.uint8)
+    head, neck, hair = (np.zeros((size, size), bool) for _ in range(3))
+    head[30:91, 40:120] = True
+    neck[91:, 60:100] = True
+    hair[30:130, 120:140] = True
+    frame[head] = CHIN
+    frame[neck] = (150, 100, 80)
+    frame[91:111, 60:100] = SHADOW
+    frame[91:93, 60:100] = CHIN
+    frame[30:91, 38:40] = CHIN  # the mask ends a little early on the left
     frame[hair] = (20, 10, 5)
     torso = np.zeros((size, size, 4), np.uint8)
-    torso[30:, 30:67] = (150, 100, 80, 255)
+    torso[50:, 60:100] = (150, 100, 80, 255)
     clean = np.full((size, size, 3), 120, np.uint8)
-    return {"frame": frame, "head_region": head, "body": body, "torso": torso, "clean_plate": clean}
+    return {
+        "frame": frame,
+        "head_region": head,
+        "neck": neck,
+        "hair": hair,
+        "torso": torso,
+        "clean_plate": clean,
+    }
 
 
-def test_freed_plate_leaves_nothing_of_the_jaw_over_the_neck_and_keeps_the_rest() -> None:
+CHIN, SHADOW = (220, 160, 140), (60, 40, 30)
+
+
+def test_freed_plate_leaves_nothing_of_the_face_but_beside_hair() -> None:
     scene = _neck_scene()
-    body = scene.pop("body")
-    kept = frame_plate(**scene)
-    freed = freed_plate(body=body, **scene)
-    chin = (220, 160, 140)
-    below = np.s_[55:61, 34:63]
-    assert (kept[below] == chin).all()
-    assert (freed[below] == (150, 100, 80)).all()
-    # The shadow fades: from the neck's own colour at the cut to what was seen at the seam's end, never back.
-    column = freed[61:75, 48, 0].astype(int)
-    assert column[0] > 145 and abs(int(freed[80, 48, 0]) - 150) <= 1
-    assert (freed[61:67, 48, 0].astype(int) > scene["frame"][61:67, 48, 0]).all()
-    # Hair, background, the rim towards them and the body beyond the seam are as they were.
-    changed = (freed != kept).any(-1)
-    assert not changed[:40].any() and not changed[:, 76:].any()
-    assert not changed[61 + JAW_SEAM :].any()
+    hair = scene["hair"]
+    freed = freed_plate(**scene)
+    face = (freed == CHIN).all(-1)
+    assert (frame_plate(**{k: v for k, v in scene.items() if k not in ("neck", "hair")}) == CHIN).all(-1).sum() > 1000
+    assert face.any() and not face[~dilate(hair, 13)].any()
+    # Hair, background and the neck well below the jaw are as they were.
+    assert (freed[hair] == scene["frame"][hair]).all()
+    assert (freed[:, :30] == 120).all() and (freed[115:, 60:100] == scene["frame"][115:, 60:100]).all()
 
 
-def test_freed_plate_without_a_body_in_sight_is_the_plate() -> None:
+def test_a_higher_jaw_finds_the_shadow_that_lies_on_the_neck_behind_it() -> None:
+    column = freed_plate(**_neck_scene())[:, 80, 0].astype(int)
+    # Right at the old jaw it is the shadow; upward it passes, without a step, into the torso image.
+    assert abs(column[80:105] - SHADOW[0]).max() < 25
+    assert (abs(np.diff(column[52:105])) <= 5).all()
+    assert column[52] > 140
+
+
+def test_freed_plate_without_a_neck_in_sight_shows_the_clean_plate() -> None:
     scene = _neck_scene()
     scene["torso"][:] = 0
-    scene["body"][:] = False
-    body = scene.pop("body")
-    assert (freed_plate(body=body, **scene) == frame_plate(**scene)).all()
+    scene["frame"][scene["neck"]] = 120
+    scene["neck"][:] = False
+    freed = freed_plate(**scene)
+    assert (freed[~dilate(scene["hair"], 13)] == 120).all()
+
+
+def test_freed_plate_without_a_head_is_the_frame() -> None:
+    scene = _neck_scene()
+    scene["head_region"][:] = False
+    assert (freed_plate(**scene) == scene["frame"]).all()
+
+
+def test_the_silhouette_moves_inwards_but_not_at_the_images_border() -> None:
+    covered = torch.zeros(40, 40, 1)
+    covered[:, 10:30] = 1.0
+    covered[20, 20] = 0.9  # slightly translucent places inside stay
+    left = inside_rim(covered, 3)
+    assert (left[:, 14:26] == 1).all() and (left[:, :12] == 0).all() and (left[:, 28:] == 0).all()
+    assert ((left[:, 12:14] > 0) & (left[:, 12:14] < 1)).all()  # soft over a pixel to each side of the new edge
+
+
+def test_the_silhouette_between_two_pixels_stays_between_them() -> None:
+    covered = torch.zeros(20, 30, 1)
+    covered[:, 10:] = 1.0
+    edges = []
+    for share in (0.0, 0.25, 0.5):
+        covered[:, 9] = share
+        edges.append(float(inside_rim(covered, 2)[10].sum()))
+    assert edges[0] < edges[1] < edges[2] < edges[0] + 1
