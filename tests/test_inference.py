@@ -54,7 +54,7 @@ def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, rim
 def test_without_its_rim_the_head_covers_less_and_the_plate_shows(avatar: Avatar) -> None:
     renderer, plate = FrameRenderer(avatar), _plate()
     whole = renderer.head(_view(), _conditions(), 2).covered
-    avatar.rim = 1.0 / float(_view().K[0, 0])
+    avatar.rim = 5.0 / float(_view().K[0, 0])
     less = renderer.head(_view(), _conditions(), 2).covered
     assert (less <= whole + 1e-6).all() and less.sum() < whole.sum()
     bare = (less == 0)[..., 0]
