@@ -112,10 +112,9 @@ def freed_plate(
     window = _around(head_region, 2 * (JAW_RISE + JAW_SEAM))
     if window is None:
         return plate
-    result, (plate, frame, head_region, neck, hair, torso, clean_plate) = (
-        plate,
-        (part[window] for part in (plate, frame, head_region, neck, hair, torso, clean_plate)),
-    )
+    result, plate = plate, plate[window]
+    frame, torso, clean_plate = frame[window], torso[window], clean_plate[window]
+    head_region, neck, hair = head_region[window], neck[window], hair[window]
     near, free_of_hair = dilate(head_region, 2 * JAW_SEAM + 1), ~dilate(hair, erosion)
     opaque = torso[..., 3] == 255
     rim = near & ~erode(head_region, erosion) & (head_region | ~opaque) & free_of_hair
@@ -136,7 +135,8 @@ def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
-    return tuple(slice(max(int(i[0]) - margin, 0), int(i[-1]) + margin + 1) for i in (rows, columns))  # type: ignore
+    down, across = (slice(max(int(i[0]) - margin, 0), int(i[-1]) + margin + 1) for i in (rows, columns))
+    return down, across
 
 
 def _continue_neck(

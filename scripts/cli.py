@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "process": "Make a dataset from a talking-head video.",
     "sample": "Make a dataset of a talking head that is drawn and voiced by this program alone.",
     "render": "Make a video of a trained head: with a new sound, of its recording, or along a camera path.",
+    "measure": "Measure in a video how well lips follow the sound, and whether jaw and eyes are alive.",
     "export": "Write a trained head as a .ply of Gaussian splats.",
     "bench": "Measure drawing, training and preprocessing against what the machine can do.",
 }
