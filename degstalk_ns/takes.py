@@ -116,7 +116,7 @@ def take_of_recording(recording: Recording, track: DrivingTrack, split: Split) -
     return Take(
         track=track,
         rows=rows,
-        recorded=known[np.abs(rows[:, None] - known[None]).argmin(1)] if len(known) < len(rows) else rows,
+        recorded=_nearest(known, rows),
         freed=False,
         views=None,
         soundtrack=_recorded_sound(recording.layout.audio, int(rows[0]), len(rows)),
@@ -139,8 +139,14 @@ def take_of_path(recording: Recording, track: DrivingTrack, path: CameraPath, na
         )
     rows = np.array([track.frame_at(float(time)) for time in times], np.int64)
     known = np.sort(np.concatenate([recording.train.aud_ids, recording.val.aud_ids]))
-    recorded = known[np.abs(rows[:, None] - known[None]).argmin(1)]
-    return Take(track, rows, recorded, False, views, None, "recorded moments along a camera path")
+    return Take(track, rows, _nearest(known, rows), False, views, None, "recorded moments along a camera path")
+
+
+def _nearest(known: Rows, rows: Rows) -> Rows:
+    """For each of ``rows`` the nearest of ``known`` (sorted, not empty); of two as near, the former."""
+    after = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+    before = known[np.maximum(after - 1, 0)]
+    return np.where(rows - before <= known[after] - rows, before, known[after])
 
 
 def _recorded_sound(path: Path, first: int, frames: int) -> Soundtrack | None:

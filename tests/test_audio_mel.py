@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from degstalk_ns.audio.files import read_windows, windows_from_file
+from degstalk_ns.audio.files import read_waveform, read_windows
 from degstalk_ns.audio.mel import MelConfig, frame_count, log_mel, mel_windows
 from degstalk_ns.errors import UserError
 
@@ -81,7 +81,7 @@ def test_sound_file_of_another_rate_and_stereo(tmp_path: Path) -> None:
     time = np.arange(44_100 * 2) / 44_100
     left = 0.4 * np.sin(2 * np.pi * 500 * time)
     soundfile.write(path, np.stack([left, left], 1), 44_100)
-    windows = windows_from_file(path)
+    windows = mel_windows(read_waveform(path))
     assert windows.shape == (50, 16, CONFIG.channels)
     reference = mel_windows((0.4 * np.sin(2 * np.pi * 500 * np.arange(RATE * 2) / RATE)).astype(np.float32))
     strong = reference[10:40] > 0
@@ -92,12 +92,12 @@ def test_sound_file_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_text("no sound")
     with pytest.raises(UserError, match=r"a\.wav: not a sound file"):
-        windows_from_file(path)
+        read_waveform(path)
     with pytest.raises(UserError, match="no such file"):
-        windows_from_file(tmp_path / "b.wav")
+        read_waveform(tmp_path / "b.wav")
     soundfile.write(path, np.zeros(0), RATE)
     with pytest.raises(UserError, match="no samples"):
-        windows_from_file(path)
+        read_waveform(path)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("mel", (30, 16, 64)), ("ds", (30, 16, 29)), ("hu", (30, 2, 1024))])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -216,3 +218,43 @@ def test_too_little_room_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.
 def test_the_estimate_of_the_disk_is_an_upper_bound(made: Path) -> None:
     used = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     assert used < 50 * (write.BYTES_PER_PIXEL * 64**2 + write.BYTES_PER_FRAME)
+
+
+NOBODY = 2**22 + 1
+"""No process has this number: Linux gives none above 2 ** 22."""
+
+
+@pytest.mark.usefixtures("built")
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    start = f".sample.part-{platform.node()}-"
+    for name in (start + str(NOBODY), start + str(os.getppid()), start + "mine", ".sample.part-elsewhere-7"):
+        (tmp_path / name / "bg").mkdir(parents=True)
+    make(tmp_path / "sample", TINY)
+    # Another machine's, a running process' and what has another form of name stay.
+    left = {path.name for path in tmp_path.iterdir()} - {"sample"}
+    assert left == {start + str(os.getppid()), start + "mine", ".sample.part-elsewhere-7"}
+
+
+def test_a_dataset_that_a_killed_run_had_put_aside_comes_back(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / f".sample.old-{platform.node()}-{NOBODY}")
+    with pytest.raises(UserError, match="exists already"):
+        make(tmp_path / "sample", TINY)
+    assert _digest(tmp_path / "sample") == _digest(made) and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("built")
+def test_an_interruption_after_the_new_dataset_is_in_place_says_so(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = Path(shutil.copytree(made, tmp_path / "sample"))
+    Layout(target).frame(4711).write_bytes(b"left over")
+
+    def interrupted(folder: Path, ignore_errors: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write.shutil, "rmtree", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sample", str(target), "--seconds", "2", "--size", "64", "--seed", "5", "--overwrite"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 130 and "the new dataset is whole" in said and "nothing was kept" not in said
+    assert _digest(target) == _digest(made)

@@ -9,7 +9,7 @@ import torch
 from degstalk_ns.dataparsers.dataset import read_recording
 from degstalk_ns.driving import DrivingTrack
 from degstalk_ns.errors import UserError
-from degstalk_ns.takes import Take, take_of_recording
+from degstalk_ns.takes import Take, _nearest, take_of_recording
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,12 @@ def test_fingerprints_tell_takes_apart(take: Take) -> None:
     assert take.fingerprint() != take.between(0.2, None).fingerprint()
     moved = Take(take.track.frozen(), take.rows, take.recorded, False, None, take.soundtrack, take.spoken)
     assert take.fingerprint() != moved.fingerprint()
+
+
+def test_the_nearest_recorded_frame_of_each() -> None:
+    random = np.random.default_rng(0)
+    for size in (1, 2, 40):
+        known = np.sort(random.choice(100, size, replace=False))
+        rows = np.arange(-5, 110)
+        expected = known[np.abs(rows[:, None] - known[None]).argmin(1)]
+        assert (_nearest(known, rows) == expected).all()

@@ -161,3 +161,29 @@ def test_a_part_of_a_sound_starts_where_the_part_starts(tmp_path: Path) -> None:
             if np.abs(frame.to_ndarray()).max() > 0.4
         ]
     assert abs(loud[0] - 1.0) < 0.02
+
+
+def test_what_goes_wrong_with_the_pictures_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield from _pictures(0, 3)
+        raise PermissionError(13, "Permission denied", "ori_imgs/3.jpg")
+
+    export = VideoExport(tmp_path / "out.mp4", 10, "one", SMALL)
+    with pytest.raises(UserError, match=r"^ori_imgs/3\.jpg: cannot be read \(Permission denied\)"):
+        export.write(0, broken())
+    assert export.missing() == [(0, 10)]
+
+
+def test_a_damaged_part_is_rendered_anew(tmp_path: Path) -> None:
+    export = VideoExport(tmp_path / "out.mp4", 20, "one", SMALL)
+    for first, end in export.missing():
+        export.write(first, _pictures(first, end))
+    part = export.folder / "00000010.mp4"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(UserError, match="renders it anew"):
+        export.finish(None, {})
+    assert export.missing() == [(10, 20)] and not export.output.exists()
+    export.write(10, _pictures(10, 20))
+    export.finish(None, {})
+    with av.open(str(export.output)) as container:
+        assert len(list(container.decode(video=0))) == 20

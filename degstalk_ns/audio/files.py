@@ -13,7 +13,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.mel import MelConfig, mel_windows
 from degstalk_ns.dataparsers.layout import SAMPLE_RATE
 from degstalk_ns.errors import UserError
 
@@ -80,14 +79,3 @@ def read_waveform(path: Path) -> NDArray[np.float32]:
     if rate != SAMPLE_RATE:
         mono = librosa.resample(mono, orig_sr=rate, target_sr=SAMPLE_RATE)
     return np.nan_to_num(mono).clip(-1, 1).astype(np.float32)
-
-
-def windows_from_file(
-    path: Path, num_frames: int | None = None, config: MelConfig | None = None
-) -> NDArray[np.float32]:
-    """Log-mel windows [T, L, C] of a sound file; T as :func:`degstalk_ns.audio.mel.mel_windows` takes it.
-
-    Raises:
-        UserError: as :func:`read_waveform`.
-    """
-    return mel_windows(read_waveform(path), num_frames, config)

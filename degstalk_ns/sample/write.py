@@ -7,10 +7,12 @@ must not know what the head looks like or how anything is drawn.
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import json
 import math
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -101,6 +103,7 @@ def make(output: Path, config: SampleConfig | None = None, progress: Progress | 
     config = config or SampleConfig()
     _check(config)
     target = output.resolve()
+    _tidy(target)
     _check_output(output, target, config.overwrite)
     _check_room(output, target, config)
     try:
@@ -112,8 +115,8 @@ def make(output: Path, config: SampleConfig | None = None, progress: Progress | 
                 f"{output}: the disk is full, nothing was kept; free some space, or make less with --seconds or --size"
             ) from None
         raise UserError(f"{output}: cannot be written ({error.strerror or error}); choose another folder") from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("nothing was kept") from None
+    except KeyboardInterrupt as interruption:
+        raise KeyboardInterrupt(str(interruption) or "nothing was kept") from None
     train = train_count(config.frames)
     seconds = time.perf_counter() - started
     return Summary(output, config.frames, train, config.frames - train, config.size, seconds)
@@ -177,32 +180,65 @@ def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count < 1e15 else f"{count / 1e9:.1e} GB"
 
 
+def _hidden(target: Path, kind: str) -> Path:
+    """Where this process keeps the growing or the old dataset: beside ``target``, named after machine and process."""
+    return target.with_name(f".{target.name}.{kind}-{platform.node()}-{os.getpid()}")
+
+
+def _tidy(target: Path) -> None:
+    """Remove what runs for the same target left that were killed on this machine; if one was killed while it put a new
+    dataset in an old one's place, the old one is put back."""
+    for kind in ("old", "part"):
+        start = f".{target.name}.{kind}-{platform.node()}-"
+        for left in sorted(target.parent.glob(glob.escape(start) + "*")) if target.parent.is_dir() else ():
+            number = left.name.removeprefix(start)
+            if not number.isdecimal() or _runs(int(number)):
+                continue
+            if kind == "old" and not target.exists():
+                os.replace(left, target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process; this one does not count: it has left nothing yet."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
 @contextmanager
 def _growing(target: Path) -> Iterator[Path]:
     """A new folder beside ``target`` that takes its place if the block ends well, and vanishes if not."""
-    part = target.with_name(f".{target.name}.part-{os.getpid()}")
+    part, old = _hidden(target, "part"), _hidden(target, "old")
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         part.mkdir(parents=True)
         yield part
-        old = None
-        if target.exists():
-            old = target.with_name(f".{target.name}.old-{os.getpid()}")
-            os.replace(target, old)
         try:
+            if target.exists():
+                os.replace(target, old)
             os.replace(part, target)
         except BaseException:
-            if old is not None:
+            if old.exists() and not target.exists():
                 os.replace(old, target)
             raise
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         raise
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the new dataset is whole; of the old one some is left in {old}") from None
 
 
 # ---- the files ----

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
@@ -104,14 +104,14 @@ class VideoExport:
             pictures: RGB [H, W, 3] uint8, all of one size; an odd side is made even by repeating its last line.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written.
+            UserError: the disk is full or the folder cannot be written, or what a picture is made of cannot be read.
         """
         final = self._part(first)
         unfinished = final.with_suffix(".unfinished")
         with self._writing():
             with av.open(str(unfinished), "w", format="mp4") as container:
                 stream: Any = None
-                for number, picture in enumerate(pictures):
+                for number, picture in enumerate(_inputs(pictures)):
                     even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
                     if stream is None:
                         stream = self._video_stream(container, even.shape[1], even.shape[0])
@@ -152,7 +152,7 @@ class VideoExport:
             with av.open(str(whole), "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 container.metadata.update(metadata)
                 starts = range(0, self.frames, self.config.segment_frames)
-                with av.open(str(self._part(0))) as first:
+                with self._reading(self._part(0)), av.open(str(self._part(0))) as first:
                     video = container.add_stream_from_template(first.streams.video[0])
                     video.time_base = Fraction(1, RATE * _TICKS)
                 sound = self._encoded_sound(container, soundtrack) if soundtrack else iter(())
@@ -173,7 +173,7 @@ class VideoExport:
     def _copied_video(self, starts: Iterable[int], stream: Any) -> Iterator[tuple[Any, float]]:
         """The compressed frames of all parts on one clock, with their times in seconds."""
         for start in starts:
-            with av.open(str(self._part(start))) as part:
+            with self._reading(self._part(start)), av.open(str(self._part(start))) as part:
                 for packet in part.demux(part.streams.video[0]):
                     if packet.size == 0 or packet.pts is None:
                         continue
@@ -211,6 +211,19 @@ class VideoExport:
         return packets()
 
     @contextmanager
+    def _reading(self, part: Path) -> Iterator[None]:
+        """A part that cannot be read is removed, so that it is rendered anew."""
+        try:
+            yield
+        except (InvalidDataError, IndexError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f"{part}: this part of the video is damaged ({reason}) and was removed; the same command again renders "
+                "it anew"
+            ) from None
+
+    @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
@@ -222,3 +235,14 @@ class VideoExport:
                 f"{self.output}: cannot be written ({reason}); nothing there was changed: give a folder that can be "
                 "written and has room, with --output"
             ) from None
+
+
+def _inputs(pictures: Iterable[Frame]) -> Iterator[Frame]:
+    """The pictures; what goes wrong while they are made is not taken for a fault of the output."""
+    try:
+        yield from pictures
+    except (OSError, FFmpegError) as error:
+        what = getattr(error, "filename", None) or "the head or its dataset"
+        raise UserError(
+            f"{what}: cannot be read ({error.strerror or type(error).__name__}); is it still there?"
+        ) from None
