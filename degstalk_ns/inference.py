@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from degstalk_ns.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized, without_rim
+from degstalk_ns.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized
 from degstalk_ns.driving import Conditions
 from degstalk_ns.fields.face import PreparedFace
 from degstalk_ns.fields.mouth import PreparedMouth
 from degstalk_ns.gaussians import ActivatedGaussians
 from degstalk_ns.losses import Box, cropped
-from degstalk_ns.portrait import alpha_over, compose
+from degstalk_ns.portrait import alpha_over, compose, inside_rim
 from degstalk_ns.view import View
 
 FAINTEST_REACH = 1.15
@@ -136,7 +136,10 @@ class FrameRenderer:
         """What :meth:`deformed` gave, on the image."""
         face = len(self.avatar.region("face"))
         regions = rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane)
-        return Head(*without_rim(*regions, self.avatar.rim_pixels(view)))
+        head, pixels = Head(*regions), self.avatar.rim_pixels(view)
+        if pixels:
+            _take_off_rim(head, pixels)
+        return head
 
     def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
         avatar = self.avatar
@@ -192,6 +195,19 @@ def over_plate(head: Head, plate: Tensor) -> Tensor:
     else:
         part.copy_(image.clamp_(0.0, 1.0))
     return rgb
+
+
+def _take_off_rim(head: Head, pixels: int) -> None:
+    """As :func:`degstalk_ns.avatar.without_rim`, in place and only where the regions are."""
+    height, width = head.face.alpha.shape[:2]
+    y0, y1, x0, x1 = _union(_covered_box(head.face), _covered_box(head.mouth))
+    margin = pixels + 1  # what is empty around them counts too
+    box = max(y0 - margin, 0), min(y1 + margin, height), max(x0 - margin, 0), min(x1 + margin, width)
+    regions = head.face.cropped(*box), head.mouth.cropped(*box)
+    left = inside_rim(alpha_over(regions[0].alpha, regions[1].alpha), pixels)
+    for region in regions:
+        region.channels.mul_(left)
+        region.alpha.mul_(left)
 
 
 def _union(a: Box, b: Box) -> Box:

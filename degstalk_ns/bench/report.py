@@ -14,9 +14,18 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from degstalk_ns.errors import UserError
+
+UNLIMITED = 10_000
+"""Columns that no table has."""
+
+
+def _broken(heading: str) -> str:
+    """A heading with its words under each other, but for ranges: columns are as wide as their cells."""
+    return heading if ".." in heading else heading.replace(" ", "\n")
 
 
 @dataclass
@@ -47,14 +56,22 @@ class Report:
     data: dict[str, Any] = field(default_factory=dict)
 
     def show(self, console: Console) -> None:
+        """Prints everything. A table that is wider than the console is printed as lists, so that nothing is cut off."""
         for table in self.tables:
             console.print(f"\n{table.title}", markup=False, soft_wrap=True, style="bold")
-            drawn = RichTable(box=SIMPLE, padding=(0, 1))
+            drawn = RichTable(box=SIMPLE, padding=(0, 1), collapse_padding=True)
             for index, column in enumerate(table.columns):
-                drawn.add_column(column, justify="right" if index else "left", no_wrap=True)
+                drawn.add_column(_broken(column), justify="right" if index else "left", no_wrap=True)
             for row in table.rows:
                 drawn.add_row(*row)
-            console.print(drawn)
+            if Measurement.get(console, console.options.update(width=UNLIMITED), drawn).maximum <= console.width:
+                console.print(drawn)
+                continue
+            for row in table.rows:
+                console.print(f"  {row[0]}", markup=False)
+                for column, cell in list(zip(table.columns, row, strict=True))[1:]:
+                    if cell:
+                        console.print(f"    {column}: {cell}", markup=False)
         for note in self.notes:
             console.print(note, markup=False, soft_wrap=True)
 

@@ -33,7 +33,9 @@ class Spread:
 
     def milliseconds(self) -> tuple[str, str]:
         """Cells of a table under :data:`MILLISECONDS`."""
-        return f"{self.median * 1e3:.2f}", f"{self.low * 1e3:.2f} .. {self.high * 1e3:.2f}"
+        digits = 2 if self.high < 0.1 else 1
+        median, low, high = (f"{value * 1e3:.{digits}f}" for value in (self.median, self.low, self.high))
+        return median, f"{low} .. {high}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

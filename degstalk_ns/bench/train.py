@@ -82,8 +82,9 @@ def bench_train(
     gaussians = f"{about['face']:,} + {about['mouth']:,} Gaussians"
     table = Table(
         f"Training steps: {gaussians}, {about['width']} x {about['height']} pixels",
-        ("", *MILLISECONDS, "steps/s", "GFLOP", "floor", "times floor", "resident MiB"),
+        ("", *MILLISECONDS, "steps/s", "GFLOP", "floor ms", "times floor"),
     )
+    resident = []
     for stage in stages:
         advance(stage)
         spread, memory = time_stage(run, stage, repeats)
@@ -112,13 +113,14 @@ def bench_train(
             f"{operations / 1e9:.2f}",
             f"{floor * 1e3:.1f}",
             f"{spread.median / floor:.1f}",
-            f"{memory[0]:.0f} .. {memory[-1]:.0f}",
         )
+        resident.append(f"{stage} {memory[0]:.0f} .. {memory[-1]:.0f}")
     peak = resident_memory()[1]
     report.data["peak_resident_mib"] = peak
     report.tables.append(table)
     report.notes += [
         machine.describe(),
+        f"resident memory from a stage's first step to its last, MiB: {', '.join(resident)}",
         f"peak resident memory of this process: {peak:.0f} MiB",
         "floor: matrix products and convolutions that the step really makes, and the counted work of the rasterizer; "
         "image losses, optimizers and reading frames are not in it",
