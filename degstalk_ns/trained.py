@@ -7,6 +7,7 @@ here the same steps are taken one by one and each ends in one clear line. No mat
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,12 +140,13 @@ def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
         return Path(data)
     manager = run.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManagerConfig)
-    recorded = Path(manager.data or manager.dataparser.data)
+    recorded, outputs = Path(manager.data or manager.dataparser.data), Path(run.output_dir)
     candidates = [recorded]
-    if not recorded.is_absolute() and not Path(run.output_dir).is_absolute():
-        # The run was started where its output folder lies: outputs/<experiment>/<method>/<time>/config.yml.
-        depth = 3 + len(Path(run.output_dir).parts)
-        candidates = [folder / recorded for folder in path.resolve().parents[depth : depth + 1]] + candidates
+    if recorded.is_absolute() == outputs.is_absolute() and len(path.resolve().parents) > 3:
+        # Where it lies as seen from outputs/<experiment>/<method>/<time>/config.yml: the whole project may have moved,
+        # and relative folders (of configs by earlier versions) count from where the training was started.
+        moved = path.resolve().parents[3] / os.path.relpath(recorded, outputs)
+        candidates = [recorded, moved] if recorded.is_absolute() else [moved, recorded]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate.resolve()

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
+from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.errors import UserError
 from degstalk_ns.exit_line import one_line_errors
 from degstalk_ns.viewer.host import kept_local
@@ -26,6 +28,17 @@ class DegstalkTrainerConfig(TrainerConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         # `ns-viewer` puts its own viewer settings here.
         super().__setattr__(name, kept_local(value) if name == "viewer" else value)
+
+    def save_config(self) -> None:
+        """As nerfstudio's, with absolute folders: `ns-eval`, `ns-render` and `ns-viewer` look for relative ones where
+        they are started, not where the training was."""
+        manager = self.pipeline.datamanager
+        assert isinstance(manager, TalkingHeadDataManagerConfig)
+        for owner, name in ((self, "output_dir"), (self, "data"), (manager, "data"), (manager.dataparser, "data")):
+            folder = getattr(owner, name)
+            if folder is not None:
+                setattr(owner, name, Path(folder).absolute())
+        super().save_config()
 
 
 class DegstalkTrainer(Trainer):

@@ -45,6 +45,27 @@ def test_a_run_that_was_moved_finds_its_checkpoint_and_a_relative_dataset(
     assert head.checkpoint == run.parent / CHECKPOINT
 
 
+def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trained._read_config(run)
+    config.data = config.pipeline.datamanager.data = config.pipeline.datamanager.dataparser.data = Path("data/me")
+    config.output_dir = Path("outputs")
+    monkeypatch.chdir(tmp_path)
+    config.save_config()
+    saved = trained._read_config(run)
+    folder = tmp_path / "data/me"
+    assert saved.data == saved.pipeline.datamanager.data == saved.pipeline.datamanager.dataparser.data == folder
+    assert saved.output_dir == tmp_path / "outputs" and saved.get_checkpoint_dir() == run.parent / "nerfstudio_models"
+    # The whole project moves: the dataset is found where it lies as seen from the run.
+    (tmp_path / "outputs").rename(tmp_path / "elsewhere_outputs")
+    moved = Path(shutil.copytree(tmp_path / "elsewhere_outputs", tmp_path / "copy/outputs"))
+    shutil.copytree(dataset, tmp_path / "copy/data/me")
+    monkeypatch.chdir("/")
+    head = trained.load(moved / "tiny/degstalk-fast/only/config.yml")
+    assert head.recording.layout.root == tmp_path / "copy/data/me"
+
+
 def test_options_newer_than_the_config_take_their_default(run: Path) -> None:
     lines = run.read_text().splitlines(keepends=True)
     kept = [line for line in lines if not line.strip().startswith(("mouth_dilation:", "plates_in_memory:"))]
