@@ -12,6 +12,7 @@ from rich.console import Console
 
 from degstalk_ns.audio.sound import Sound, SoundLimits, load_sound
 from degstalk_ns.camera_path import CameraPath, read_camera_path
+from degstalk_ns.dataparsers.layout import FRAME_RATE
 from degstalk_ns.errors import UserError
 from degstalk_ns.preprocess.progress import Progress
 from degstalk_ns.speech import SpeechConfig, perform
@@ -19,6 +20,9 @@ from degstalk_ns.takes import Take, take_of_path, take_of_recording, take_of_sou
 from degstalk_ns.video.provenance import Provenance
 from degstalk_ns.video.watermark import Watermark
 from degstalk_ns.video.writer import VideoConfig, VideoExport
+
+LONG = 1500
+"""Frames (a minute of video) from which on the length is said before rendering begins."""
 
 
 def command(
@@ -80,6 +84,9 @@ def command(
     export = VideoExport(output, len(take), hashlib.sha256(asked.encode()).hexdigest(), video)
     missing = export.missing()
     wanted = sum(last - first for first, last in missing)
+    if len(take) >= LONG:
+        minutes, rest = divmod(round(len(take) / FRAME_RATE), 60)
+        console.print(f"{len(take)} frames, {minutes} min {rest} s; it may be interrupted and goes on", markup=False)
     if wanted < len(take):
         console.print(f"going on: {len(take) - wanted} of {len(take)} frames are there already", markup=False)
     progress, begin = Progress(console), time.perf_counter()
@@ -97,7 +104,7 @@ def command(
     with progress.stage("joining", len(take)) as advance:
         export.finish(take.soundtrack, Provenance.now(head.name, take.spoken).metadata(), advance)
     rate = f", {wanted / seconds:.1f} frames/s" if wanted else ""
-    console.print(f"{output}: {len(take)} frames, {len(take) / 25:.2f} s{rate}", markup=False, soft_wrap=True)
+    console.print(f"{output}: {len(take)} frames, {len(take) / FRAME_RATE:.2f} s{rate}", markup=False, soft_wrap=True)
 
 
 def _check(

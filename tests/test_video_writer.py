@@ -172,6 +172,7 @@ def test_what_goes_wrong_with_the_pictures_is_not_blamed_on_the_output(tmp_path:
     with pytest.raises(UserError, match=r"^ori_imgs/3\.jpg: cannot be read \(Permission denied\)"):
         export.write(0, broken())
     assert export.missing() == [(0, 10)]
+    assert [path.name for path in export.folder.iterdir()] == ["export.json"]
 
 
 def test_a_damaged_part_is_rendered_anew(tmp_path: Path) -> None:

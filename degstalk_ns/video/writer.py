@@ -108,20 +108,25 @@ class VideoExport:
         """
         final = self._part(first)
         unfinished = final.with_suffix(".unfinished")
-        with self._writing():
-            with av.open(str(unfinished), "w", format="mp4") as container:
-                stream: Any = None
-                for number, picture in enumerate(_inputs(pictures)):
-                    even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
-                    if stream is None:
-                        stream = self._video_stream(container, even.shape[1], even.shape[0])
-                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
-                        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-                    )
-                    frame.pts, frame.time_base = number, Fraction(1, RATE)
-                    container.mux(stream.encode(frame))
-                container.mux(stream.encode(None))
-            os.replace(unfinished, final)
+        try:
+            with self._writing():
+                with av.open(str(unfinished), "w", format="mp4") as container:
+                    stream: Any = None
+                    for number, picture in enumerate(_inputs(pictures)):
+                        even = np.pad(
+                            picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge"
+                        )
+                        if stream is None:
+                            stream = self._video_stream(container, even.shape[1], even.shape[0])
+                        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
+                            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                        )
+                        frame.pts, frame.time_base = number, Fraction(1, RATE)
+                        container.mux(stream.encode(frame))
+                    container.mux(stream.encode(None))
+                os.replace(unfinished, final)
+        finally:
+            unfinished.unlink(missing_ok=True)  # half a part is of no use, and may fill the disk
 
     def _video_stream(self, container: Any, width: int, height: int) -> Any:
         # No B-frames: each part then starts at time 0, and they join without gaps. A key frame every 2 s, for seeking.
