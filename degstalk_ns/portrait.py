@@ -209,7 +209,8 @@ def inside_rim(covered: Tensor, pixels: int) -> Tensor:
 
     The face's training target is the head mask grown by some pixels, so that face and plate overlap; what it learns
     there is whatever lay behind the head at the time (background, hair, collar), and it would carry that along. The
-    plate knows better. Edges of the image are no silhouette.
+    plate knows better. Edges of the image are no silhouette, nor are holes up to twice as wide as the rim: a head that
+    has only begun to be learned is full of them.
 
     Args:
         covered: [H, W, 1] in 0..1, coverage of both regions together (:func:`alpha_over`). No gradient passes.
@@ -220,11 +221,13 @@ def inside_rim(covered: Tensor, pixels: int) -> Tensor:
     """
     size = 2 * pixels + 1
     if covered.is_cuda:
-        low = -F.max_pool2d(-covered.detach().permute(2, 0, 1)[None], size, 1, pixels)
+        filled = F.max_pool2d(covered.detach().permute(2, 0, 1)[None], size, 1, pixels)
+        low = -F.max_pool2d(-filled, 4 * pixels + 1, 1, 2 * pixels)
         inside = (low / RIM_OPAQUE).clamp_(0.0, 1.0)
         return F.avg_pool2d(F.pad(inside, (1, 1, 1, 1), mode="replicate"), 3, 1)[0].permute(1, 2, 0)
     # OpenCV's is 25 times faster than the pooling on a CPU.
-    eroded = cv2.erode(covered.detach()[..., 0].numpy(), _window(size))
+    filled = cv2.dilate(covered.detach()[..., 0].numpy(), _window(size))
+    eroded = cv2.erode(filled, _window(4 * pixels + 1))
     soft = cv2.blur(np.clip(eroded / RIM_OPAQUE, 0.0, 1.0), (3, 3), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(soft)[..., None]
 
