@@ -38,6 +38,8 @@ class CurriculumConfig:
 def sliding_window(values: NDArray[np.floating], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
     """Indices of ``values`` [n] whose place in their range (1st to 99th percentile, scaled to 0..1) lies within
     ``width / 2`` of ``centre``; the ``smallest`` nearest ones where the window holds fewer."""
+    # In double precision: in single, 1 - 0.9 exceeds 0.1, and the strongest frames would lie outside the last window.
+    values = np.asarray(values, np.float64)
     low, high = np.percentile(values, [1, 99])
     place = np.clip((values - low) / max(float(high - low), 1e-8), 0.0, 1.0)
     centre = min(max(centre, width / 2), 1 - width / 2)

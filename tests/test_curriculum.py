@@ -22,6 +22,15 @@ def test_sparse_window_is_widened() -> None:
     assert len(sliding_window(np.zeros(5), 0.5, 0.2, smallest=4)) >= 4
 
 
+def test_last_window_holds_the_strongest_values() -> None:
+    # Blinks end in a plateau at 1; in single precision 1 - 0.9 exceeds half a window of 0.2.
+    values = np.concatenate([np.linspace(0, 0.95, 300), np.ones(40)]).astype(np.float32)
+    inside = sliding_window(values, 1.0, 0.2, smallest=16)
+    assert set(range(300, 340)) <= set(inside.tolist())
+    first = sliding_window(1 - values, 0.0, 0.2, smallest=16)
+    assert set(range(300, 340)) <= set(first.tolist())
+
+
 def test_draws_without_replacement() -> None:
     epoch = [CURRICULUM.face_frame(step) for step in range(COUNT)]
     assert sorted(epoch) == list(range(COUNT))
