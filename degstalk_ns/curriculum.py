@@ -24,7 +24,8 @@ class CurriculumConfig:
     opening_every: int = 30
     """Every so many motion steps the face trains on a frame in the window of mouth opening."""
     blink_every: int = 15
-    """Every so many motion steps the face trains on a frame in the window of blink strength."""
+    """Every so many motion steps the face trains on a frame in the window of blink strength, unless it is the turn of
+    the window of mouth opening."""
     min_mouth_pixels: int = 20
     """Frames with fewer pixels of mouth interior are skipped by the mouth region."""
     candidates: int = 24
@@ -88,12 +89,11 @@ class Curriculum:
     def face_frame(self, step: int) -> int:
         """The frame the face (and, in the fuse stage, the whole portrait) trains on."""
         if self.schedule.stage(step) is Stage.MOTION:
-            progress = self.schedule.progress(step)
             rng = np.random.default_rng([self.seed, 1, step])
             if step % self.config.opening_every == 0:
-                return int(rng.choice(self._window(self.mouth_opening, progress)))
+                return int(rng.choice(self._window(self.mouth_opening, self.schedule.progress(step))))
             if step % self.config.blink_every == 0:
-                return int(rng.choice(self._window(self.blink, progress)))
+                return int(rng.choice(self._window(self.blink, self.schedule.blink_progress(step))))
         return self._drawn(step, stream=0)
 
     def mouth_frames(self, step: int) -> list[int]:

@@ -71,6 +71,16 @@ def test_face_windows_of_opening_and_blink() -> None:
     assert BLINK[CURRICULUM.face_frame(early + 15)] < 0.25
 
 
+def test_eyes_may_close_before_the_mouth_windows_end() -> None:
+    schedule = Schedule(ScheduleConfig(blink_end=0.2), 6_000)
+    curriculum = Curriculum(schedule, OPENING, BLINK, CurriculumConfig(blink_every=5), seed=3)
+    steps = range(1_200, schedule.motion_end, 5)
+    assert all(BLINK[curriculum.face_frame(step)] > 0.75 for step in steps if step % 30)
+    # the windows of mouth opening are on their way still
+    assert all(OPENING[curriculum.face_frame(step)] < 0.6 for step in steps[:200] if step % 30 == 0)
+    assert [curriculum.mouth_frames(step) for step in steps] == [CURRICULUM.mouth_frames(step) for step in steps]
+
+
 def test_fuse_stage_takes_one_frame_for_both() -> None:
     assert CURRICULUM.mouth_frames(5_500) == [CURRICULUM.face_frame(5_500)]
 
