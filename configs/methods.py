@@ -13,6 +13,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from degstalk_ns.checkpoints import allow_nerfstudio_checkpoints
 from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers
+from degstalk_ns.curriculum import CurriculumConfig
 from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.model import DegstalkModelConfig
 from degstalk_ns.pipeline import DegstalkPipelineConfig
@@ -23,7 +24,11 @@ allow_nerfstudio_checkpoints()
 
 
 def _method(
-    name: str, steps: int, model: DegstalkModelConfig, optimizer_groups: dict[str, Any]
+    name: str,
+    steps: int,
+    model: DegstalkModelConfig,
+    optimizer_groups: dict[str, Any],
+    curriculum: CurriculumConfig | None = None,
 ) -> DegstalkTrainerConfig:
     return DegstalkTrainerConfig(
         method_name=name,
@@ -34,7 +39,9 @@ def _method(
         steps_per_save=max(steps // 10, 100),
         mixed_precision=False,
         machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
-        pipeline=DegstalkPipelineConfig(datamanager=TalkingHeadDataManagerConfig(), model=model),
+        pipeline=DegstalkPipelineConfig(
+            datamanager=TalkingHeadDataManagerConfig(curriculum=curriculum or CurriculumConfig()), model=model
+        ),
         optimizers=optimizer_groups,
         viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 15, quit_on_train_completion=True),
         vis="viewer+tensorboard",
@@ -49,13 +56,18 @@ degstalk = MethodSpecification(
 FAST_STEPS = 7_000
 """Steps of the short schedule."""
 
+FAST_BLINK_EVERY = 5
+"""Of the short schedule's motion steps, one in six (every fifth, but for those of mouth opening) takes a blink. One
+frame in twenty shows one, and to learn it takes some hundreds of steps, however long the run. Origin: ours."""
+
 
 def _fast_model() -> DegstalkModelConfig:
     """The same stages, losses and fields, with what a tenth of the steps needs.
 
     Stage boundaries at other fractions (relatively longer static and perceptual phases, growth at wider intervals that
     ends earlier), 5,000 Gaussians a region at the start and a limit on their number, a lower bar for pruning and none
-    by size on screen, and a random colour behind the regions. Faster rates: see ``degstalk_fast``.
+    by size on screen, and a random colour behind the regions. Eyes close (``blink_end``) while Gaussians still move and
+    grow, and their input is as large as the features beside it. Faster rates and more blinks: see ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
@@ -67,6 +79,7 @@ def _fast_model() -> DegstalkModelConfig:
         size_prune_start=600 / FAST_STEPS,
         perceptual_start=5_400 / FAST_STEPS,
         curriculum_end=4_500 / FAST_STEPS,
+        blink_end=1_500 / FAST_STEPS,
         hair_free_end=5_200 / FAST_STEPS,
         fuse_perceptual_start=6_500 / FAST_STEPS,
         sh_degree_every=500 / FAST_STEPS,
@@ -74,6 +87,7 @@ def _fast_model() -> DegstalkModelConfig:
         lr_fields_half=4_000 / FAST_STEPS,
     )
     model.losses.random_key = True
+    model.avatar.face_field.eyelid_gain = 4.0
     model.avatar.face.num_points = 5_000
     model.avatar.mouth.num_points = 5_000
     for growth in (model.face_growth, model.mouth_growth):
@@ -91,6 +105,7 @@ degstalk_fast = MethodSpecification(
         FAST_STEPS,
         _fast_model(),
         optimizers(GaussianRates(means=3 * GaussianRates.means), FieldRates(networks=3 * FieldRates.networks)),
+        CurriculumConfig(blink_every=FAST_BLINK_EVERY),
     ),
     description="DEGSTalk on a short schedule, for a laptop without a GPU.",
 )

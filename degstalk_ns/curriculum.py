@@ -24,7 +24,8 @@ class CurriculumConfig:
     opening_every: int = 30
     """Every so many motion steps the face trains on a frame in the window of mouth opening."""
     blink_every: int = 15
-    """Every so many motion steps the face trains on a frame in the window of blink strength."""
+    """Every so many motion steps the face trains on a frame in the window of blink strength, unless it is the turn of
+    the window of mouth opening."""
     min_mouth_pixels: int = 20
     """Frames with fewer pixels of mouth interior are skipped by the mouth region."""
     candidates: int = 24
@@ -38,6 +39,8 @@ class CurriculumConfig:
 def sliding_window(values: NDArray[np.floating], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
     """Indices of ``values`` [n] whose place in their range (1st to 99th percentile, scaled to 0..1) lies within
     ``width / 2`` of ``centre``; the ``smallest`` nearest ones where the window holds fewer."""
+    # In double precision: in single, 1 - 0.9 exceeds 0.1, and the strongest frames would lie outside the last window.
+    values = np.asarray(values, np.float64)
     low, high = np.percentile(values, [1, 99])
     place = np.clip((values - low) / max(float(high - low), 1e-8), 0.0, 1.0)
     centre = min(max(centre, width / 2), 1 - width / 2)
@@ -86,12 +89,11 @@ class Curriculum:
     def face_frame(self, step: int) -> int:
         """The frame the face (and, in the fuse stage, the whole portrait) trains on."""
         if self.schedule.stage(step) is Stage.MOTION:
-            progress = self.schedule.progress(step)
             rng = np.random.default_rng([self.seed, 1, step])
             if step % self.config.opening_every == 0:
-                return int(rng.choice(self._window(self.mouth_opening, progress)))
+                return int(rng.choice(self._window(self.mouth_opening, self.schedule.progress(step))))
             if step % self.config.blink_every == 0:
-                return int(rng.choice(self._window(self.blink, progress)))
+                return int(rng.choice(self._window(self.blink, self.schedule.blink_progress(step))))
         return self._drawn(step, stream=0)
 
     def mouth_frames(self, step: int) -> list[int]:

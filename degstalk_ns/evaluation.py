@@ -49,8 +49,12 @@ class MetricTable:
 
     def relate(self, first: str, second: str) -> float | None:
         """Pearson's r of two metrics over the frames that have both; None where it cannot be told."""
+        return correlation(*self.columns(first, second))
+
+    def columns(self, first: str, second: str) -> tuple[list[float], list[float]]:
+        """Two metrics over the frames that have both."""
         both = [row for row in self._rows if first in row and second in row]
-        return correlation([row[first] for row in both], [row[second] for row in both])
+        return [row[first] for row in both], [row[second] for row in both]
 
     def _values(self, name: str) -> list[float]:
         return [row[name] for row in self._rows if name in row and math.isfinite(row[name])]

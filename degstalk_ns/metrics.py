@@ -1,4 +1,5 @@
-"""How good rendered frames are: PSNR, SSIM, LPIPS, distance of the lips' landmarks, jitter in time.
+"""How good rendered frames are: PSNR, SSIM, LPIPS, distance of the lips' landmarks, opening of lips and eyes, jitter in
+time.
 
 A number that cannot be computed is None, with a line that says why; never a made-up one. It must not know nerfstudio,
 models or datasets.
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pytorch_msssim import ssim as _ssim
 from torch import Tensor, nn
 
+from degstalk_ns.dataparsers.dataset import eye_aspect_ratio
 from degstalk_ns.dataparsers.layout import INNER_LIPS_ABOVE, INNER_LIPS_BELOW, MOUTH_LANDMARKS
 from degstalk_ns.errors import UserError
 from degstalk_ns.losses import LPIPS_MINIMUM, SSIM_WINDOW, padded_to
@@ -29,6 +31,10 @@ ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 DOWNLOAD_PROBE_SECONDS = 10.0
 """How long the server may take to answer before LPIPS counts as unavailable."""
+
+CLOSED_SHARE = 0.5
+"""Eyes open less than this share of their median opening are in a blink. Origin: ours; squinting and looking down stay
+above it."""
 
 Landmarks = NDArray[np.floating]
 Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]
@@ -187,6 +193,40 @@ def lip_opening(landmarks: Landmarks) -> float:
     return float(np.linalg.norm(np.asarray(upper, np.float64) - lower, axis=-1).mean())
 
 
+def eye_opening(landmarks: Landmarks) -> float:
+    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 closed.
+
+    Args:
+        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
+    """
+    return float(eye_aspect_ratio(np.asarray(landmarks, np.float32)[None])[0])
+
+
+def eye_closing(openings: Sequence[float], true_openings: Sequence[float]) -> tuple[float, int] | None:
+    """How far rendered eyes close at blinks, as a share of how far the recorded ones do.
+
+    A frame belongs to a blink where the recorded eyes are open less than half as far as in the median frame.
+
+    Args:
+        openings, true_openings: of the eyes, of the same frames in any order (:func:`eye_opening`).
+
+    Returns:
+        Mean drop of the rendered opening from all other frames to those of blinks, over the same of the recorded one:
+        1 where the head blinks as the person does, 0 where it stares; and how many frames belong to blinks. None
+        without any.
+    """
+    rendered, true = (np.asarray(series, np.float64) for series in (openings, true_openings))
+    if rendered.shape != true.shape:
+        raise ValueError(f"expected two equally long series, got {len(rendered)} and {len(true)}")
+    if not len(true):
+        return None
+    blink = true < CLOSED_SHARE * np.median(true)
+    if not blink.any():
+        return None
+    rendered_drop, true_drop = (series[~blink].mean() - series[blink].mean() for series in (rendered, true))
+    return float(rendered_drop / true_drop), int(blink.sum())
+
+
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Pearson's r of two equally long series; None with fewer than three values or where one does not change."""
     a, b = (np.asarray(series, np.float64) for series in (first, second))
@@ -222,16 +262,24 @@ def lmd_availability() -> str | None:
 
 
 @dataclass(frozen=True)
-class LipComparison:
-    """The lips of a rendered and a true frame: ``distance`` (LMD) and both openings, pixels."""
+class FaceComparison:
+    """Lips and eyes of a rendered and a true frame.
+
+    Attributes:
+        distance: LMD, pixels.
+        opening, true_opening: of the lips, pixels (:func:`lip_opening`).
+        eyes, true_eyes: opening of the eyes (:func:`eye_opening`).
+    """
 
     distance: float
     opening: float
     true_opening: float
+    eyes: float
+    true_eyes: float
 
 
-class LipLandmarks:
-    """Compares the lips of rendered and true frames, with MediaPipe's landmarks.
+class FaceLandmarks:
+    """Compares the lips and eyes of rendered and true frames, with MediaPipe's landmarks.
 
     Use as a context manager, or call :meth:`close`: MediaPipe's task must be closed before Python ends.
     """
@@ -241,7 +289,7 @@ class LipLandmarks:
         self._detector = detector
         self._tracker: Any = None
 
-    def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> LipComparison | None:
+    def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> FaceComparison | None:
         """Compare two frames [H, W, 3] (uint8, or float in 0..1); None where a face is not found.
 
         Raises:
@@ -250,8 +298,9 @@ class LipLandmarks:
         found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
         if found[0] is None or found[1] is None:
             return None
-        distance = lip_landmark_distance(found[0], found[1])
-        return LipComparison(distance, lip_opening(found[0]), lip_opening(found[1]))
+        lips = (lip_opening(points) for points in found if points is not None)
+        eyes = (eye_opening(points) for points in found if points is not None)
+        return FaceComparison(lip_landmark_distance(found[0], found[1]), *lips, *eyes)
 
     def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:
         if self._detector is not None:
@@ -271,7 +320,7 @@ class LipLandmarks:
             self._tracker.__exit__(None, None, None)
             self._tracker = None
 
-    def __enter__(self) -> LipLandmarks:
+    def __enter__(self) -> FaceLandmarks:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.driving import DrivingTrack
 from degstalk_ns.evaluation import MetricTable, box_l1
 from degstalk_ns.exit_line import one_line_errors
-from degstalk_ns.metrics import LipLandmarks, lmd_availability
+from degstalk_ns.metrics import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.viewer.attach import TalkingHeadViewer
 
@@ -34,7 +34,8 @@ class DegstalkPipelineConfig(VanillaPipelineConfig):
     datamanager: DataManagerConfig = field(default_factory=TalkingHeadDataManagerConfig)
     model: ModelConfig = field(default_factory=DegstalkModelConfig)
     measure_lips: bool = True
-    """When all evaluation frames are measured, find the lips in rendered and true frames with MediaPipe (LMD)."""
+    """When all evaluation frames are measured, find lips and eyes in rendered and true frames with MediaPipe (LMD, and
+    whether they open and close as recorded)."""
     measure_driving: bool = True
     """When all evaluation frames are measured, also render them with the driving frozen at the first frame and with
     silence for sound: does the mouth move for the right reason?"""
@@ -69,10 +70,12 @@ class DegstalkPipeline(VanillaPipeline):
 
         Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
         ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
-        latter, ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1`` (mean absolute error in the lips
-        rectangle), and with ``measure_driving`` the same when everything
-        that drives is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how
-        far each moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
+        latter, ``eye_opening`` and ``eye_opening_true`` (height over width) with Pearson's r of the two and, where
+        there are blinks, ``eye_closing_at_blinks`` (how far the eyes close then, as a share of how far the recorded
+        ones do, over ``blink_frames`` frames), ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1``
+        (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything that drives
+        is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each
+        moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
         """
         model = self.model
         assert isinstance(model, DegstalkModel)
@@ -86,7 +89,7 @@ class DegstalkPipeline(VanillaPipeline):
         table, seconds = MetricTable(), []
         progress = track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
         # MediaPipe must be closed while Python is still whole, hence here and not at exit.
-        with LipLandmarks() as lip_landmarks:
+        with FaceLandmarks() as face_landmarks:
             for index, (camera, batch) in enumerate(progress):
                 start = perf_counter()
                 image = model.get_outputs_for_camera(camera)
@@ -98,11 +101,13 @@ class DegstalkPipeline(VanillaPipeline):
                 truth, lips = batch["target"].image, batch["target"].lips
                 metrics["lips_l1"] = box_l1(image["rgb"], truth, lips)
                 metrics["recorded_jaw"] = model.recorded_jaw(camera)
-                found = None if no_lips else lip_landmarks(image["rgb"], truth)
+                found = None if no_lips else face_landmarks(image["rgb"], truth)
                 if found is not None:
                     metrics["lmd"] = found.distance
                     metrics["lip_opening"] = found.opening
                     metrics["lip_opening_true"] = found.true_opening
+                    metrics["eye_opening"] = found.eyes
+                    metrics["eye_opening_true"] = found.true_eyes
                 for name, driving in others.items():
                     with model.driven_by(driving):
                         other = model.get_outputs_for_camera(camera)["rgb"]
@@ -124,6 +129,14 @@ class DegstalkPipeline(VanillaPipeline):
             related = table.relate("lip_opening", other)
             if related is not None:
                 result[f"lip_opening_r_{name}"] = related
+        related = table.relate("eye_opening", "eye_opening_true")
+        if related is not None:
+            result["eye_opening_r_truth"] = related
+        closing = eye_closing(*table.columns("eye_opening", "eye_opening_true"))
+        if closing is not None:
+            result["eye_closing_at_blinks"], result["blink_frames"] = closing
+        elif not no_lips:
+            CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
 
     def _other_drivings(self) -> dict[str, DrivingTrack]:

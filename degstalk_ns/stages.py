@@ -57,6 +57,9 @@ class ScheduleConfig:
     """From here to the end of motion the face has perceptual losses (release: 3,000 steps before its end)."""
     curriculum_end: float = 40_000 / 60_000
     """The curriculum windows reach their ends here (release: 10,000 steps before the end of motion)."""
+    blink_end: float | None = None
+    """The window of blink strength reaches closed eyes here; None: at ``curriculum_end``, as in the release. Origin:
+    ours. Eyes that first close when Gaussians hardly move any more and none are added stay open."""
     hair_free_end: float = 46_000 / 60_000
     """Until here 6 of 7 motion steps ignore hair in the face loss (release: shortly before the perceptual phase)."""
     fuse_perceptual_start: float = 55_000 / 60_000
@@ -106,8 +109,16 @@ class Schedule:
         return Stage.MOTION if step < self.motion_end else Stage.FUSE
 
     def progress(self, step: int) -> float:
-        """How far the curriculum windows have slid, 0 at the first motion step to 1 at ``curriculum_end``."""
-        end = self.steps(self.config.curriculum_end)
+        """How far the windows of mouth opening have slid, 0 at the first motion step to 1 at ``curriculum_end``."""
+        return self._slid(step, self.config.curriculum_end)
+
+    def blink_progress(self, step: int) -> float:
+        """How far the window of blink strength has slid, 0 at the first motion step to 1 at ``blink_end``."""
+        end = self.config.blink_end
+        return self._slid(step, self.config.curriculum_end if end is None else end)
+
+    def _slid(self, step: int, last: float) -> float:
+        end = self.steps(last)
         return min(max((step - self.static_end) / max(end - self.static_end, 1), 0.0), 1.0)
 
     def perceptual(self, step: int) -> bool:

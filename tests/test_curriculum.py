@@ -22,6 +22,15 @@ def test_sparse_window_is_widened() -> None:
     assert len(sliding_window(np.zeros(5), 0.5, 0.2, smallest=4)) >= 4
 
 
+def test_last_window_holds_the_strongest_values() -> None:
+    # Blinks end in a plateau at 1; in single precision 1 - 0.9 exceeds half a window of 0.2.
+    values = np.concatenate([np.linspace(0, 0.95, 300), np.ones(40)]).astype(np.float32)
+    inside = sliding_window(values, 1.0, 0.2, smallest=16)
+    assert set(range(300, 340)) <= set(inside.tolist())
+    first = sliding_window(1 - values, 0.0, 0.2, smallest=16)
+    assert set(range(300, 340)) <= set(first.tolist())
+
+
 def test_draws_without_replacement() -> None:
     epoch = [CURRICULUM.face_frame(step) for step in range(COUNT)]
     assert sorted(epoch) == list(range(COUNT))
@@ -60,6 +69,16 @@ def test_face_windows_of_opening_and_blink() -> None:
     early = -(-SCHEDULE.static_end // 30) * 30
     assert OPENING[CURRICULUM.face_frame(early)] < 0.25
     assert BLINK[CURRICULUM.face_frame(early + 15)] < 0.25
+
+
+def test_eyes_may_close_before_the_mouth_windows_end() -> None:
+    schedule = Schedule(ScheduleConfig(blink_end=0.2), 6_000)
+    curriculum = Curriculum(schedule, OPENING, BLINK, CurriculumConfig(blink_every=5), seed=3)
+    steps = range(1_200, schedule.motion_end, 5)
+    assert all(BLINK[curriculum.face_frame(step)] > 0.75 for step in steps if step % 30)
+    # the windows of mouth opening are on their way still
+    assert all(OPENING[curriculum.face_frame(step)] < 0.6 for step in steps[:200] if step % 30 == 0)
+    assert [curriculum.mouth_frames(step) for step in steps] == [CURRICULUM.mouth_frames(step) for step in steps]
 
 
 def test_fuse_stage_takes_one_frame_for_both() -> None:

@@ -36,3 +36,5 @@ def test_metrics_are_related_over_frames_that_have_both() -> None:
     table.add({"jaw": 100.0})
     assert table.relate("opening", "jaw") == pytest.approx(1.0)
     assert table.relate("opening", "other") is None
+    assert table.columns("opening", "jaw") == ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert table.columns("opening", "other") == ([], [])

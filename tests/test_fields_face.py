@@ -95,6 +95,16 @@ def test_audio_expression_and_eyelids_drive_and_the_jaw_does_not() -> None:
         assert torch.equal(base, moved) == (name == "jaw"), name
 
 
+def test_the_gain_is_on_the_eyelids_alone() -> None:
+    plain, gained = field(), field()
+    gained.config.eyelid_gain = 4.0
+    given = conditions()
+    louder = Conditions(given.audio, given.expression, 4.0 * given.eyelids, given.jaw)
+    for wanted, found in zip(parts(plain(*gaussians(), louder)), parts(gained(*gaussians(), given)), strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert plain.config.eyelid_gain == 1.0  # the method's
+
+
 def test_gradients_reach_what_they_should() -> None:
     made, (means, z), given = field(), gaussians(), conditions()
     means.requires_grad_()

@@ -16,9 +16,11 @@ from degstalk_ns import metrics
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics import (
     ALEXNET_FILE,
-    LipLandmarks,
+    FaceLandmarks,
     Lpips,
     correlation,
+    eye_closing,
+    eye_opening,
     lip_landmark_distance,
     lip_opening,
     lmd_availability,
@@ -175,6 +177,27 @@ def test_lip_opening_is_the_gap_between_the_inner_lips() -> None:
     assert lip_opening(points) == pytest.approx(5)
 
 
+def test_eye_opening_is_height_over_width() -> None:
+    points = np.zeros((68, 2))
+    for corner, height in ((36, 6.0), (42, 2.0)):
+        points[corner], points[corner + 3] = (0, 0), (20, 0)
+        points[[corner + 1, corner + 2]], points[[corner + 5, corner + 4]] = (10, -height / 2), (10, height / 2)
+    assert eye_opening(points) == pytest.approx((6 / 20 + 2 / 20) / 2)
+
+
+def test_eye_closing_is_the_share_of_the_recorded_drop() -> None:
+    true = [0.3, 0.3, 0.05, 0.3, 0.1, 0.3]
+    assert eye_closing(true, true) == (pytest.approx(1.0), 2)
+    assert eye_closing([0.3] * 6, true) == (pytest.approx(0.0), 2)
+    half = [value / 2 + 0.2 for value in true]
+    assert eye_closing(half, true) == (pytest.approx(0.5), 2)
+    # looking down is no blink
+    assert eye_closing(true, [0.3, 0.3, 0.2, 0.3, 0.2, 0.3]) is None
+    assert eye_closing([], []) is None
+    with pytest.raises(ValueError, match="equally long"):
+        eye_closing([0.3], true)
+
+
 def test_correlation() -> None:
     assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
     assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
@@ -191,9 +214,10 @@ def test_lmd_without_a_face_is_none() -> None:
         seen.append(image)
         return points if image.any() else None
 
-    with LipLandmarks(detector) as lmd:
+    with FaceLandmarks(detector) as lmd:
         same = lmd(torch.ones(8, 8, 3), np.full((8, 8, 3), 255, np.uint8))
         assert same is not None and same.distance == 0 and same.opening == same.true_opening == lip_opening(points)
+        assert same.eyes == same.true_eyes == eye_opening(points)
         assert lmd(torch.ones(8, 8, 3), torch.zeros(8, 8, 3)) is None
     assert all(image.dtype == np.uint8 and image.shape == (8, 8, 3) for image in seen)
     assert (seen[0] == 255).all()
@@ -220,10 +244,11 @@ def test_lmd_on_a_real_face(shared: Path) -> None:
         frames = [
             frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(6), strict=False)
         ]
-    with LipLandmarks() as lmd:
+    with FaceLandmarks() as lmd:
         same, different = lmd(frames[0], frames[0]), lmd(frames[0], frames[5])
         assert same is not None and same.distance == pytest.approx(0, abs=1e-6)
         assert different is not None and 0 < different.distance < 30 and 0 <= different.opening < 60
+        assert 0.1 < different.eyes < 0.6
         assert lmd(frames[0], np.zeros_like(frames[0])) is None
         lmd.close()
         assert lmd(frames[1], frames[1]) is not None

@@ -77,3 +77,7 @@ def test_the_windows_slide_through_the_motion_stage() -> None:
     assert RELEASE.progress(0) == RELEASE.progress(3_000) == 0
     assert RELEASE.progress(40_000) == RELEASE.progress(59_000) == 1
     assert 0.4 < RELEASE.progress(21_500) < 0.6
+    assert all(RELEASE.blink_progress(step) == RELEASE.progress(step) for step in range(0, 60_000, 500))
+    early = Schedule(ScheduleConfig(blink_end=0.2), 60_000)
+    assert early.blink_progress(3_000) == 0 and early.blink_progress(7_500) == 0.5 and early.blink_progress(12_000) == 1
+    assert early.progress(21_500) == RELEASE.progress(21_500)
