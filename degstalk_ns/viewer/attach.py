@@ -30,6 +30,8 @@ from degstalk_ns.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback, of_new_sound, of_recording
 from degstalk_ns.speech import perform
+from degstalk_ns.viewer.guard import guard
+from degstalk_ns.viewer.ordered import mend
 from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
@@ -85,6 +87,8 @@ class TalkingHeadViewer(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
         server = viewer.viser_server
+        guard(server)
+        mend(server._websock_server)
         server.on_client_connect(self._opened)
         server.on_client_disconnect(self._left)
         # A page of an earlier run reconnects by itself, perhaps before this line.
@@ -96,6 +100,11 @@ class TalkingHeadViewer(ViewerControl):
     def _opened(self, client: viser.ClientHandle) -> None:
         with self._opening:
             if client.client_id in self._sessions:
+                return
+            connection = client._websock_connection
+            mend(connection)
+            if connection._state.message_buffer.done:  # it has left before its first word was read
+                self.viewer.render_statemachines[client.client_id].running = False
                 return
             session = Session(
                 client,
@@ -131,6 +140,7 @@ class TalkingHeadViewer(ViewerControl):
         self.viewer.hide_images.visible, self.viewer.show_images.visible = False, True
 
     def _left(self, client: viser.ClientHandle) -> None:
+        client.camera._state.camera_cb.clear()  # nerfstudio's fails with what a page said of its camera before it left
         session = self._sessions.pop(client.client_id, None)
         if session is not None:
             session.close()

@@ -22,7 +22,8 @@
   let queue = []; // decoded frames whose moment has not come
   let interval = 0.08; // seconds between shown frames, smoothed
   let shownAt = []; // when frames were shown, for the frame rate
-  let parts = []; // of the sound that is being received
+  let coming = { number: 0, parts: [], left: 0 }; // the newest sound, as far as it is here
+  let waitedSince = 0; // when something of the sound last came, or was asked for
   let decoding = Promise.resolve(); // frames are decoded in order
   let ready = false; // a sound has been loaded
   let clip = 0; // number of the sound
@@ -189,19 +190,24 @@
   // --- the sound ------------------------------------------------------------------------------------------------------
 
   function sound(number, part, total, text, duration, rate) {
-    if (part === 0) {
+    // A busy page takes messages in any order, and what it did not get it asks for again.
+    if (number < coming.number) return;
+    if (number > coming.number) {
       pause();
       ready = false;
-      parts = [];
+      coming = { number, parts: new Array(total), left: total };
     }
-    parts.push(bytes(text));
-    if (part + 1 < total) return;
+    if (!coming.left || coming.parts[part]) return;
+    waitedSince = performance.now();
+    coming.parts[part] = bytes(text);
+    coming.left -= 1;
+    if (coming.left) return;
     if (audio.src) URL.revokeObjectURL(audio.src);
     clip = number;
     state.duration = duration;
     state.rate = rate;
-    audio.src = URL.createObjectURL(new Blob(parts, { type: "audio/wav" }));
-    parts = [];
+    audio.src = URL.createObjectURL(new Blob(coming.parts, { type: "audio/wav" }));
+    coming.parts = [];
     audio.load();
   }
 
@@ -319,6 +325,10 @@
     write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : line.text || ready ? "" : "Loading the sound ...");
     write(marked("line"), line.text);
     set(marked("line"), "data-tone", line.tone);
+    if (channel && (!clip || coming.left) && now - waitedSince > 10000) {
+      waitedSince = now;
+      report("hello");
+    }
     if (playing && now - told > 200) {
       told = now;
       report("state");
@@ -340,6 +350,9 @@
       largest = limit;
       pause();
       ready = false;
+      clip = 0;
+      coming = { number: 0, parts: [], left: 0 };
+      waitedSince = performance.now();
       queue.forEach((one) => one.picture.close());
       queue = [];
       state.shown = null;

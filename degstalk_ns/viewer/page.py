@@ -57,9 +57,16 @@ class Page:
         self._on_report = on_report
         self._inbox = client.gui.add_text("reports", "", visible=False)
         self._inbox.on_update(self._received)
+        self._largest_upload = largest_upload
+
+    def attach(self) -> None:
+        """Bring the script into the page; its first report is "hello". Until then the page does nothing.
+
+        What is attached already starts afresh, so doing it again is harmless.
+        """
         # Evaluated at the top: within viser's own bundle, names such as Audio mean other things.
         # One message, for a page that is very busy may take messages in another order than they were sent.
-        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {largest_upload})"
+        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {self._largest_upload})"
         self.run(f"(0, eval)({json.dumps(_script())}); {attach}")
 
     def run(self, source: str) -> None:

@@ -1,0 +1,55 @@
+"""Mends how viser 0.2.7 hands messages to a page. It must not know what is in them.
+
+There, an exception within ``atomic()`` (nerfstudio raises one when a page leaves while its camera moves) keeps the lock
+for ever: every later page stays empty. And a message that finds the lock taken is overtaken by those after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from viser.infra import WebsockMessageHandler
+
+
+def mend(handler: WebsockMessageHandler) -> None:
+    """Give a handler of messages (a page's, or the server's) an ``atomic()`` that an exception leaves open, and messages
+    that keep their order. Doing it twice does no harm.
+
+    Messages of a thread within its own ``atomic()`` are held back until it ends; those of other threads wait for it.
+    """
+    lock, held = handler._atomic_lock, []  # type: tuple[threading.Lock, list[Any]]
+
+    def mine() -> bool:
+        return handler._locked_thread_id == threading.get_ident()
+
+    def send_held() -> None:
+        while held:
+            handler.unsafe_send_message(held.pop(0))
+
+    @contextlib.contextmanager
+    def atomic() -> Iterator[None]:
+        if mine():
+            yield
+            return
+        with lock:
+            handler._locked_thread_id = threading.get_ident()
+            try:
+                yield
+            finally:
+                handler._locked_thread_id = -1
+                send_held()
+
+    def queue_message(message: Any) -> None:
+        if handler._record_handle is not None:
+            handler._record_handle._insert_message(message)
+        if mine():
+            held.append(message)
+            return
+        with lock:
+            handler.unsafe_send_message(message)
+
+    handler.atomic = atomic  # type: ignore[method-assign]
+    handler.queue_message = queue_message  # type: ignore[method-assign]
