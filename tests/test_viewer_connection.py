@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from degstalk_ns.viewer.guard import chosen_names, guard, refusal
-from degstalk_ns.viewer.ordered import mend
+from degstalk_ns.viewer.wire import mend, spare_compression
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 
@@ -119,6 +119,7 @@ def port() -> Iterator[int]:
         free = probe.getsockname()[1]
     server = viser.ViserServer("127.0.0.1", free, verbose=False)
     guard(server)
+    spare_compression(server)
     yield server.get_port()
     server.stop()
 
@@ -143,5 +144,6 @@ def test_a_foreign_page_gets_no_connection(port: int) -> None:
     address = f"ws://127.0.0.1:{port}"
     with connect(address, origin=f"http://127.0.0.1:{port}") as own:  # type: ignore[arg-type]
         assert isinstance(own.recv(timeout=20), bytes)
+        assert own.protocol.extensions == []  # nothing is compressed that stays here
     with pytest.raises(InvalidStatus, match="403"):
         connect(address, origin="http://evil.example")  # type: ignore[arg-type]

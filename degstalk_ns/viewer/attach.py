@@ -31,10 +31,10 @@ from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback, of_new_sound, of_recording
 from degstalk_ns.speech import perform
 from degstalk_ns.viewer.guard import guard
-from degstalk_ns.viewer.ordered import mend
 from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
+from degstalk_ns.viewer.wire import mend, spare_compression
 
 LONGEST_MINUTES: float = 10.0
 """Of a sound that a page sends: its samples stay in memory, here and in the page."""
@@ -88,6 +88,7 @@ class TalkingHeadViewer(ViewerControl):
         super()._setup(viewer)
         server = viewer.viser_server
         guard(server)
+        spare_compression(server)
         mend(server._websock_server)
         server.on_client_connect(self._opened)
         server.on_client_disconnect(self._left)

@@ -35,12 +35,26 @@
   Worker.prototype.postMessage = function (message, ...rest) {
     if (message && message.type === "send" && worker !== this) {
       worker = this;
+      this.addEventListener("message", received);
       const held = waiting;
       waiting = [];
       held.forEach((value) => deliver(value));
     }
     return post.call(this, message, ...rest);
   };
+
+  // Calls are taken here, and not when viser gets round to them, which is before it draws its scene the next time.
+  function received(event) {
+    for (const message of (this === worker && event.data.messages) || []) {
+      if (!message.call || !Object.hasOwn(calls, message.call)) continue;
+      try {
+        calls[message.call](...message.given, message.data);
+      } catch (error) {
+        console.error(error);
+      }
+      message.data = null; // viser keeps the message until it draws, which a hidden page does not do
+    }
+  }
 
   function deliver(value) {
     const message = { type: "GuiUpdateMessage", id: channel, updates: { value } };
@@ -99,10 +113,27 @@
     if (!stage.isConnected && scene()) scene().parentElement.parentElement.appendChild(stage);
   }
 
+  let covered = false;
   function cover(on) {
+    covered = on;
     stage.style.display = on ? "block" : "none";
-    // What nobody sees need not be composed: without a GPU that takes longer than our frames. It still feels the mouse.
-    if (scene()) scene().style.opacity = on ? "0" : "";
+    if (scene()) scene().style.opacity = on ? "0" : ""; // it still feels the mouse
+  }
+
+  // What nobody sees need not be drawn: without a GPU that takes longer than our frames. Pictures for later use, such as
+  // that of the lights, are drawn all the same.
+  const gl = WebGL2RenderingContext.prototype;
+  const offScreen = new WeakSet();
+  const bind = gl.bindFramebuffer;
+  gl.bindFramebuffer = function (target, buffer) {
+    if (target !== this.READ_FRAMEBUFFER) buffer ? offScreen.add(this) : offScreen.delete(this);
+    return bind.call(this, target, buffer);
+  };
+  for (const name of ["clear", "drawArrays", "drawArraysInstanced", "drawElements", "drawElementsInstanced"]) {
+    const draw = gl[name];
+    gl[name] = function (...how) {
+      if (!covered || offScreen.has(this)) draw.apply(this, how);
+    };
   }
 
   // --- frames ---------------------------------------------------------------------------------------------------------
@@ -164,17 +195,10 @@
     });
   }
 
-  function bytes(text) {
-    const raw = atob(text);
-    const data = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
-    return data;
-  }
-
-  function frame(number, seconds, text) {
+  function frame(number, seconds, jpeg) {
     mount();
     cover(true);
-    const coming = createImageBitmap(new Blob([bytes(text)], { type: "image/jpeg" }));
+    const coming = createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
     decoding = decoding.then(async () => {
       try {
         const picture = await coming;
@@ -189,7 +213,7 @@
 
   // --- the sound ------------------------------------------------------------------------------------------------------
 
-  function sound(number, part, total, text, duration, rate) {
+  function sound(number, part, total, duration, rate, wav) {
     // A busy page takes messages in any order, and what it did not get it asks for again.
     if (number < coming.number) return;
     if (number > coming.number) {
@@ -199,7 +223,7 @@
     }
     if (!coming.left || coming.parts[part]) return;
     waitedSince = performance.now();
-    coming.parts[part] = bytes(text);
+    coming.parts[part] = new Blob([wav]);
     coming.left -= 1;
     if (coming.left) return;
     if (audio.src) URL.revokeObjectURL(audio.src);
@@ -322,7 +346,10 @@
     set(marked("play"), "aria-disabled", String(!ready));
     set(marked("loop"), "aria-pressed", String(audio.loop));
     write(marked("time"), `${clock(audio.currentTime)} / ${clock(state.duration)}`);
-    write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : line.text || ready ? "" : "Loading the sound ...");
+    const frames = Math.round(state.duration * state.rate);
+    const at = Math.min(Math.round(audio.currentTime * state.rate) + 1, frames);
+    const still = ready ? `frame ${at} of ${frames}` : "loading the sound ...";
+    write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : still);
     write(marked("line"), line.text);
     set(marked("line"), "data-tone", line.tone);
     if (channel && (!clip || coming.left) && now - waitedSince > 10000) {
@@ -337,13 +364,21 @@
   }
   requestAnimationFrame(tick);
 
-  window.degstalk = Object.assign(state, {
+  const calls = {
     frame,
     sound,
-    play,
-    pause,
     seek,
     say,
+    still(on) {
+      // The recorded camera cannot be moved: drags on the picture go nowhere.
+      stage.style.pointerEvents = on ? "auto" : "none";
+    },
+    hide() {
+      cover(false);
+    },
+  };
+
+  window.degstalk = Object.assign(state, calls, {
     attach(id, limit) {
       // A new connection: of an earlier one nothing is left but this page.
       channel = id;
@@ -358,13 +393,6 @@
       state.shown = null;
       waiting = [];
       report("hello");
-    },
-    still(on) {
-      // The recorded camera cannot be moved: drags on the picture go nowhere.
-      stage.style.pointerEvents = on ? "auto" : "none";
-    },
-    hide() {
-      cover(false);
     },
   });
 })();

@@ -7,15 +7,17 @@ for ever: every later page stays empty. And a message that finds the lock taken 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import viser
 from viser.infra import WebsockMessageHandler
 
 
 def mend(handler: WebsockMessageHandler) -> None:
-    """Give a handler of messages (a page's, or the server's) an ``atomic()`` that an exception leaves open, and messages
+    """Give a handler of messages (a page's or the server's) an ``atomic()`` that an exception leaves open, and messages
     that keep their order. Doing it twice does no harm.
 
     Messages of a thread within its own ``atomic()`` are held back until it ends; those of other threads wait for it.
@@ -53,3 +55,16 @@ def mend(handler: WebsockMessageHandler) -> None:
 
     handler.atomic = atomic  # type: ignore[method-assign]
     handler.queue_message = queue_message  # type: ignore[method-assign]
+
+
+def spare_compression(server: viser.ViserServer) -> None:
+    """Do not compress what never leaves this machine: frames are compressed already, and both ends are busy."""
+    connections: Any = server._websock_server._ws_server
+    register = connections.register
+
+    def register_sparing(protocol: Any) -> None:
+        if ipaddress.ip_address(protocol.remote_address[0]).is_loopback:
+            protocol.available_extensions = None
+        register(protocol)
+
+    connections.register = register_sparing
