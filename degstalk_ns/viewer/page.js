@@ -114,11 +114,39 @@
   }
 
   let covered = false;
+  let held = false; // the camera
   function cover(on) {
     covered = on;
     stage.style.display = on ? "block" : "none";
     if (scene()) scene().style.opacity = on ? "0" : ""; // it still feels the mouse
   }
+
+  // viser goes through its whole scene each time that the browser paints, seen or not, which takes half of a core. While
+  // it plays under the recorded camera, it does so now and then: soon enough for what it tells the panel.
+  const REST = 60; // milliseconds
+  const paint = window.requestAnimationFrame.bind(window);
+  const unpaint = window.cancelAnimationFrame.bind(window);
+  const resting = new Map();
+  let rests = 0;
+  window.requestAnimationFrame = (react) => {
+    if (!covered || !held || !running()) return paint(react);
+    const number = --rests; // the browser's own are positive
+    const rest = { turn: 0, timer: 0 };
+    const wake = (now) => {
+      resting.delete(number);
+      react(now);
+    };
+    rest.timer = setTimeout(() => (rest.turn = paint(wake)), REST);
+    resting.set(number, rest);
+    return number;
+  };
+  window.cancelAnimationFrame = (number) => {
+    const rest = resting.get(number);
+    if (!rest) return unpaint(number);
+    resting.delete(number);
+    clearTimeout(rest.timer);
+    unpaint(rest.turn);
+  };
 
   // What nobody sees need not be drawn: without a GPU that takes longer than our frames. Pictures for later use, such as
   // that of the lights, are drawn all the same.
@@ -360,9 +388,9 @@
       told = now;
       report("state");
     }
-    requestAnimationFrame(tick);
+    paint(tick);
   }
-  requestAnimationFrame(tick);
+  paint(tick);
 
   const calls = {
     frame,
@@ -371,6 +399,7 @@
     say,
     still(on) {
       // The recorded camera cannot be moved: drags on the picture go nowhere.
+      held = on;
       stage.style.pointerEvents = on ? "auto" : "none";
     },
     hide() {
