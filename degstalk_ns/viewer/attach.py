@@ -34,7 +34,7 @@ from degstalk_ns.viewer.guard import guard
 from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
-from degstalk_ns.viewer.wire import mend, spare_compression
+from degstalk_ns.viewer.wire import end_quietly, mend, spare_compression
 
 LONGEST_MINUTES: float = 10.0
 """Of a sound that a page sends: its samples stay in memory, here and in the page."""
@@ -89,6 +89,7 @@ class TalkingHeadViewer(ViewerControl):
         server = viewer.viser_server
         guard(server)
         spare_compression(server)
+        end_quietly(server)
         mend(server._websock_server)
         server.on_client_connect(self._opened)
         server.on_client_disconnect(self._left)
@@ -193,7 +194,7 @@ class TalkingHeadViewer(ViewerControl):
 
     def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
         progress(f"Reading {name} ...")
-        sound = load_sound(content, self._limits, name)
+        sound = load_sound(content, self._limits, name, too_long="cut it, or use degstalk render")
         progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
         performance = perform(sound, self._model.recording)
         return of_new_sound(name, sound.samples, performance)

@@ -100,7 +100,7 @@
     .degstalk-bar [data-playing="false"] .degstalk-when-playing { display: none; }
     .degstalk-time { margin-left: auto; font-variant-numeric: tabular-nums; font-size: 0.85em; white-space: nowrap; }
     .degstalk-line { font-size: 0.8em; line-height: 1.35; margin-top: 6px; opacity: 0.75;
-      overflow-wrap: anywhere; }
+      overflow-wrap: anywhere; white-space: pre-line; }
     .degstalk-line:empty { display: none; }
     .degstalk-line[data-tone="problem"] { color: #ff8787; opacity: 1; }
     .degstalk-line[data-tone="good"] { color: #8ce99a; opacity: 1; }`;
@@ -354,7 +354,7 @@
       if (!file || (file.size <= largest && file.size > 0)) return;
       event.stopImmediatePropagation();
       event.preventDefault();
-      const limit = `${Math.round(largest / 2 ** 20)} MB`;
+      const limit = `${Math.round(largest / 1e6)} MB`;
       say(file.size ? `${file.name} is larger than ${limit}: not loaded.` : `${file.name} is empty: not loaded.`, "problem");
     },
     true,

@@ -222,7 +222,8 @@ class Session:
             self._playbacks[playback.name] = playback
             self._panel.show_drivers(list(self._playbacks), playback.name)
             self._load(playback)
-            self._page.say(f"{name} drives the head ({playback.timeline.duration:.1f} s).", "good")
+            drives = f"{name} drives the head ({playback.timeline.duration:.1f} s)."
+            self._page.say("\n".join((drives, *playback.notes)), "good")
 
         threading.Thread(target=read, name="degstalk-upload", daemon=True).start()
 
@@ -315,7 +316,8 @@ class Session:
             self._in_flight.start(self._number, now)
         if not self.yields:
             self._page.show(self._number, playback.timeline.seconds_of(frame), data)
-        if now - self._slider_moved > SLIDER_EVERY and now - self._scrubbed_at > SLIDER_REST:
+        still = not self._sound.playing  # then no later frame will move it
+        if (still or now - self._slider_moved > SLIDER_EVERY) and now - self._scrubbed_at > SLIDER_REST:
             self._slider_moved = now
             self._panel.show_time(playback.timeline.seconds_of(self._current_or(frame)))
 

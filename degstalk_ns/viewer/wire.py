@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import viser
@@ -55,6 +56,20 @@ def mend(handler: WebsockMessageHandler) -> None:
 
     handler.atomic = atomic  # type: ignore[method-assign]
     handler.queue_message = queue_message  # type: ignore[method-assign]
+
+
+def end_quietly(server: viser.ViserServer) -> None:
+    """When Python ends, its thread pools take no more work; what pages say then is left out, not an error each time."""
+    executor = server._websock_server._thread_executor
+    submit = executor.submit
+
+    def submit_while_running(*work: Any, **given: Any) -> Future[Any]:
+        try:
+            return submit(*work, **given)
+        except RuntimeError:
+            return Future()
+
+    executor.submit = submit_while_running  # type: ignore[method-assign]
 
 
 def spare_compression(server: viser.ViserServer) -> None:
