@@ -144,6 +144,8 @@ def stations(visit: Visit, folder: Path, seconds: float) -> dict[str, float]:
     visit.choose("True frame", "off")
     visit.choose("Camera", "free camera")
     visit.picture("free_camera")
+    visit.choose("Camera", "nerfstudio's own view")
+    visit.picture("own_view")
     visit.choose("Camera", "recorded camera")
     visit.page.get_by_text("Expression", exact=True).first.click()
     visit.picture("expression")

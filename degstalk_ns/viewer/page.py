@@ -1,6 +1,6 @@
 """One open page of the viewer: commands to it, reports from it. It must not know heads, tracks or what is drawn.
 
-viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `page.js` is sent so, once a page.
+viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `page.js` and `scene.js` are sent so, once a page.
 From then on it listens to the connection itself, for calls that are in such messages with nothing left to evaluate.
 Reports come back as the value of a text input that is never shown.
 """
@@ -27,6 +27,9 @@ SOUND_PART: int = 1 << 19
 """Bytes of sound in one message: a long sound must not hold back the frames behind it."""
 
 
+SCRIPTS: tuple[str, str] = ("scene.js", "page.js")
+
+
 @dataclasses.dataclass
 class RunJavascriptMessage(_messages.RunJavascriptMessage):
     """viser's message, by the same name for the page, with a call of `page.js` in it: a name, what is given to it, and
@@ -45,7 +48,7 @@ class RunJavascriptMessage(_messages.RunJavascriptMessage):
 
 @cache
 def _script() -> str:
-    return files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    return "\n".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 class Page:
