@@ -45,9 +45,10 @@ LARGEST_MEGABYTES: float = 64.0
 class YieldingStateMachine(RenderStateMachine):
     """nerfstudio's drawing thread of a page, which rests while our session draws, or has nothing but news for it."""
 
-    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session) -> None:
+    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session, tidy: Callable[[], None]) -> None:
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
         self._session = session
+        self._tidy = tidy
 
     def _render_img(self, camera_state: CameraState) -> Any:
         """nerfstudio lets the training go on before it reads the outputs: what it will read is computed before."""
@@ -60,6 +61,7 @@ class YieldingStateMachine(RenderStateMachine):
             COMPUTED_AT_ONCE.reset(token)
 
     def action(self, action: RenderAction) -> None:
+        self._tidy()
         self._session.stand_aside(self.viewer.render_tab_state.preview_render)
         if self._session.yields:
             super().action(action)
@@ -123,9 +125,9 @@ class TalkingHeadViewer(ViewerControl):
                 self._limits,
             )
             self._sessions[client.client_id] = session
-        self._hide_frustums()
         machines = self.viewer.render_statemachines
-        theirs, ours = machines.get(client.client_id), YieldingStateMachine(self.viewer, client, session)
+        theirs = machines.get(client.client_id)
+        ours = YieldingStateMachine(self.viewer, client, session, self._hide_frustums)
         if theirs is not None:
             theirs.running = False
         machines[client.client_id] = ours
@@ -135,7 +137,8 @@ class TalkingHeadViewer(ViewerControl):
     def _hide_frustums(self) -> None:
         """Once: hundreds of frustums of cameras on one spot hide the head and cost the page much. A button brings them
         back."""
-        if self._frustums_hidden or not getattr(self.viewer, "camera_handles", None):
+        # A page may come while they are still being made; this is set after them.
+        if self._frustums_hidden or getattr(self.viewer, "train_state", None) is None:
             return
         self._frustums_hidden = True
         self.viewer.set_camera_visibility(False)

@@ -27,6 +27,7 @@
   let decoding = Promise.resolve(); // frames are decoded in order
   let ready = false; // a sound has been loaded
   let clip = 0; // number of the sound
+  let wish = null; // where to go once the sound is ready
   let dragging = false;
 
   // --- to the server: viser's own messages, through the worker that holds its connection -----------------------------
@@ -204,6 +205,7 @@
     if (number > coming.number) {
       pause();
       ready = false;
+      wish = null;
       coming = { number, parts: new Array(total), left: total };
     }
     if (!coming.left || coming.parts[part]) return;
@@ -223,6 +225,7 @@
   audio.addEventListener("loadedmetadata", () => {
     ready = true;
     report("state");
+    if (wish) seek(wish.seconds, wish.tell);
   });
   for (const name of ["play", "playing", "pause", "ended", "seeked"])
     audio.addEventListener(name, () => report("state"));
@@ -244,7 +247,8 @@
   }
 
   function seek(seconds, tell) {
-    if (!ready) return;
+    wish = ready ? null : { seconds, tell };
+    if (wish) return;
     audio.currentTime = Math.min(Math.max(seconds, 0), Math.max(state.duration - 1e-3, 0));
     if (tell) report("seek");
   }

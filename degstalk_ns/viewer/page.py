@@ -1,8 +1,8 @@
 """One open page of the viewer: commands to it, reports from it. It must not know heads, tracks or what is drawn.
 
-viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `page.js` and `scene.js` are sent so, once a page.
-From then on it listens to the connection itself, for calls that are in such messages with nothing left to evaluate.
-Reports come back as the value of a text input that is never shown.
+viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `scene.js` and `page.js` are sent so,
+once a page. From then on they listen to the connection, for calls that are in such messages with nothing left to
+evaluate. Reports come back as the value of a text input that is never shown.
 """
 
 from __future__ import annotations

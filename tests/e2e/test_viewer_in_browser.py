@@ -259,6 +259,7 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
     for name, loud in {"early": [(0.2, 0.7)], "late": [(1.3, 1.8)], "both": [(0.2, 0.7), (1.3, 1.8)]}.items():
         assert f"{name}.flac drives the head" in _send(page, _sound(tmp_path / f"{name}.flac", *loud), "good")
         page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=PATIENCE)
+        page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
         seen[name] = _pictures(page, 0.4, 1.6)
     early, late, both = seen["early"], seen["late"], seen["both"]
     # Each moment borrows the same camera and plate in all three: what differs is the mouth.
