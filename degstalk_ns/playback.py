@@ -27,6 +27,7 @@ class Playback:
         waveform: [S] samples at 16 kHz in [-1, 1].
         true: whether the recorded frames show what should be seen (not so with a new sound, whose plates must also be
             freed of the recorded jaw).
+        notes: what the user should know, one line each.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Playback:
     recorded: Rows
     waveform: NDArray[np.float32]
     true: bool
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.recorded) or not len(self.rows):
@@ -73,4 +75,4 @@ def of_new_sound(name: str, waveform: NDArray[np.float32], performance: Performa
         waveform: [S] samples at 16 kHz in [-1, 1].
     """
     rows = np.arange(len(performance.track))
-    return Playback(name, performance.track, rows, performance.rows, waveform, true=False)
+    return Playback(name, performance.track, rows, performance.rows, waveform, true=False, notes=performance.notes)

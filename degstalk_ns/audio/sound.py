@@ -59,13 +59,19 @@ class Sound:
         return len(self.samples) / SAMPLE_RATE
 
 
-def load_sound(source: Path | bytes, limits: SoundLimits | None = None, name: str | None = None) -> Sound:
+def load_sound(
+    source: Path | bytes,
+    limits: SoundLimits | None = None,
+    name: str | None = None,
+    too_long: str = "cut it, or raise the limit with --sound.longest-minutes",
+) -> Sound:
     """Decode a sound: wav (8 to 32 bit, float), mp3, flac, ogg, m4a and the sound of videos; any rate, any channels.
 
     Args:
         source: a file, or the content of one (an upload), which is decoded in memory.
         limits: defaults where None.
         name: what messages call it; the file's name where None.
+        too_long: what to do with a sound that is.
 
     Raises:
         UserError: no such file, not a sound, no samples, shorter than a frame of video, or over the limits.
@@ -86,10 +92,7 @@ def load_sound(source: Path | bytes, limits: SoundLimits | None = None, name: st
         blocks.append(block[0])
         count += block.shape[1]
         if count > longest:
-            raise UserError(
-                f"{name}: is longer than {limits.longest_minutes:g} minutes; cut it, or raise the limit with "
-                "--sound.longest-minutes"
-            )
+            raise UserError(f"{name}: is longer than {limits.longest_minutes:g} minutes; {too_long}")
     if count == 0:
         raise UserError(f"{name}: holds no samples; expected some sound")
     if count < SHORTEST_SECONDS * SAMPLE_RATE:

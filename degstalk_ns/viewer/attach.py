@@ -30,9 +30,11 @@ from degstalk_ns.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.plates import PlateCache
 from degstalk_ns.playback import Playback, of_new_sound, of_recording
 from degstalk_ns.speech import perform
+from degstalk_ns.viewer.guard import guard
 from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
+from degstalk_ns.viewer.wire import end_quietly, mend, spare_compression
 
 LONGEST_MINUTES: float = 10.0
 """Of a sound that a page sends: its samples stay in memory, here and in the page."""
@@ -43,9 +45,10 @@ LARGEST_MEGABYTES: float = 64.0
 class YieldingStateMachine(RenderStateMachine):
     """nerfstudio's drawing thread of a page, which rests while our session draws, or has nothing but news for it."""
 
-    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session) -> None:
+    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session, tidy: Callable[[], None]) -> None:
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
         self._session = session
+        self._tidy = tidy
 
     def _render_img(self, camera_state: CameraState) -> Any:
         """nerfstudio lets the training go on before it reads the outputs: what it will read is computed before."""
@@ -58,6 +61,7 @@ class YieldingStateMachine(RenderStateMachine):
             COMPUTED_AT_ONCE.reset(token)
 
     def action(self, action: RenderAction) -> None:
+        self._tidy()
         self._session.stand_aside(self.viewer.render_tab_state.preview_render)
         if self._session.yields:
             super().action(action)
@@ -85,6 +89,10 @@ class TalkingHeadViewer(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
         server = viewer.viser_server
+        guard(server)
+        spare_compression(server)
+        end_quietly(server)
+        mend(server._websock_server)
         server.on_client_connect(self._opened)
         server.on_client_disconnect(self._left)
         # A page of an earlier run reconnects by itself, perhaps before this line.
@@ -96,6 +104,11 @@ class TalkingHeadViewer(ViewerControl):
     def _opened(self, client: viser.ClientHandle) -> None:
         with self._opening:
             if client.client_id in self._sessions:
+                return
+            connection = client._websock_connection
+            mend(connection)
+            if connection._state.message_buffer.done:  # it has left before its first word was read
+                self.viewer.render_statemachines[client.client_id].running = False
                 return
             session = Session(
                 client,
@@ -112,9 +125,9 @@ class TalkingHeadViewer(ViewerControl):
                 self._limits,
             )
             self._sessions[client.client_id] = session
-        self._hide_frustums()
         machines = self.viewer.render_statemachines
-        theirs, ours = machines.get(client.client_id), YieldingStateMachine(self.viewer, client, session)
+        theirs = machines.get(client.client_id)
+        ours = YieldingStateMachine(self.viewer, client, session, self._hide_frustums)
         if theirs is not None:
             theirs.running = False
         machines[client.client_id] = ours
@@ -124,13 +137,15 @@ class TalkingHeadViewer(ViewerControl):
     def _hide_frustums(self) -> None:
         """Once: hundreds of frustums of cameras on one spot hide the head and cost the page much. A button brings them
         back."""
-        if self._frustums_hidden or not getattr(self.viewer, "camera_handles", None):
+        # A page may come while they are still being made; this is set after them.
+        if self._frustums_hidden or getattr(self.viewer, "train_state", None) is None:
             return
         self._frustums_hidden = True
         self.viewer.set_camera_visibility(False)
         self.viewer.hide_images.visible, self.viewer.show_images.visible = False, True
 
     def _left(self, client: viser.ClientHandle) -> None:
+        client.camera._state.camera_cb.clear()  # nerfstudio's fails with what a page said of its camera before it left
         session = self._sessions.pop(client.client_id, None)
         if session is not None:
             session.close()
@@ -182,7 +197,7 @@ class TalkingHeadViewer(ViewerControl):
 
     def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
         progress(f"Reading {name} ...")
-        sound = load_sound(content, self._limits, name)
+        sound = load_sound(content, self._limits, name, too_long="cut it, or use degstalk render")
         progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
         performance = perform(sound, self._model.recording)
         return of_new_sound(name, sound.samples, performance)

@@ -22,10 +22,12 @@
   let queue = []; // decoded frames whose moment has not come
   let interval = 0.08; // seconds between shown frames, smoothed
   let shownAt = []; // when frames were shown, for the frame rate
-  let parts = []; // of the sound that is being received
+  let coming = { number: 0, parts: [], left: 0 }; // the newest sound, as far as it is here
+  let waitedSince = 0; // when something of the sound last came, or was asked for
   let decoding = Promise.resolve(); // frames are decoded in order
   let ready = false; // a sound has been loaded
   let clip = 0; // number of the sound
+  let wish = null; // where to go once the sound is ready
   let dragging = false;
 
   // --- to the server: viser's own messages, through the worker that holds its connection -----------------------------
@@ -34,12 +36,26 @@
   Worker.prototype.postMessage = function (message, ...rest) {
     if (message && message.type === "send" && worker !== this) {
       worker = this;
+      this.addEventListener("message", received);
       const held = waiting;
       waiting = [];
       held.forEach((value) => deliver(value));
     }
     return post.call(this, message, ...rest);
   };
+
+  // Calls are taken here, and not when viser gets round to them, which is before it draws its scene the next time.
+  function received(event) {
+    for (const message of (this === worker && event.data.messages) || []) {
+      if (!message.call || !Object.hasOwn(calls, message.call)) continue;
+      try {
+        calls[message.call](...message.given, message.data);
+      } catch (error) {
+        console.error(error);
+      }
+      message.data = null; // viser keeps the message until it draws, which a hidden page does not do
+    }
+  }
 
   function deliver(value) {
     const message = { type: "GuiUpdateMessage", id: channel, updates: { value } };
@@ -85,7 +101,7 @@
     .degstalk-bar [data-playing="false"] .degstalk-when-playing { display: none; }
     .degstalk-time { margin-left: auto; font-variant-numeric: tabular-nums; font-size: 0.85em; white-space: nowrap; }
     .degstalk-line { font-size: 0.8em; line-height: 1.35; margin-top: 6px; opacity: 0.75;
-      overflow-wrap: anywhere; }
+      overflow-wrap: anywhere; white-space: pre-line; }
     .degstalk-line:empty { display: none; }
     .degstalk-line[data-tone="problem"] { color: #ff8787; opacity: 1; }
     .degstalk-line[data-tone="good"] { color: #8ce99a; opacity: 1; }`;
@@ -98,10 +114,12 @@
     if (!stage.isConnected && scene()) scene().parentElement.parentElement.appendChild(stage);
   }
 
+  let held = false; // the camera
+  const { paint, cover: coverScene } = degstalkScene(() => held && running());
+
   function cover(on) {
     stage.style.display = on ? "block" : "none";
-    // What nobody sees need not be composed: without a GPU that takes longer than our frames. It still feels the mouse.
-    if (scene()) scene().style.opacity = on ? "0" : "";
+    coverScene(on);
   }
 
   // --- frames ---------------------------------------------------------------------------------------------------------
@@ -163,17 +181,10 @@
     });
   }
 
-  function bytes(text) {
-    const raw = atob(text);
-    const data = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) data[i] = raw.charCodeAt(i);
-    return data;
-  }
-
-  function frame(number, seconds, text) {
+  function frame(number, seconds, jpeg) {
     mount();
     cover(true);
-    const coming = createImageBitmap(new Blob([bytes(text)], { type: "image/jpeg" }));
+    const coming = createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
     decoding = decoding.then(async () => {
       try {
         const picture = await coming;
@@ -188,26 +199,33 @@
 
   // --- the sound ------------------------------------------------------------------------------------------------------
 
-  function sound(number, part, total, text, duration, rate) {
-    if (part === 0) {
+  function sound(number, part, total, duration, rate, wav) {
+    // A busy page takes messages in any order, and what it did not get it asks for again.
+    if (number < coming.number) return;
+    if (number > coming.number) {
       pause();
       ready = false;
-      parts = [];
+      wish = null;
+      coming = { number, parts: new Array(total), left: total };
     }
-    parts.push(bytes(text));
-    if (part + 1 < total) return;
+    if (!coming.left || coming.parts[part]) return;
+    waitedSince = performance.now();
+    coming.parts[part] = new Blob([wav]);
+    coming.left -= 1;
+    if (coming.left) return;
     if (audio.src) URL.revokeObjectURL(audio.src);
     clip = number;
     state.duration = duration;
     state.rate = rate;
-    audio.src = URL.createObjectURL(new Blob(parts, { type: "audio/wav" }));
-    parts = [];
+    audio.src = URL.createObjectURL(new Blob(coming.parts, { type: "audio/wav" }));
+    coming.parts = [];
     audio.load();
   }
 
   audio.addEventListener("loadedmetadata", () => {
     ready = true;
     report("state");
+    if (wish) seek(wish.seconds, wish.tell);
   });
   for (const name of ["play", "playing", "pause", "ended", "seeked"])
     audio.addEventListener(name, () => report("state"));
@@ -229,7 +247,8 @@
   }
 
   function seek(seconds, tell) {
-    if (!ready) return;
+    wish = ready ? null : { seconds, tell };
+    if (wish) return;
     audio.currentTime = Math.min(Math.max(seconds, 0), Math.max(state.duration - 1e-3, 0));
     if (tell) report("seek");
   }
@@ -296,7 +315,7 @@
       if (!file || (file.size <= largest && file.size > 0)) return;
       event.stopImmediatePropagation();
       event.preventDefault();
-      const limit = `${Math.round(largest / 2 ** 20)} MB`;
+      const limit = `${Math.round(largest / 1e6)} MB`;
       say(file.size ? `${file.name} is larger than ${limit}: not loaded.` : `${file.name} is empty: not loaded.`, "problem");
     },
     true,
@@ -316,42 +335,54 @@
     set(marked("play"), "aria-disabled", String(!ready));
     set(marked("loop"), "aria-pressed", String(audio.loop));
     write(marked("time"), `${clock(audio.currentTime)} / ${clock(state.duration)}`);
-    write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : line.text || ready ? "" : "Loading the sound ...");
+    const frames = Math.round(state.duration * state.rate);
+    const at = Math.min(Math.round(audio.currentTime * state.rate) + 1, frames);
+    const still = ready ? `frame ${at} of ${frames}` : "loading the sound ...";
+    write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : still);
     write(marked("line"), line.text);
     set(marked("line"), "data-tone", line.tone);
+    if (channel && (!clip || coming.left) && now - waitedSince > 10000) {
+      waitedSince = now;
+      report("hello");
+    }
     if (playing && now - told > 200) {
       told = now;
       report("state");
     }
-    requestAnimationFrame(tick);
+    paint(tick);
   }
-  requestAnimationFrame(tick);
+  paint(tick);
 
-  window.degstalk = Object.assign(state, {
+  const calls = {
     frame,
     sound,
-    play,
-    pause,
     seek,
     say,
+    still(on) {
+      // The recorded camera cannot be moved: drags on the picture go nowhere.
+      held = on;
+      stage.style.pointerEvents = on ? "auto" : "none";
+    },
+    hide() {
+      cover(false);
+    },
+  };
+
+  window.degstalk = Object.assign(state, calls, {
     attach(id, limit) {
       // A new connection: of an earlier one nothing is left but this page.
       channel = id;
       largest = limit;
       pause();
       ready = false;
+      clip = 0;
+      coming = { number: 0, parts: [], left: 0 };
+      waitedSince = performance.now();
       queue.forEach((one) => one.picture.close());
       queue = [];
       state.shown = null;
       waiting = [];
       report("hello");
-    },
-    still(on) {
-      // The recorded camera cannot be moved: drags on the picture go nowhere.
-      stage.style.pointerEvents = on ? "auto" : "none";
-    },
-    hide() {
-      cover(false);
     },
   });
 })();

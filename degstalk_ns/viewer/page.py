@@ -1,12 +1,13 @@
 """One open page of the viewer: commands to it, reports from it. It must not know heads, tracks or what is drawn.
 
-viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `page.js` is sent so, once a page,
-and after it short calls. Reports come back as the value of a text input that is never shown.
+viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `scene.js` and `page.js` are sent so,
+once a page. From then on they listen to the connection, for calls that are in such messages with nothing left to
+evaluate. Reports come back as the value of a text input that is never shown.
 """
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import io
 import json
 import wave
@@ -26,9 +27,20 @@ SOUND_PART: int = 1 << 19
 """Bytes of sound in one message: a long sound must not hold back the frames behind it."""
 
 
+SCRIPTS: tuple[str, str] = ("scene.js", "page.js")
+
+
+@dataclasses.dataclass
 class RunJavascriptMessage(_messages.RunJavascriptMessage):
-    """viser's message, by the same name for the page, with a key that is the same on its way in and out of the queue:
-    viser draws a new one each time, and so never forgets the first."""
+    """viser's message, by the same name for the page, with a call of `page.js` in it: a name, what is given to it, and
+    bytes as they are.
+
+    Its key is the same on its way in and out of the queue: viser draws a new one each time, and so never forgets the
+    first."""
+
+    call: str = ""
+    given: tuple[Any, ...] = ()
+    data: bytes = b""
 
     def redundancy_key(self) -> str:
         return f"degstalk_{id(self)}"
@@ -36,7 +48,7 @@ class RunJavascriptMessage(_messages.RunJavascriptMessage):
 
 @cache
 def _script() -> str:
-    return files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    return "\n".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 class Page:
@@ -57,19 +69,21 @@ class Page:
         self._on_report = on_report
         self._inbox = client.gui.add_text("reports", "", visible=False)
         self._inbox.on_update(self._received)
+        self._largest_upload = largest_upload
+
+    def attach(self) -> None:
+        """Bring the script into the page; its first report is "hello". Until then the page does nothing.
+
+        What is attached already starts afresh, so doing it again is harmless.
+        """
         # Evaluated at the top: within viser's own bundle, names such as Audio mean other things.
         # One message, for a page that is very busy may take messages in another order than they were sent.
-        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {largest_upload})"
-        self.run(f"(0, eval)({json.dumps(_script())}); {attach}")
-
-    def run(self, source: str) -> None:
-        """Evaluate JavaScript in the page."""
+        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {self._largest_upload})"
+        source = f"(0, eval)({json.dumps(_script())}); {attach}"
         self._connection.queue_message(RunJavascriptMessage(source))
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        # U+2028 and U+2029 are escaped by json.dumps; so is everything that could end the string.
-        # An error in here would make viser drop what came with it.
-        self.run(f"window.degstalk?.{name}({', '.join(json.dumps(argument) for argument in arguments)})")
+    def _call(self, name: str, *arguments: Any, data: bytes = b"") -> None:
+        self._connection.queue_message(RunJavascriptMessage("", name, arguments, data))
 
     def _received(self, event: Any) -> None:
         try:
@@ -82,7 +96,7 @@ class Page:
 
     def show(self, number: int, seconds: float, jpeg: bytes) -> None:
         """Show a frame when its moment has come; at once while the sound stands still."""
-        self._call("frame", number, seconds, base64.b64encode(jpeg).decode())
+        self._call("frame", number, seconds, data=jpeg)
         self._client.flush()
 
     def load_sound(self, number: int, waveform: NDArray[np.float32], duration: float, rate: float) -> None:
@@ -97,7 +111,7 @@ class Page:
         total = -(-len(data) // SOUND_PART)
         for part in range(total):
             piece = data[part * SOUND_PART : (part + 1) * SOUND_PART]
-            self._call("sound", number, part, total, base64.b64encode(piece).decode(), duration, rate)
+            self._call("sound", number, part, total, duration, rate, data=piece)
 
     def seek(self, seconds: float) -> None:
         """Move the sound; the page reports where it is then."""

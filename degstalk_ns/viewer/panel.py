@@ -75,13 +75,15 @@ class Panel:
             listener.file_sent(event.target.value.name, event.target.value.content)
 
         with gui.add_folder("Look", order=_ABOVE + 1):
-            self.camera = gui.add_dropdown("Camera", CAMERAS)
+            self.camera = gui.add_dropdown("Camera", CAMERAS, hint="Recorded: with its plate. Free: drag to orbit.")
             self.output = gui.add_dropdown("Output", OUTPUTS)
-            self.truth = gui.add_dropdown("True frame", TRUTHS)
+            self.truth = gui.add_dropdown(
+                "True frame", TRUTHS, hint="The recorded frame: beside, on the right; wiped across, left of the line."
+            )
             self.wipe = gui.add_slider("Wipe", 0.0, 1.0, 0.01, 0.5, visible=False)
             self.face = gui.add_checkbox("Face", True)
             self.mouth = gui.add_checkbox("Mouth", True)
-            self.plate = gui.add_checkbox("Plate", True)
+            self.plate = gui.add_checkbox("Plate", True, hint="Everything in the recording but the head.")
             self.colour = gui.add_rgb("Background", colour, visible=False)
         self.camera.on_update(_by_hand(self._camera_chosen))
         for handle in (self.output, self.truth, self.wipe, self.face, self.mouth, self.plate, self.colour):

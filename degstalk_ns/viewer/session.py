@@ -5,6 +5,7 @@ It must not know nerfstudio's viewer; it is given a camera to ask for and a mode
 
 from __future__ import annotations
 
+import atexit
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,10 @@ SLIDER_EVERY: float = 0.25
 """Seconds between moves of the time slider while playing; the cursor in the waveform moves by itself."""
 SLIDER_REST: float = 1.0
 """Seconds for which the slider is left alone after it was dragged."""
+GREETING: float = 5.0
+"""Seconds until a page that has not answered is told again: pages drop messages when one of viser's own fails."""
+LAST_WORD: float = 2.0
+"""Seconds that the end of the program waits for a frame that is being drawn."""
 
 
 class Session:
@@ -70,6 +75,7 @@ class Session:
         self._painter = Painter(model, freed_plates, lock)
         self._wake = threading.Condition()
         self._closed = False
+        self._heard = False
         self._aside = False
         self._wanted = True
         self._clip = 0
@@ -85,9 +91,10 @@ class Session:
         self._page = Page(client, self._reported, largest)
         self._uploads = BoundedUploads(client, largest, self._refused)
         self._panel = Panel(client.gui, self, list(self._playbacks), controls, colour)  # type: ignore[arg-type]
-        self._page.hold_still(True)
         self._load(self._playback)
         self._thread = threading.Thread(target=self._run, name="degstalk-page", daemon=True)
+        # Python ends while daemon threads run, and what they then try fails.
+        atexit.register(self._end)
         self._thread.start()
 
     # --- for nerfstudio's viewer ------------------------------------------------------------------------------------
@@ -124,10 +131,17 @@ class Session:
             self._closed = True
             self._wake.notify_all()
         self._painter.close()
+        atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        self.close()
+        self._thread.join(LAST_WORD)
 
     # --- from the page ----------------------------------------------------------------------------------------------
 
     def _reported(self, report: Mapping[str, Any]) -> None:
+        if report["kind"] == "hello":
+            self._greeted()
         now = perf_counter()
         with self._wake:
             if report["kind"] == "frame" and isinstance(report.get("frame"), int):
@@ -144,6 +158,15 @@ class Session:
                     if report["kind"] == "seek" or was != self._sound.playing:
                         self._wanted = True
             self._wake.notify_all()
+
+    def _greeted(self) -> None:
+        """The page has nothing yet, or has waited for its sound in vain."""
+        with self._wake:
+            self._heard = self._wanted = True
+            self._last_frame = -1
+            self._wake.notify_all()
+        self._page.hold_still(self._panel.camera.value == RECORDED)
+        self._send_sound()
 
     def _refused(self, why: str) -> None:
         self._page.say(why, "problem")
@@ -199,7 +222,8 @@ class Session:
             self._playbacks[playback.name] = playback
             self._panel.show_drivers(list(self._playbacks), playback.name)
             self._load(playback)
-            self._page.say(f"{name} drives the head ({playback.timeline.duration:.1f} s).", "good")
+            drives = f"{name} drives the head ({playback.timeline.duration:.1f} s)."
+            self._page.say("\n".join((drives, *playback.notes)), "good")
 
         threading.Thread(target=read, name="degstalk-upload", daemon=True).start()
 
@@ -211,16 +235,28 @@ class Session:
             self._last_frame = -1
             self._wanted = True
             self._wake.notify_all()
-        timeline = playback.timeline
-        self._panel.show_sound(playback.waveform, timeline)
-        self._page.load_sound(self._clip, playback.waveform, timeline.duration, timeline.rate)
+        self._panel.show_sound(playback.waveform, playback.timeline)
+        if self._heard:
+            self._send_sound()
+
+    def _send_sound(self) -> None:
+        with self._wake:
+            clip, playback = self._clip, self._playback
+        self._page.load_sound(clip, playback.waveform, playback.timeline.duration, playback.timeline.rate)
 
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     def _current_frame(self) -> int:
         return self._playback.timeline.frame_at(self._sound.position)
 
+    def _greet(self) -> None:
+        while not (self._heard or self._closed):
+            self._page.attach()
+            with self._wake:
+                self._wake.wait_for(lambda: self._heard or self._closed, GREETING)
+
     def _run(self) -> None:
+        self._greet()
         while (frame := self._next_frame()) is not None:
             try:
                 self._draw(*frame)
@@ -280,7 +316,8 @@ class Session:
             self._in_flight.start(self._number, now)
         if not self.yields:
             self._page.show(self._number, playback.timeline.seconds_of(frame), data)
-        if now - self._slider_moved > SLIDER_EVERY and now - self._scrubbed_at > SLIDER_REST:
+        still = not self._sound.playing  # then no later frame will move it
+        if (still or now - self._slider_moved > SLIDER_EVERY) and now - self._scrubbed_at > SLIDER_REST:
             self._slider_moved = now
             self._panel.show_time(playback.timeline.seconds_of(self._current_or(frame)))
 

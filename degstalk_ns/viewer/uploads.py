@@ -48,7 +48,7 @@ class BoundedUploads:
             self._refused(
                 f"{message.filename} is empty: not loaded."
                 if message.size_bytes == 0
-                else f"{message.filename} is larger than {self._largest >> 20} MB: not loaded."
+                else f"{message.filename} is larger than {self._largest / 1e6:.0f} MB: not loaded."
             )
         elif busy:
             self._refused(f"{message.filename}: another file is still on its way; try again when it is here.")

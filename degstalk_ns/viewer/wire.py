@@ -1,0 +1,85 @@
+"""Mends how viser 0.2.7 hands messages to a page. It must not know what is in them.
+
+There, an exception within ``atomic()`` (nerfstudio raises one when a page leaves while its camera moves) keeps the lock
+for ever: every later page stays empty. And a message that finds the lock taken is overtaken by those after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import viser
+from viser.infra import WebsockMessageHandler
+
+
+def mend(handler: WebsockMessageHandler) -> None:
+    """Give a handler of messages (a page's or the server's) an ``atomic()`` that an exception leaves open, and messages
+    that keep their order. Doing it twice does no harm.
+
+    Messages of a thread within its own ``atomic()`` are held back until it ends; those of other threads wait for it.
+    """
+    lock, held = handler._atomic_lock, []  # type: tuple[threading.Lock, list[Any]]
+
+    def mine() -> bool:
+        return handler._locked_thread_id == threading.get_ident()
+
+    def send_held() -> None:
+        while held:
+            handler.unsafe_send_message(held.pop(0))
+
+    @contextlib.contextmanager
+    def atomic() -> Iterator[None]:
+        if mine():
+            yield
+            return
+        with lock:
+            handler._locked_thread_id = threading.get_ident()
+            try:
+                yield
+            finally:
+                handler._locked_thread_id = -1
+                send_held()
+
+    def queue_message(message: Any) -> None:
+        if handler._record_handle is not None:
+            handler._record_handle._insert_message(message)
+        if mine():
+            held.append(message)
+            return
+        with lock:
+            handler.unsafe_send_message(message)
+
+    handler.atomic = atomic  # type: ignore[method-assign]
+    handler.queue_message = queue_message  # type: ignore[method-assign]
+
+
+def end_quietly(server: viser.ViserServer) -> None:
+    """When Python ends, its thread pools take no more work; what pages say then is left out, not an error each time."""
+    executor = server._websock_server._thread_executor
+    submit = executor.submit
+
+    def submit_while_running(*work: Any, **given: Any) -> Future[Any]:
+        try:
+            return submit(*work, **given)
+        except RuntimeError:
+            return Future()
+
+    executor.submit = submit_while_running  # type: ignore[method-assign]
+
+
+def spare_compression(server: viser.ViserServer) -> None:
+    """Do not compress what never leaves this machine: frames are compressed already, and both ends are busy."""
+    connections: Any = server._websock_server._ws_server
+    register = connections.register
+
+    def register_sparing(protocol: Any) -> None:
+        if ipaddress.ip_address(protocol.remote_address[0]).is_loopback:
+            protocol.available_extensions = None
+        register(protocol)
+
+    connections.register = register_sparing

@@ -1,0 +1,292 @@
+"""A page of the viewer from the server's side: greeted until it answers, given its sound, told of its files.
+
+The page here is a program that speaks viser's protocol; the real one is tried in tests/e2e/test_viewer_in_browser.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+import viser
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import SoundLimits
+from degstalk_ns.dataparsers.dataset import Recording, read_recording
+from degstalk_ns.playback import of_recording
+from degstalk_ns.viewer import session as session_module
+from degstalk_ns.viewer.attach import TalkingHeadViewer
+from degstalk_ns.viewer.painter import Painter
+from degstalk_ns.viewer.session import Session
+from degstalk_ns.viewer.wire import end_quietly, mend
+
+PATIENCE = 60.0
+LIMITS = SoundLimits(longest_minutes=0.05, largest_megabytes=4.0)
+
+
+class FakePage:
+    """Speaks to the viewer as viser's page does, with page.js in it."""
+
+    def __init__(self, port: int, answers: bool = True) -> None:
+        self._socket = connect(f"ws://127.0.0.1:{port}", max_size=None)
+        self.answers = answers
+        self.greetings, self.calls, self.elements = 0, [], {}  # type: ignore[var-annotated]
+        self._inbox, self._reports, self._started = "", 0, 0.0
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        camera = {"wxyz": (1.0, 0.0, 0.0, 0.0), "position": (0.0, 0.0, 1.0), "fov": 0.5, "aspect": 1.0}
+        self.send("ViewerCameraMessage", **camera, look_at=(0.0, 0.0, 0.0), up_direction=(0.0, 1.0, 0.0))
+
+    def send(self, kind: str, **values: Any) -> None:
+        self._socket.send(msgspec.msgpack.encode({"type": kind, **values}))
+
+    def _listen(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for data in self._socket:
+                for message in msgspec.msgpack.decode(data):
+                    self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "order" in message and "id" in message:
+            self.elements[message.get("label", "")] = message["id"]
+        source = message.get("source", "")
+        if "window.degstalk.attach(" in source:
+            self.greetings += 1
+            self._inbox = json.loads(source.rpartition("attach(")[2].partition(",")[0])
+            if self.answers:
+                self.report("hello")
+        elif message.get("call"):
+            self.calls.append((message["call"], message["given"], message["data"]))
+            if message["call"] == "frame" and self.answers:
+                self.report("frame", frame=message["given"][0], spare=0.1)
+
+    def play(self) -> None:
+        self._started = time.monotonic()
+        self.report("state")
+
+    def report(self, kind: str, **more: Any) -> None:
+        self._reports += 1
+        at = time.monotonic() - self._started if self._started else 0.0
+        state = {"at": at, "playing": bool(self._started)}
+        value = json.dumps({"kind": kind, "number": self._reports, "clip": 1, **state, **more})
+        self.send("GuiUpdateMessage", id=self._inbox, updates={"value": value})
+
+    def upload(self, name: str, content: bytes) -> tuple[str, str]:
+        """What the page is told last of the file, and in which tone."""
+        before = len(self.said)
+        transfer, target = str(uuid.uuid4()), self.elements["Load a sound file"]
+        start = {"source_component_id": target, "transfer_uuid": transfer, "filename": name, "mime_type": "audio/wav"}
+        self.send("FileTransferStart", **start, part_count=1, size_bytes=len(content))
+        self.send("FileTransferPart", source_component_id=target, transfer_uuid=transfer, part=0, content=content)
+        until(lambda: any(tone for _, tone in self.said[before:]))
+        return next((text, tone) for text, tone in self.said[before:] if tone)
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        return [tuple(given) for call, given, _ in list(self.calls) if call == "say"]  # type: ignore[misc]
+
+    def given(self, call: str) -> list[Any]:
+        return [given for name, given, _ in list(self.calls) if name == call]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
+    """A viewer whose pages see a grey picture."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = viser.ViserServer("127.0.0.1", probe.getsockname()[1] + 1, verbose=False)
+    Painter.paint = lambda *_: np.full((16, 16, 3), 128, np.uint8)  # type: ignore[method-assign]
+    plates: Any = SimpleNamespace(at_frame=lambda *_: None)
+    model: Any = SimpleNamespace(
+        recording=recording, config=SimpleNamespace(free_background=(1.0, 1.0, 1.0)), plates=plates, device="cpu"
+    )
+    head = TalkingHeadViewer(model, LIMITS)
+    track: Any = recording.audio
+    first = of_recording("training track", track, 0, 20, None)
+    sessions: list[Session] = []
+
+    end_quietly(server)
+
+    def opened(client: viser.ClientHandle) -> None:
+        mend(client._websock_connection)
+        sessions.append(
+            Session(
+                client,
+                model,
+                contextlib.nullcontext,
+                {"training track": first},
+                head._new_sound,
+                plates,
+                (),
+                lambda: None,  # type: ignore[arg-type, return-value]
+                lambda: 16,
+                lambda *_: None,
+                lambda *_: None,
+                LIMITS,
+            )
+        )
+
+    server.on_client_connect(opened)
+    server.on_client_disconnect(lambda _: sessions.pop().close())
+    return server, sessions
+
+
+def speaking(root: Path) -> Recording:
+    recording = read_recording(root)
+    return replace(recording, audio=mel_windows(read_waveform(recording.layout.audio), recording.num_frames))
+
+
+@pytest.fixture(scope="module")
+def viewer(dataset: Path) -> Iterator[tuple[viser.ViserServer, list[Session]]]:
+    paint = Painter.paint
+    server, sessions = serve(speaking(dataset))
+    yield server, sessions
+    server.stop()
+    Painter.paint = paint  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def page(viewer: tuple[viser.ViserServer, list[Session]]) -> Iterator[FakePage]:
+    page = FakePage(viewer[0].get_port())
+    until(lambda: page.given("frame"))
+    yield page
+    page.close()
+    until(lambda: not viewer[1])
+
+
+def test_a_page_is_greeted_until_it_answers(
+    viewer: tuple[viser.ViserServer, list[Session]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "GREETING", 0.05)
+    page = FakePage(viewer[0].get_port(), answers=False)
+    until(lambda: page.greetings > 3)
+    assert page.calls == []
+    page.answers = True
+    until(lambda: page.given("sound") and page.given("frame"))
+    assert page.given("still") and page.given("sound")[0] == [1, 0, 1, 21 / 25, 25.0]
+    greetings = page.greetings
+    time.sleep(0.2)
+    assert page.greetings == greetings
+    page.report("hello")  # it has waited for its sound in vain
+    until(lambda: len(page.given("sound")) > 1)
+    page.close()
+    until(lambda: not viewer[1])
+
+
+def test_what_is_played_is_drawn_and_a_page_that_leaves_takes_its_thread_with_it(
+    viewer: tuple[viser.ViserServer, list[Session]], page: FakePage
+) -> None:
+    page.play()
+    until(lambda: {round(25 * given[1]) for given in page.given("frame")} >= {20})
+    thread = viewer[1][0]._thread
+    page.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def _file(samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind, **options)
+    return buffer.getvalue()
+
+
+def _tone(seconds: float, rate: int = 16_000) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+
+
+GOOD = {
+    "8 bits": lambda: _file(_tone(0.8, 8_000), 8_000, subtype="PCM_U8"),
+    "96 kHz": lambda: _file(_tone(0.8, 96_000), 96_000),
+    "6 channels": lambda: _file(np.tile(_tone(0.8, 48_000)[:, None], (1, 6)), 48_000),
+    "silent": lambda: _file(np.zeros(12_800)),
+}
+BAD = {
+    "empty": (lambda: b"", "is empty"),
+    "no samples": (lambda: _file(np.zeros(0)), "holds no samples"),
+    "one sample": (lambda: _file(np.array([0.5])), "at least one frame (40 ms)"),
+    "long": (lambda: _file(np.zeros(16_000 * 4), kind="FLAC"), "longer than 0.05 minutes; cut it"),
+    "an hour": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000, kind="FLAC"), "longer than 0.05 minutes"),
+    "large": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000), "is larger than 4 MB: not loaded"),
+    "text": (lambda: b"no sound at all\n" * 50, "cannot be read as sound"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_unusual_sounds_drive_the_head(page: FakePage, name: str) -> None:
+    text, tone = page.upload("mine.wav", GOOD[name]())
+    assert tone == "good" and text.startswith("mine.wav drives the head (0.8 s).")
+    assert ("the mouth will stay closed" in text) == (name == "silent")
+    until(lambda: page.given("sound")[-1][0] == 2)
+    _, part, total, duration, rate = page.given("sound")[-1]
+    assert (part, total, rate) == (0, 1, 25.0) and abs(duration - 0.8) < 0.05
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_played_is_refused_in_words(page: FakePage, name: str) -> None:
+    content, words = BAD[name]
+    text, tone = page.upload("mine.wav", content())
+    assert tone == "problem" and "mine.wav" in text and words in text and "--" not in text
+    assert [given[0] for given in page.given("sound")] == [1]  # what was played before is still there
+
+
+def test_a_second_sound_replaces_the_first_and_a_refusal_does_not(page: FakePage) -> None:
+    page.upload("first.wav", GOOD["8 bits"]())
+    assert page.upload("text.wav", b"text")[1] == "problem"
+    assert page.upload("second.wav", GOOD["96 kHz"]())[1] == "good"
+    until(lambda: page.given("sound")[-1][0] == 3)
+
+
+def play_and_end(root: str) -> None:
+    """A program that ends while a page plays, and takes a while to end."""
+    atexit.register(time.sleep, 1.0)
+    server, _ = serve(speaking(Path(root)))
+    page = FakePage(server.get_port())
+    until(lambda: page.given("frame"))
+    page.play()
+    seen = len(page.given("frame"))
+    until(lambda: len(page.given("frame")) > seen + 1)
+
+    def go_on() -> None:
+        while True:
+            page.report("state")
+            time.sleep(0.02)
+
+    threading.Thread(target=go_on, daemon=True).start()
+    print("playing", flush=True)
+
+
+def test_a_program_that_ends_while_it_plays_says_nothing(dataset: Path) -> None:
+    code = f"import test_viewer_session as t; t.play_and_end({str(dataset)!r})"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("playing")
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr, done.stderr
