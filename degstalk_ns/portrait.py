@@ -226,8 +226,8 @@ def inside_rim(covered: Tensor, pixels: int) -> Tensor:
         inside = (low / RIM_OPAQUE).clamp_(0.0, 1.0)
         return F.avg_pool2d(F.pad(inside, (1, 1, 1, 1), mode="replicate"), 3, 1)[0].permute(1, 2, 0)
     # OpenCV's is 25 times faster than the pooling on a CPU.
-    filled = cv2.dilate(covered.detach()[..., 0].numpy(), _window(size))
-    eroded = cv2.erode(filled, _window(4 * pixels + 1))
+    closed = cv2.dilate(covered.detach()[..., 0].numpy(), _window(size))
+    eroded = cv2.erode(closed, _window(4 * pixels + 1))
     soft = cv2.blur(np.clip(eroded / RIM_OPAQUE, 0.0, 1.0), (3, 3), borderType=cv2.BORDER_REPLICATE)
     return torch.from_numpy(soft)[..., None]
 
