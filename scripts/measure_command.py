@@ -12,7 +12,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from degstalk_ns.audio.sound import load_sound
+from degstalk_ns.audio.files import read_waveform
 from degstalk_ns.bench.report import Report, Table, check_writable
 from degstalk_ns.dataparsers.dataset import read_frame, read_recording
 from degstalk_ns.errors import UserError
@@ -75,13 +75,14 @@ def _of_video(path: Path) -> _Source:
 
 
 def _of_dataset(folder: Path, count: int) -> _Source:
-    """Its training part from the beginning, ``count`` frames of it at most."""
+    """Its training part from the beginning to the first gap, ``count`` frames of it at most."""
     recording = read_recording(folder)
     if not recording.layout.audio.is_file():
         raise UserError(f"{recording.layout.audio}: missing; expected the recording's sound")
-    images = recording.train.img_ids[:count]
-    first = recording.train.aud_ids[0]
-    sound = load_sound(recording.layout.audio).samples[int(first * decode.SAMPLE_RATE / decode.FRAME_RATE) :]
+    rows = recording.train.aud_ids
+    gaps = np.flatnonzero(np.diff(rows) != 1)
+    images = recording.train.img_ids[: min(count, int(gaps[0]) + 1 if len(gaps) else len(rows))]
+    sound = read_waveform(recording.layout.audio)[int(rows[0] * decode.SAMPLE_RATE / decode.FRAME_RATE) :]
     return _Source(
         str(folder),
         len(images),

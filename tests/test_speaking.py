@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,3 +153,20 @@ def test_the_command_shows_and_writes(
         cli.main(["measure", str(tmp_path / "none.mp4")])
     assert stop.value.code == 1
     assert "none.mp4: no such file" in capsys.readouterr().err
+
+
+def test_a_recording_is_looked_at_up_to_its_first_gap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "aud.wav").touch()
+    rows = np.array([2, 3, 4, 8, 9])
+    recording = SimpleNamespace(
+        layout=SimpleNamespace(audio=tmp_path / "aud.wav"), train=SimpleNamespace(aud_ids=rows, img_ids=rows + 100)
+    )
+    monkeypatch.setattr(measure_command, "read_recording", lambda folder: recording)
+    monkeypatch.setattr(measure_command, "read_waveform", lambda path: np.arange(16000, dtype=np.float32))
+    monkeypatch.setattr(
+        measure_command, "read_frame", lambda recording, image, what: SimpleNamespace(image=np.full((1, 1, 3), image))
+    )
+    source = measure_command._of_dataset(tmp_path, 500)
+    assert source.count == 3 and source.sound[0] == 2 * 640
+    assert [int(frame[0, 0, 0]) for frame in source.frames()] == [102, 103, 104]
+    assert measure_command._of_dataset(tmp_path, 2).count == 2

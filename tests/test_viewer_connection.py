@@ -52,6 +52,14 @@ def test_an_error_in_a_group_of_messages_does_not_close_the_connection(handler: 
     assert handler.sent == ["after"]
 
 
+def test_mended_again_within_a_group_nothing_stays_behind(handler: _Handler) -> None:
+    with handler.atomic():
+        handler.queue_message("first")  # type: ignore[arg-type]
+        mend(handler)
+        handler.queue_message("second")  # type: ignore[arg-type]
+    assert handler.sent == ["first", "second"]
+
+
 def test_messages_keep_their_order_and_groups_stay_together(handler: _Handler) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
@@ -103,6 +111,18 @@ def test_messages_keep_their_order_and_groups_stay_together(handler: _Handler) -
 def test_only_its_own_pages_are_served(host: str, origin: str | None, served: bool) -> None:
     headers = {"Host": host} | ({"Origin": origin} if origin is not None else {})
     assert (refusal("/", headers, {"studio"}) is None) == served
+
+
+def test_a_proxy_may_rewrite_the_name_if_the_user_trusts_it() -> None:
+    headers = {"Host": "127.0.0.1:7007", "Origin": "https://proxy.example"}
+    assert refusal("/", headers, {"proxy.example"}, {"proxy.example"}) is None
+    assert refusal("/", headers, {"proxy.example"}) is not None
+
+
+@pytest.mark.parametrize("path", ["/../x", "/a/../../x", "/..\\..\\x", "/C:/Windows/win.ini", "/..?page"])
+def test_paths_that_leave_the_folder_are_refused(path: str) -> None:
+    assert refusal(path, {"Host": "localhost"}, ()) == "No such file."
+    assert refusal("/index.html?time=0:12/..", {"Host": "localhost"}, ()) is None
 
 
 def test_names_are_chosen_by_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,9 @@ class TalkingHeadViewer(ViewerControl):
             connection = client._websock_connection
             mend(connection)
             if connection._state.message_buffer.done:  # it has left before its first word was read
-                self.viewer.render_statemachines[client.client_id].running = False
+                theirs = self.viewer.render_statemachines.get(client.client_id)
+                if theirs is not None:
+                    theirs.running = False
                 return
             session = Session(
                 client,
@@ -133,6 +135,11 @@ class TalkingHeadViewer(ViewerControl):
         machines[client.client_id] = ours
         ours.start()
         self._place_camera(client, int(next(iter(self._playbacks.values())).recorded[0]))
+        # It may have left meanwhile, when there was nothing to close yet.
+        if connection._state.message_buffer.done and self._sessions.pop(client.client_id, None) is not None:
+            ours.running = False
+            machines.pop(client.client_id, None)
+            session.close()
 
     def _hide_frustums(self) -> None:
         """Once: hundreds of frustums of cameras on one spot hide the head and cost the page much. A button brings them

@@ -23,7 +23,8 @@ def mend(handler: WebsockMessageHandler) -> None:
 
     Messages of a thread within its own ``atomic()`` are held back until it ends; those of other threads wait for it.
     """
-    lock, held = handler._atomic_lock, []  # type: tuple[threading.Lock, list[Any]]
+    lock: threading.Lock = handler._atomic_lock
+    held: list[Any] = handler.__dict__.setdefault("_degstalk_held", [])
 
     def mine() -> bool:
         return handler._locked_thread_id == threading.get_ident()
@@ -52,6 +53,7 @@ def mend(handler: WebsockMessageHandler) -> None:
             held.append(message)
             return
         with lock:
+            send_held()  # of a group that was open when this was mended
             handler.unsafe_send_message(message)
 
     handler.atomic = atomic  # type: ignore[method-assign]
@@ -78,7 +80,8 @@ def spare_compression(server: viser.ViserServer) -> None:
     register = connections.register
 
     def register_sparing(protocol: Any) -> None:
-        if ipaddress.ip_address(protocol.remote_address[0]).is_loopback:
+        address = protocol.remote_address  # none of a peer that is gone already
+        if address and ipaddress.ip_address(address[0]).is_loopback:
             protocol.available_extensions = None
         register(protocol)
 
