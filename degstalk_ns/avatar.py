@@ -101,8 +101,8 @@ def without_rim(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[R
     if pixels < 1:
         return face, mouth
     left = inside_rim(alpha_over(face.alpha, mouth.alpha), pixels)
-    trimmed = (RegionRender(part.channels * left, part.alpha * left, part.meta) for part in (face, mouth))
-    return next(trimmed), next(trimmed)
+    face, mouth = (RegionRender(part.channels * left, part.alpha * left, part.meta) for part in (face, mouth))
+    return face, mouth
 
 
 def joined(regions: list[ActivatedGaussians]) -> ActivatedGaussians:

@@ -70,9 +70,8 @@ NEVER = 1e9
 # each: stores would then lie a whole page's length from loads that follow, and be taken for the same place.
 PX = 0 * LANES  # pixel centres relative to the tile's corner
 PY = 1 * LANES
-LIGHT = 2 * LANES  # light left; forward: 0 once the pixel takes nothing more
+LIGHT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
 STOP = 3 * LANES  # 1-based place in the list of the Gaussian that was too much for the pixel
-LAST = 4 * LANES  # forward: light that was left of a pixel that takes nothing more
 BEHIND = 4 * LANES  # backward: loss carried by everything behind the current Gaussian
 CHANNEL = 5 * LANES
 SCRATCH_ROWS = 5
@@ -228,6 +227,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 store(kept_here, 0, light)
                 store(kept_here, LANES, load(S, STOP + p))
             at = (camera * height + top + row) * width + left + column
+            # A whole block of the usual three channels goes from registers to the picture.
             if row + BLOCK <= rows and column + BLOCK <= columns and depth == 3:
                 store_block(alphas, at, width, (one - light,))
                 c0 = load(S, CHANNEL + p) + light * backgrounds[camera, 0]
