@@ -11,14 +11,14 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from degstalk_ns.checkpoints import allow_nerfstudio_checkpoints
 from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers
-from degstalk_ns.curriculum import CurriculumConfig
-from degstalk_ns.datamanager import TalkingHeadDataManagerConfig
-from degstalk_ns.model import DegstalkModelConfig
-from degstalk_ns.pipeline import DegstalkPipelineConfig
-from degstalk_ns.stages import ScheduleConfig
-from degstalk_ns.trainer import DegstalkTrainerConfig
+from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.model import DegstalkModelConfig
+from degstalk_ns.plugin.pipeline import DegstalkPipelineConfig
+from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
+from degstalk_ns.training.curriculum import CurriculumConfig
+from degstalk_ns.training.schedule import ScheduleConfig
 
 allow_nerfstudio_checkpoints()
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 
-from degstalk_ns.avatar import SCENE_EXTENT
+from degstalk_ns.avatar.avatar import SCENE_EXTENT
 
 
 @dataclass

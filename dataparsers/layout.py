@@ -28,18 +28,8 @@ PALETTE: Final[dict[str, RGB]] = {
     "background": BACKGROUND,
 }
 
-FRAME_RATE: Final[float] = 25.0
-"""Frames per second of every dataset."""
-SAMPLE_RATE: Final[int] = 16_000
-"""Samples per second of ``aud.wav`` (mono)."""
 TRAIN_FRACTION: Final[float] = 10 / 11
 """The first 10/11 of the frames train, the rest validate (chronological)."""
-
-MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
-"""The 20 lip points of the 68-landmark convention of the ``.lms`` files."""
-INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
-INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
-"""Points of the same convention on the lips' inner rims, each above its partner below."""
 
 
 def train_count(num_frames: int) -> int:
@@ -112,3 +102,7 @@ class Layout:
     @property
     def contact_sheet(self) -> Path:
         return self.root / "contact_sheet.png"
+
+
+def remedy(root: Path) -> str:
+    return f"make it with `degstalk process VIDEO {root}`"

@@ -16,9 +16,9 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from degstalk_ns.dataparsers.dataset import ReadOptions, Recording, read_recording
-from degstalk_ns.errors import UserError
-from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.recording import Recording, read_recording
+from degstalk_ns.errors import UserError, one_line_errors
 
 SCENE_BOUND = 0.15
 """Half the side of the scene box, in scene units: the bound of the method's tri-planes."""
@@ -44,7 +44,7 @@ class TalkingHeadDataParserConfig(DataParserConfig):
 class TalkingHead(DataParser):
     """Talking-head dataset.
 
-    The outputs' metadata hold "recording" (:class:`~degstalk_ns.dataparsers.dataset.Recording`), "split" ("train" or
+    The outputs' metadata hold "recording" (:class:`~degstalk_ns.dataparsers.recording.Recording`), "split" ("train" or
     "val") and "frame_ids" (int64 tensor [n], the ``img_id`` of each camera). ``cameras.times`` [n, 1] in [0, 1] run
     over the whole driving track, training and validation frames together.
 
@@ -63,7 +63,7 @@ class TalkingHead(DataParser):
         """The dataset, read at the first use.
 
         Raises:
-            UserError: see :func:`~degstalk_ns.dataparsers.dataset.read_recording`.
+            UserError: see :func:`~degstalk_ns.dataparsers.recording.read_recording`.
         """
         if self._recording is None:
             if self.config.data == Path():

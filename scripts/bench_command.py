@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from degstalk_ns.bench.machine import Machine, choose_device, measure_machine, use_threads
-from degstalk_ns.bench.report import Report, check_writable, plot
 from degstalk_ns.bench.timing import check_repeats
+from degstalk_ns.console.report import Report, check_writable, plot
 from degstalk_ns.errors import UserError
-from degstalk_ns.memory import keep_freed_memory
+from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.preprocess.config import ProcessConfig
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -199,7 +199,7 @@ def _train(options: Train, advance: Callable[[str], None]) -> Report:
 
 def _process(options: Process, console: Console) -> Report:
     from degstalk_ns.bench.process import bench_process
-    from degstalk_ns.preprocess.progress import Progress as Bars
+    from degstalk_ns.console.progress import Progress as Bars
 
     if options.video == Path():
         raise UserError("nothing to process: give a video")

@@ -24,18 +24,18 @@ from torch import Tensor
 if __package__ in (None, ""):  # started as a file: the project need not be installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from degstalk_ns.avatar import Avatar, AvatarConfig
+from degstalk_ns.avatar.avatar import Avatar, AvatarConfig
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig, tcnn_available
+from degstalk_ns.avatar.gaussians import GaussiansConfig
+from degstalk_ns.avatar.renderer import FrameRenderer
 from degstalk_ns.bench.machine import measure_machine
 from degstalk_ns.bench.raster import on_device, time_scene
-from degstalk_ns.bench.report import Report, Table
 from degstalk_ns.bench.scene import Scene, standard_scene
 from degstalk_ns.bench.timing import MILLISECONDS, measure
-from degstalk_ns.driving import Conditions
-from degstalk_ns.fields.triplane import TriPlane, TriPlaneConfig, tcnn_available
-from degstalk_ns.gaussians import GaussiansConfig
-from degstalk_ns.inference import FrameRenderer
+from degstalk_ns.console.report import Report, Table
 from degstalk_ns.rasterization import rasterize
-from degstalk_ns.view import View
 
 NO_CUDA = 2
 PARAMETERS = ("means", "quats", "scales", "opacities", "colors")

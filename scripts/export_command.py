@@ -32,12 +32,12 @@ def command(
         raise UserError(f"--output {output}: expected a name that ends in .ply")
     if output.exists() and not overwrite:
         raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")
-    from degstalk_ns import trained
-    from degstalk_ns.avatar import REGIONS
-    from degstalk_ns.dataparsers.layout import FRAME_RATE
-    from degstalk_ns.gaussians import joined, save_ply
+    from degstalk_ns.avatar.avatar import REGIONS
+    from degstalk_ns.avatar.gaussians import joined, save_ply
+    from degstalk_ns.plugin import runs
+    from degstalk_ns.rates import FRAME_RATE
 
-    head = trained.load(load_config, data)
+    head = runs.load(load_config, data)
     conditions, moment = None, "the canonical head"
     if time is not None:
         track = head.model.recorded_track

@@ -12,14 +12,15 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from degstalk_ns.audio.files import read_waveform
-from degstalk_ns.bench.report import Report, Table, check_writable
-from degstalk_ns.dataparsers.dataset import read_frame, read_recording
+from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.console.progress import Progress, quiet_native_messages
+from degstalk_ns.console.report import Report, Table, check_writable
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
+from degstalk_ns.landmarks.tracker import FaceTracker
+from degstalk_ns.metrics.talking import Speaking, measure
 from degstalk_ns.preprocess import decode
-from degstalk_ns.preprocess.progress import Progress, quiet_native_messages
-from degstalk_ns.preprocess.tracking import FaceTracker
-from degstalk_ns.speaking import Speaking, measure
 
 LEAST_RECORDED = 500
 """Frames of the recording that are looked at, at least (20 s): fewer hold hardly a blink."""

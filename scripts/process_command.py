@@ -8,9 +8,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
-from degstalk_ns.preprocess.progress import Progress
 
 
 def command(

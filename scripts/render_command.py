@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from degstalk_ns.animation.animation import Take, take_of_path, take_of_recording, take_of_sound
+from degstalk_ns.animation.camera_path import CameraPath, read_camera_path
+from degstalk_ns.animation.new_sound import SpeechConfig, perform
 from degstalk_ns.audio.sound import Sound, SoundLimits, load_sound
-from degstalk_ns.camera_path import CameraPath, read_camera_path
-from degstalk_ns.dataparsers.layout import FRAME_RATE
+from degstalk_ns.console.progress import Progress
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess.progress import Progress
-from degstalk_ns.speech import SpeechConfig, perform
-from degstalk_ns.takes import Take, take_of_path, take_of_recording, take_of_sound
-from degstalk_ns.video.provenance import Provenance
-from degstalk_ns.video.watermark import Watermark
-from degstalk_ns.video.writer import VideoConfig, VideoExport
+from degstalk_ns.export.provenance import Provenance
+from degstalk_ns.export.watermark import Watermark
+from degstalk_ns.export.writer import VideoConfig, VideoExport
+from degstalk_ns.rates import FRAME_RATE
 
 LONG = 1500
 """Frames (a minute of video) from which on the length is said before rendering begins."""
@@ -71,10 +71,10 @@ def command(
     _check(output, overwrite, audio, track, camera_path, audio_features, side_by_side)
     path = None if camera_path is None else read_camera_path(camera_path)
     heard = None if audio is None else load_sound(audio, sound)
-    from degstalk_ns import trained
-    from degstalk_ns.rendering import TakeRenderer
+    from degstalk_ns.export.render import TakeRenderer
+    from degstalk_ns.plugin import runs
 
-    head = trained.load(load_config, data)
+    head = runs.load(load_config, data)
     take = _take(head, heard, track, path, camera_path, audio_features, expression, speech).between(start, end)
     for note in take.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from degstalk_ns.avatar.camera import View
 from degstalk_ns.rasterization import rasterize
-from degstalk_ns.sample.bust import surface_points
-from degstalk_ns.sample.quaternions import frame_quats
-from degstalk_ns.sample.scalp import head_distance
-from degstalk_ns.sample.surfels import NECK_PIVOT, Floats, Part, Surfels
-from degstalk_ns.view import View
+from degstalk_ns.sample.body.bust import surface_points
+from degstalk_ns.sample.body.quaternions import frame_quats
+from degstalk_ns.sample.body.scalp import head_distance
+from degstalk_ns.sample.body.surfels import NECK_PIVOT, Floats, Part, Surfels
 
 REST = np.eye(4, dtype=np.float32)
 FOCAL, SIZE, DISTANCE = 768.0, 256, 1.2

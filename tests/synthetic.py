@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from degstalk_ns.dataparsers.layout import FRAME_RATE, PALETTE, SAMPLE_RATE, Layout, train_count
+from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
+from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 # Head coordinates: x to the image's right, y up, z out of the face; metres, as the poses.
 HEAD = np.array([0.066, 0.085, 0.07])

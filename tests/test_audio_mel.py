@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from degstalk_ns.audio.files import read_waveform, read_windows
+from degstalk_ns.audio.features import read_waveform, read_windows
 from degstalk_ns.audio.mel import MelConfig, frame_count, log_mel, mel_windows
 from degstalk_ns.errors import UserError
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from degstalk_ns.avatar import Avatar, AvatarConfig
-from degstalk_ns.driving import Conditions
-from degstalk_ns.gaussians import GaussiansConfig
-from degstalk_ns.view import View
+from degstalk_ns.avatar.avatar import Avatar, AvatarConfig
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.gaussians import GaussiansConfig
 
 SIZE = 48
 

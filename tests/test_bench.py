@@ -13,14 +13,14 @@ import torch
 from rich.console import Console
 from test_avatar import _avatar, _conditions, _view
 
+from degstalk_ns.avatar.renderer import FrameRenderer
 from degstalk_ns.bench import raster, train
 from degstalk_ns.bench.machine import Machine, choose_device, measure_machine, use_threads
 from degstalk_ns.bench.render import Played, Shot, bench_render
-from degstalk_ns.bench.report import Report, Table, check_writable, plot
 from degstalk_ns.bench.timing import Spread, measure, measure_together
 from degstalk_ns.bench.work import Work
+from degstalk_ns.console.report import Report, Table, check_writable, plot
 from degstalk_ns.errors import UserError
-from degstalk_ns.inference import FrameRenderer
 from degstalk_ns.scripts import cli
 
 MACHINE = Machine("test", 2, 2, operations=1e11, bytes=1e10)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from degstalk_ns.camera_path import read_camera_path
+from degstalk_ns.animation.camera_path import read_camera_path
 from degstalk_ns.errors import UserError
 
 

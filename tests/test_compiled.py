@@ -7,18 +7,20 @@ the callee, optimised differently, than the one the cache keeps. So every helper
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from degstalk_ns.rasterization import compiled
+from degstalk_ns import rasterization
+from degstalk_ns.kernels import compiled
 
 PROGRAM = """
 import sys, torch
 from degstalk_ns.rasterization import rasterize
-from degstalk_ns.structural import mean_ssim
+from degstalk_ns.metrics.ssim import mean_ssim
 
 random = torch.Generator().manual_seed(0)
 count, size = 500, 64
@@ -50,7 +52,28 @@ def test_the_cache_holds_the_code_that_was_compiled(tmp_path: Path) -> None:
         )
         results.append(torch.load(tmp_path / name))
     kept = [path.name for path in (tmp_path / "cache").rglob("*.nbi")]
-    # The rasterizer's code is made of several files, and must not outlive a change to any of them.
-    assert kept and all(compiled.VERSION in name for name in kept if "blend" in name or "project" in name)
+    # A kernel's code is made of the files of two folders, and must not outlive a change to any of them.
+    version = compiled.sources_digest(Path(rasterization.__file__).resolve().parent)
+    assert kept and all(version in name for name in kept if "blend" in name or "project" in name)
     assert all(torch.equal(compiled, loaded) for compiled, loaded in zip(*results, strict=True))
     assert results[0][0].abs().sum() > 0 and all(gradient.abs().sum() > 0 for gradient in results[0][3:])
+
+
+def test_a_change_in_either_folder_is_another_version(tmp_path: Path) -> None:
+    """A file of the kernel's own folder, and one of the folder that all kernels stand on."""
+
+    def digest() -> str:
+        code = "import sys; sys.path.insert(0, sys.argv[1]); from kernels import compiled; from pathlib import Path; "
+        code += "print(compiled.sources_digest(Path(sys.argv[1]) / 'own'))"
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    shutil.copytree(Path(compiled.__file__).parent, tmp_path / "kernels")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "one_kernels.py").write_text("LIMIT = 1\n")
+    seen = [digest(), digest()]
+    assert seen[0] == seen[1]
+    for changed in (tmp_path / "own" / "one_kernels.py", tmp_path / "kernels" / "lanes.py"):
+        changed.write_text(changed.read_text() + "# changed\n")
+        seen.append(digest())
+    assert len(set(seen)) == 3

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from degstalk_ns.densification import DensificationConfig, Densifier, Report
+from degstalk_ns.avatar.gaussians import SH_C0, EmbeddedGaussians, GaussiansConfig
 from degstalk_ns.errors import UserError
-from degstalk_ns.gaussians import SH_C0, EmbeddedGaussians, GaussiansConfig
+from degstalk_ns.training.densification import DensificationConfig, Densifier, Report
 
 N = 12
 GREEN = torch.tensor([0.02, 0.97, 0.0])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from degstalk_ns.driving import DrivingTrack
+from degstalk_ns.avatar.driving import DrivingTrack
 
 
 def _track(frames: int = 10) -> DrivingTrack:

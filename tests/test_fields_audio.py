@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from degstalk_ns.fields.audio import AudioEncoder
+from degstalk_ns.avatar.fields.audio import AudioEncoder
 
 
 @pytest.mark.parametrize(("channels", "length"), [(29, 16), (80, 16), (1024, 2), (44, 1), (5, 33)])

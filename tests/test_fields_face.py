@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from degstalk_ns.driving import Conditions
-from degstalk_ns.fields.face import FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
 
 N, C, L, E = 40, 9, 16, 50
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from degstalk_ns.driving import Conditions
-from degstalk_ns.fields.mouth import MouthField, MouthFieldConfig
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig
 
 N, C, L = 30, 9, 16
 

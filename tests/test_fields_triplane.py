@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from degstalk_ns.avatar.fields.mouth import mouth_encoding
+from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig, lookup
 from degstalk_ns.errors import UserError
-from degstalk_ns.fields.mouth import mouth_encoding
-from degstalk_ns.fields.triplane import TriPlane, TriPlaneConfig, lookup
 
 FACE_CELLS = [16, 18, 19, 21, 22, 24, 26, 28, 31, 33, 36, 39]
 MOUTH_CELLS = [64, 64, 63, 63, 62, 62, 61, 60, 60, 59, 59, 58]

@@ -9,8 +9,7 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
-from degstalk_ns.errors import UserError
-from degstalk_ns.gaussians import (
+from degstalk_ns.avatar.gaussians import (
     SH_C0,
     ActivatedGaussians,
     EmbeddedGaussians,
@@ -20,6 +19,7 @@ from degstalk_ns.gaussians import (
     neighbour_distance,
     save_ply,
 )
+from degstalk_ns.errors import UserError
 
 N = 50
 

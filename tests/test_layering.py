@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ADAPTERS = {"model.py", "datamanager.py", "pipeline.py", "trainer.py", "trained.py", "rendering.py"}
-ADAPTERS |= {"bench/adapters.py"}
+ADAPTERS = {"bench/adapters.py", "export/render.py"}
 MODULES = sorted((ROOT / "degstalk_ns").rglob("*.py"))
-ADAPTER_PACKAGES = {"viewer"}
+ADAPTER_PACKAGES = {"viewer", "plugin"}
 CORE = [
     path
     for path in MODULES

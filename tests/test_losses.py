@@ -2,17 +2,9 @@ import pytest
 import torch
 from pytorch_msssim import ssim
 
-from degstalk_ns.losses import (
-    alpha_loss,
-    crop_perceptual,
-    grown_to,
-    jaw_loss,
-    l1_dssim,
-    off_region,
-    padded_to,
-    patch_perceptual,
-    union_box,
-)
+from degstalk_ns.avatar.boxes import grown_to, union_box
+from degstalk_ns.metrics.lpips import padded_to
+from degstalk_ns.training.losses import alpha_loss, crop_perceptual, jaw_loss, l1_dssim, off_region, patch_perceptual
 
 
 def _pair(height: int = 48, width: int = 56) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import pooch
 import pytest
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import model_files
+from degstalk_ns.landmarks import model_files
 
 CONTENT = b"a model"
 MODEL = model_files.ModelFile("a.task", "https://example.invalid/a.task", hashlib.sha256(CONTENT).hexdigest())

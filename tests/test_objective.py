@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.avatar import RegionRender
-from degstalk_ns.fields.face import FaceOutput
-from degstalk_ns.fields.mouth import MouthOutput
-from degstalk_ns.gaussians import Offsets
-from degstalk_ns.losses import LossConfig
-from degstalk_ns.objective import (
+from degstalk_ns.avatar.avatar import RegionRender
+from degstalk_ns.avatar.fields.face import FaceOutput
+from degstalk_ns.avatar.fields.mouth import MouthOutput
+from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.training.losses import LossConfig
+from degstalk_ns.training.objective import (
     FrameTarget,
     background_key,
     face_region,

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from degstalk_ns.dataparsers.layout import PALETTE
-from degstalk_ns.preprocess import landmarks as lm
-from degstalk_ns.preprocess import model_files, parsing
+from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks import model_files
+from degstalk_ns.landmarks.segmenter import Segmenter
+from degstalk_ns.preprocess import parsing
 from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, ParsingConfig
 
 SIZE = 128
@@ -200,7 +202,7 @@ def test_segmenter_finds_a_person(shared: Path) -> None:
     if not video.is_file() or not (shared / "models" / model_files.SELFIE_SEGMENTER.name).is_file():
         pytest.skip("the clip or the segmenter's file is absent")
     _, frame = next(decode.frames(decode.probe(video)))
-    with parsing.Segmenter(model_files.selfie_segmenter()) as segmenter:
+    with Segmenter(model_files.selfie_segmenter()) as segmenter:
         found = segmenter.confidences(frame)
     assert found.shape == (256, 256, 6)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.driving import DrivingTrack
-from degstalk_ns.playback import Playback, of_new_sound, of_recording
-from degstalk_ns.speech import Performance
+from degstalk_ns.animation.new_sound import Performance
+from degstalk_ns.animation.playback import Playback, of_new_sound, of_recording
+from degstalk_ns.avatar.driving import DrivingTrack
 
 
 def _track(frames: int) -> DrivingTrack:

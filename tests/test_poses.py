@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.preprocess.poses import PoseConfig, project, solve_head_poses
 
 FLIP = np.diag([1.0, -1.0, -1.0])

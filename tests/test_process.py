@@ -14,11 +14,15 @@ import pytest
 import soundfile
 from video_files import tone, write_video
 
+from degstalk_ns import files
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import images, model_files, parsing, poses, record, tracking
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.files import PART_PREFIX
+from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks import model_files
+from degstalk_ns.landmarks.tracker import FaceObservation
+from degstalk_ns.preprocess import parsing, pipeline, poses, products, record, tracking
 from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
 
 SIZE = 64
@@ -65,12 +69,12 @@ class DrawnFaceTracker:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def observe(self, frame: np.ndarray, near: np.ndarray | None = None) -> tracking.FaceObservation | None:
+    def observe(self, frame: np.ndarray, near: np.ndarray | None = None) -> FaceObservation | None:
         DrawnFaceTracker.calls += 1
         i = round(float(frame[2:6, 2:6].mean()) / 2)
         if i in self.absent:
             return None
-        return tracking.FaceObservation(
+        return FaceObservation(
             points=face_points(i) * (frame.shape[0] / SIZE),
             blendshapes=np.full(tracking.NUM_BLENDSHAPES, 0.1),
             transform=np.eye(4),
@@ -114,8 +118,9 @@ def picture(i: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tracking, "FaceTracker", DrawnFaceTracker)
-    monkeypatch.setattr(parsing, "Segmenter", DrawnSegmenter)
+    for module in (tracking, pipeline):
+        monkeypatch.setattr(module, "FaceTracker", DrawnFaceTracker)
+    monkeypatch.setattr(products, "Segmenter", DrawnSegmenter)
     for name in ("face_landmarker", "selfie_segmenter"):
         monkeypatch.setattr(model_files, name, lambda: Path("unused"))
     DrawnFaceTracker.absent, DrawnFaceTracker.two, DrawnFaceTracker.calls = set(), False, 0
@@ -134,8 +139,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory, video: Path) -> tuple[Path, Summary]:
     """One finished dataset; read it only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "FaceTracker", DrawnFaceTracker)
-        patch.setattr(parsing, "Segmenter", DrawnSegmenter)
+        for module in (tracking, pipeline):
+            patch.setattr(module, "FaceTracker", DrawnFaceTracker)
+        patch.setattr(products, "Segmenter", DrawnSegmenter)
         for name in ("face_landmarker", "selfie_segmenter"):
             patch.setattr(model_files, name, lambda: Path("unused"))
         output = tmp_path_factory.mktemp("made") / "deep" / "me"
@@ -165,10 +171,10 @@ def test_every_product_of_the_layout(made: tuple[Path, Summary]) -> None:
             assert path.is_file(), path
         assert layout.plate(i).is_file()
     assert not layout.frame(FRAMES).exists()
-    assert images.read_rgb(layout.frame(3)).shape == (SIZE, SIZE, 3)
-    assert images.read_rgb(layout.clean_plate).shape == (SIZE, SIZE, 3)
-    assert images.read_rgba(layout.torso(3)).shape == (SIZE, SIZE, 4)
-    assert images.read_rgb(layout.contact_sheet).size
+    assert files.read_rgb(layout.frame(3)).shape == (SIZE, SIZE, 3)
+    assert files.read_rgb(layout.clean_plate).shape == (SIZE, SIZE, 3)
+    assert files.read_rgba(layout.torso(3)).shape == (SIZE, SIZE, 4)
+    assert files.read_rgb(layout.contact_sheet).size
     teeth = np.load(layout.teeth(0))
     assert teeth.dtype == bool and teeth.shape == (SIZE, SIZE)
     assert np.loadtxt(layout.landmarks(0)).shape == (68, 2)
@@ -182,7 +188,7 @@ def test_every_product_of_the_layout(made: tuple[Path, Summary]) -> None:
 
 
 def test_masks_are_the_palette(made: tuple[Path, Summary]) -> None:
-    codes = parsing.from_colours(images.read_rgb(Layout(made[0]).parsing(20)))
+    codes = parsing.from_colours(files.read_rgb(Layout(made[0]).parsing(20)))
     drawn = picture(20)
     for code, colour in ((parsing.HAIR, (60, 40, 20)), (parsing.TORSO, (20, 40, 120)), (parsing.NECK, (200, 140, 110))):
         where = (drawn == colour).all(-1)
@@ -247,7 +253,7 @@ def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Pat
     assert np.load(Layout(copy).audio_features("mel")).shape[2] == 32
     larger = replace(config, size=80)
     assert len(process(video, copy, larger).stages) >= 8
-    assert images.read_rgb(Layout(copy).plate(0)).shape == (80, 80, 3)
+    assert files.read_rgb(Layout(copy).plate(0)).shape == (80, 80, 3)
 
 
 def test_interruption_leaves_nothing_that_looks_whole_and_resumes(
@@ -259,7 +265,7 @@ def test_interruption_leaves_nothing_that_looks_whole_and_resumes(
         process(video, output, CONFIG)
     layout = Layout(output)
     assert not layout.transforms("train").exists() and not layout.transforms("val").exists()
-    assert not list(output.rglob(record.PART_PREFIX + "*"))
+    assert not list(output.rglob(PART_PREFIX + "*"))
     done = len(list(layout.parsing(0).parent.iterdir()))
     assert 0 < done < FRAMES
     before = times_of(output)

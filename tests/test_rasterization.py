@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from degstalk_ns.rasterization import api, buffers, finite_kernels, lanes, rasterize, reference, spherical_harmonics
+from degstalk_ns.kernels import buffers, finite, lanes
+from degstalk_ns.rasterization import api, rasterize, reference, spherical_harmonics
 from degstalk_ns.rasterization.rules import RULES
 
 OUTPUTS_WITHIN = 1e-4
@@ -702,9 +703,9 @@ def test_logarithms_in_lanes() -> None:
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 1000])
 def test_sums_are_finite_unless_a_number_is_not(dtype: Any, count: int) -> None:
     values = np.random.default_rng(0).uniform(-1, 1, count).astype(dtype)
-    assert finite_kernels.sum_of(values) == pytest.approx(float(values.sum()), abs=1e-4)
+    assert finite.sum_of(values) == pytest.approx(float(values.sum()), abs=1e-4)
     for place in range(0, count, 37):
         for bad in (np.nan, np.inf, -np.inf):
             spoilt = values.copy()
             spoilt[place] = bad
-            assert not np.isfinite(finite_kernels.sum_of(spoilt))
+            assert not np.isfinite(finite.sum_of(spoilt))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sample_views import DISTANCE, FOCAL, REST, SIZE, plain_head, seen, turned
 
-from degstalk_ns.sample.background import background
-from degstalk_ns.sample.body import SKIN, Body
-from degstalk_ns.sample.bust import DistanceGrid, body_distance, gradient, surface_points
-from degstalk_ns.sample.scalp import head_distance
-from degstalk_ns.sample.surfels import Floats, Part, Surfels
+from degstalk_ns.sample.body.body import SKIN, Body
+from degstalk_ns.sample.body.bust import DistanceGrid, body_distance, gradient, surface_points
+from degstalk_ns.sample.body.scalp import head_distance
+from degstalk_ns.sample.body.surfels import Floats, Part, Surfels
+from degstalk_ns.sample.drawing.background import background
 
 
 @pytest.fixture(scope="module")

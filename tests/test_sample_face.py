@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from degstalk_ns.avatar.camera import View
 from degstalk_ns.rasterization import rasterize
-from degstalk_ns.sample.face import Face
-from degstalk_ns.sample.skull import skull_radius
-from degstalk_ns.sample.surfels import CROWN_Y, EYE_CENTRES, MOUTH_CENTRE, FaceState, Floats, Part, Surfels
-from degstalk_ns.view import View
+from degstalk_ns.sample.body.face import Face
+from degstalk_ns.sample.body.skull import skull_radius
+from degstalk_ns.sample.body.surfels import CROWN_Y, EYE_CENTRES, MOUTH_CENTRE, FaceState, Floats, Part, Surfels
 
 SPACING = 0.0018  # coarser than in use, for speed
 SIZE, FOCAL, DISTANCE = 192, 576.0, 1.2

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sample_views import DISTANCE, FOCAL, REST, SIZE, plain_head, seen, turned
 
-from degstalk_ns.sample.bust import body_distance
-from degstalk_ns.sample.combing import NODES, HairStyle, comb
-from degstalk_ns.sample.hair import STRANDS, Hair
-from degstalk_ns.sample.scalp import above_hairline, face_opening
-from degstalk_ns.sample.surfels import EYE_CENTRES, MOUTH_CENTRE, NOSE_TIP, Floats, Part, Surfels
-from degstalk_ns.sample.sway import AZIMUTHS, KINDS, LEVELS, simulate_sway
+from degstalk_ns.sample.body.bust import body_distance
+from degstalk_ns.sample.body.combing import NODES, HairStyle, comb
+from degstalk_ns.sample.body.hair import STRANDS, Hair
+from degstalk_ns.sample.body.scalp import above_hairline, face_opening
+from degstalk_ns.sample.body.surfels import EYE_CENTRES, MOUTH_CENTRE, NOSE_TIP, Floats, Part, Surfels
+from degstalk_ns.sample.body.sway import AZIMUTHS, KINDS, LEVELS, simulate_sway
 
 STILL = np.zeros((AZIMUTHS * KINDS, LEVELS, 3), dtype=np.float32)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.preprocess.expression import BLENDSHAPES, driving_signals
-from degstalk_ns.sample.performance import Performance, blendshapes, lip_opening, perform
-from degstalk_ns.sample.speech import articulation, write_script
-from degstalk_ns.sample.surfels import NECK_PIVOT
+from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, driving_signals
+from degstalk_ns.sample.acting.performance import Performance, blendshapes, lip_opening, perform
+from degstalk_ns.sample.acting.script import articulation, write_script
+from degstalk_ns.sample.body.surfels import NECK_PIVOT
 
 FRAMES = 750
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS
-from degstalk_ns.sample.performance import Performance
-from degstalk_ns.sample.picture import REGIONS, Camera, Picture, take
-from degstalk_ns.sample.rigid import moved
-from degstalk_ns.sample.scene import Scene
-from degstalk_ns.sample.shading import LightConfig, seen, shade
-from degstalk_ns.sample.surfels import FaceState, Part, Surfels, join
+from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS
+from degstalk_ns.sample.acting.performance import Performance
+from degstalk_ns.sample.body.rigid import moved
+from degstalk_ns.sample.body.surfels import FaceState, Part, Surfels, join
+from degstalk_ns.sample.drawing.picture import REGIONS, Camera, Picture, take
+from degstalk_ns.sample.drawing.scene import Scene
+from degstalk_ns.sample.drawing.shading import LightConfig, seen, shade
 
 SIZE = 160
 CAMERA = Camera(SIZE)

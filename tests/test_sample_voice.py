@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from degstalk_ns.audio.mel import MelConfig, mel_windows
-from degstalk_ns.dataparsers.layout import SAMPLE_RATE
-from degstalk_ns.sample.speech import ARTICULATORS, VOWELS, Script, articulation, write_script
-from degstalk_ns.sample.voice import synthesise
+from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.sample.acting.script import ARTICULATORS, VOWELS, Script, articulation, write_script
+from degstalk_ns.sample.acting.voice import synthesise
 
 SECONDS = 10.0
 

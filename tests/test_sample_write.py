@@ -14,15 +14,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from degstalk_ns.audio.files import read_waveform
-from degstalk_ns.dataparsers.dataset import read_frame, read_recording
-from degstalk_ns.dataparsers.layout import MOUTH_LANDMARKS, SAMPLE_RATE, Layout
+from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.dataparsers.layout import Layout
+from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess.expression import EXPRESSION_NAMES
+from degstalk_ns.landmarks.blendshapes import EXPRESSION_NAMES
+from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS
+from degstalk_ns.rates import SAMPLE_RATE
 from degstalk_ns.sample import write
-from degstalk_ns.sample.performance import perform
-from degstalk_ns.sample.scene import Scene
-from degstalk_ns.sample.speech import write_script
+from degstalk_ns.sample.acting.performance import perform
+from degstalk_ns.sample.acting.script import write_script
+from degstalk_ns.sample.drawing.scene import Scene
 from degstalk_ns.sample.write import SampleConfig, make
 from degstalk_ns.scripts import cli
 

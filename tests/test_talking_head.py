@@ -12,7 +12,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification, discover_dataparsers
 
 from degstalk_ns.dataparsers.talking_head import TalkingHead, TalkingHeadDataParserConfig, talking_head_dataparser
-from degstalk_ns.exit_line import one_line_errors
+from degstalk_ns.errors import one_line_errors
 
 
 def test_outputs(dataset: Path) -> None:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker, _choose
 from degstalk_ns.preprocess import tracking
-from degstalk_ns.preprocess.tracking import FaceObservation, TrackingConfig, assemble
+from degstalk_ns.preprocess.tracking import TrackingConfig, assemble
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -76,17 +77,17 @@ def test_smoothing_has_no_lag_and_keeps_lines() -> None:
 def test_of_two_similar_faces_the_one_followed_before_is_kept() -> None:
     grid = np.random.default_rng(0).uniform(0, 1, (lm.NUM_POINTS, 3))
     left, right = grid * 100, grid * 110 + [300, 0, 0]
-    assert tracking._choose([left, right], None) == (1, [0])
-    assert tracking._choose([left, right], np.array([50.0, 50.0])) == (0, [1])
-    assert tracking._choose([left, left + 5.0], None)[1] == [], "one face found twice is one face"
+    assert _choose([left, right], None) == (1, [0])
+    assert _choose([left, right], np.array([50.0, 50.0])) == (0, [1])
+    assert _choose([left, left + 5.0], None)[1] == [], "one face found twice is one face"
     small = grid * 20
-    assert tracking._choose([right, small], np.array([10.0, 10.0]))[0] == 0, "a small face is never the one to follow"
+    assert _choose([right, small], np.array([10.0, 10.0]))[0] == 0, "a small face is never the one to follow"
 
 
 def test_observing_needs_the_with_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking.model_files, "face_landmarker", lambda: Path("none"))
     with pytest.raises(RuntimeError):
-        tracking.FaceTracker().observe(np.zeros((8, 8, 3), np.uint8))
+        FaceTracker().observe(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "clip_a.mp4").is_file(), reason="needs shared/data/clip_a.mp4")

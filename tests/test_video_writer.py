@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.video.provenance import Provenance
-from degstalk_ns.video.writer import Soundtrack, VideoConfig, VideoExport
+from degstalk_ns.export.provenance import Provenance
+from degstalk_ns.export.writer import Soundtrack, VideoConfig, VideoExport
 
 RATE = 16_000
 SMALL = VideoConfig(segment_frames=10)

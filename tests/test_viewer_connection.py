@@ -15,8 +15,8 @@ from viser.infra import WebsockMessageHandler
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from degstalk_ns.viewer.guard import chosen_names, guard, refusal
-from degstalk_ns.viewer.wire import mend, spare_compression
+from degstalk_ns.viewer.access import chosen_names, guard, refusal
+from degstalk_ns.viewer.viser_patches import mend, spare_compression
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 

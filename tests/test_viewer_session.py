@@ -29,16 +29,16 @@ import viser
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.animation.playback import of_recording
+from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import SoundLimits
-from degstalk_ns.dataparsers.dataset import Recording, read_recording
-from degstalk_ns.playback import of_recording
+from degstalk_ns.dataparsers.recording import Recording, read_recording
+from degstalk_ns.plugin.viewer import TalkingHeadViewer
 from degstalk_ns.viewer import session as session_module
-from degstalk_ns.viewer.attach import TalkingHeadViewer
 from degstalk_ns.viewer.painter import Painter
 from degstalk_ns.viewer.session import Session
-from degstalk_ns.viewer.wire import end_quietly, mend
+from degstalk_ns.viewer.viser_patches import end_quietly, mend
 
 PATIENCE = 60.0
 LIMITS = SoundLimits(longest_minutes=0.05, largest_megabytes=4.0)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from degstalk_ns.waveform import envelope, png, waveform_picture
+from degstalk_ns.viewer.waveform import envelope, png, waveform_picture
 
 
 def test_envelope_follows_the_loudness() -> None:

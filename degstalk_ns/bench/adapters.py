@@ -14,15 +14,15 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from degstalk_ns import trained
-from degstalk_ns.avatar import REGIONS
+from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.bench.render import Played, Shot, scene_of
 from degstalk_ns.bench.work import Work, count_work
-from degstalk_ns.datamanager import Batch, TalkingHeadDataManager
 from degstalk_ns.errors import UserError
-from degstalk_ns.model import DegstalkModel, DegstalkModelConfig
-from degstalk_ns.objective import FrameTarget
-from degstalk_ns.trainer import DegstalkTrainer, DegstalkTrainerConfig
+from degstalk_ns.plugin import runs
+from degstalk_ns.plugin.datamanager import Batch, TalkingHeadDataManager
+from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
+from degstalk_ns.training.objective import FrameTarget
 
 SHOTS = 30
 """Frames that `bench render` takes in turn: no more than the cache of plates holds."""
@@ -32,9 +32,9 @@ def played(config: Path, data: Path | None = None) -> Played:
     """The head of a run, with frames of its validation split.
 
     Raises:
-        UserError: as :func:`degstalk_ns.trained.load`.
+        UserError: as :func:`degstalk_ns.plugin.runs.load`.
     """
-    head = trained.load(config, data)
+    head = runs.load(config, data)
     model, manager = head.model, head.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManager)
     cameras = manager.eval_dataset.cameras
@@ -61,7 +61,7 @@ class TrainingRun:
         state: dict[str, Any] | None = None
         config = copy.deepcopy(method)
         if start is not None:
-            head = trained.load(start, data)
+            head = runs.load(start, data)
             state = head.pipeline.state_dict()
             config.pipeline = copy.deepcopy(head.config.pipeline)
             data = Path(head.config.data) if head.config.data else data

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from degstalk_ns.bench.machine import Machine
-from degstalk_ns.bench.report import Report, Table
+from degstalk_ns.console.progress import Progress
+from degstalk_ns.console.report import Report, Table
 from degstalk_ns.errors import UserError
-from degstalk_ns.memory import resident_memory
+from degstalk_ns.kernels.memory import resident_memory
 from degstalk_ns.preprocess.pipeline import ProcessConfig, process
-from degstalk_ns.preprocess.progress import Progress
 
 
 def bench_process(video: Path, config: ProcessConfig, machine: Machine, progress: Progress) -> Report:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from degstalk_ns.bench.machine import Machine
-from degstalk_ns.bench.report import Curve, Report, Table
 from degstalk_ns.bench.scene import Scene, standard_scene
 from degstalk_ns.bench.timing import MILLISECONDS, Spread, measure_together
 from degstalk_ns.bench.work import Work, count_work
+from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.errors import UserError
 from degstalk_ns.rasterization import cpu, rasterize
 

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from degstalk_ns.avatar import REGIONS
+from degstalk_ns.avatar.avatar import REGIONS
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.gaussians import ActivatedGaussians
+from degstalk_ns.avatar.renderer import FrameRenderer, over_plate
 from degstalk_ns.bench.machine import Machine
-from degstalk_ns.bench.report import Report, Table
 from degstalk_ns.bench.scene import Scene
 from degstalk_ns.bench.timing import MILLISECONDS, Spread, timed
 from degstalk_ns.bench.work import Work, count_work
-from degstalk_ns.driving import Conditions
-from degstalk_ns.gaussians import ActivatedGaussians
-from degstalk_ns.inference import FrameRenderer, over_plate
+from degstalk_ns.console.report import Report, Table
 from degstalk_ns.rasterization import spherical_harmonics
-from degstalk_ns.view import View
 
 T = TypeVar("T")
 WARMUP = 5

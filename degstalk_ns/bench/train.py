@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from degstalk_ns.bench.machine import Machine
 from degstalk_ns.bench.raster import curve_of
-from degstalk_ns.bench.report import Curve, Report, Table
 from degstalk_ns.bench.timing import MILLISECONDS, Spread, check_repeats, timed
 from degstalk_ns.bench.work import Work
+from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.errors import UserError
-from degstalk_ns.memory import resident_memory
+from degstalk_ns.kernels.memory import resident_memory
 
 STAGES = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
 """What a step can be like: the three stages, and the ends of motion and fuse with their perceptual losses."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
 
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.preprocess.poses import HeadPoses, Marks, PoseConfig, project, solve_head_poses
 
 FloatArray = NDArray[np.float64]

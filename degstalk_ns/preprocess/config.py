@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from degstalk_ns.audio.mel import MelConfig
-from degstalk_ns.preprocess import alignment, crop, decode, parsing, plates, poses, tracking
+from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 
 MOST_WORKERS: Final[int] = 4
 """Threads taken by default at most: each holds a segmenter (about 100 MB)."""
@@ -33,7 +33,7 @@ class ProcessConfig:
     poses: poses.PoseConfig = field(default_factory=poses.PoseConfig)
     alignment: alignment.AlignmentConfig = field(default_factory=alignment.AlignmentConfig)
     parsing: parsing.ParsingConfig = field(default_factory=parsing.ParsingConfig)
-    plates: plates.PlatesConfig = field(default_factory=plates.PlatesConfig)
+    plates: clean_plate.PlatesConfig = field(default_factory=clean_plate.PlatesConfig)
     mel: MelConfig = field(default_factory=MelConfig)
 
     def worker_count(self) -> int:

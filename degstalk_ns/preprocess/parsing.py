@@ -7,18 +7,14 @@ not know files of a dataset, nor other frames than those it is given.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import cv2
-import mediapipe as mp
 import numpy as np
-from mediapipe.tasks import python as tasks
-from mediapipe.tasks.python import vision
 from numpy.typing import NDArray
 
 from degstalk_ns.dataparsers.layout import PALETTE
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.landmarks import mesh478 as lm
 
 HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(6)
 """Codes of the regions, in the order of ``layout.PALETTE``."""
@@ -26,8 +22,6 @@ HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(6)
 _BACKGROUND, _HAIR, _BODY_SKIN, _FACE_SKIN, _CLOTHES, _OTHERS = range(6)
 """Classes of the multiclass selfie segmenter."""
 
-SEGMENTER_SIZE: Final[int] = 256
-"""Side of the image that the segmenter sees, pixels (its model card)."""
 
 _NOSE_BASE: Final[int] = 2
 _JAW_ANGLES: Final[tuple[int, int]] = (172, 397)
@@ -63,36 +57,6 @@ class ParsingConfig:
     """Least share of the lips' lightness for a tooth: teeth lie in shade, the gap behind them is far darker."""
     teeth_redness: float = 3.0
     """Least difference in a* (8 bit) by which teeth are less red than the lips."""
-
-
-class Segmenter:
-    """Class confidences of one image. One instance serves one thread at a time; close it when done."""
-
-    def __init__(self, model: Path) -> None:
-        self._task = vision.ImageSegmenter.create_from_options(
-            vision.ImageSegmenterOptions(
-                base_options=tasks.BaseOptions(model_asset_buffer=model.read_bytes()),
-                running_mode=vision.RunningMode.IMAGE,
-                output_category_mask=False,
-                output_confidence_masks=True,
-            )
-        )
-
-    def confidences(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """RGB [H, W, 3] uint8 -> [256, 256, 6] probabilities of the segmenter's classes."""
-        small = cv2.resize(frame, (SEGMENTER_SIZE, SEGMENTER_SIZE), interpolation=cv2.INTER_AREA)
-        result = self._task.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
-        masks = [mask.numpy_view().reshape(SEGMENTER_SIZE, SEGMENTER_SIZE) for mask in result.confidence_masks]
-        return np.stack(masks, -1)
-
-    def close(self) -> None:
-        self._task.close()
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def smooth(

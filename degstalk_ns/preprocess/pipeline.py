@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from degstalk_ns.dataparsers.layout import FRAME_RATE, Layout
+from degstalk_ns.console.progress import Progress, quiet_native_messages
+from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import crop, decode, model_files, tracking
+from degstalk_ns.landmarks import model_files
+from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
+from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import VERSIONS, Products, Stage, about, landmark_file, pose_file
-from degstalk_ns.preprocess.progress import Progress, quiet_native_messages
 from degstalk_ns.preprocess.record import PART_PATTERNS, RECORD_NAME, Record, check_output, stage_key
+from degstalk_ns.rates import FRAME_RATE
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,9 @@ def _find_crop(
         return crop.Crop(**record.facts["crop"]), key
     step = max(round(config.crop.every_seconds * FRAME_RATE), 1)
     indices = range(0, info.num_frames, step)
-    observations: list[tracking.FaceObservation | None] = []
+    observations: list[FaceObservation | None] = []
     with progress.stage("looking for the face", len(indices)) as advance, quiet_native_messages():
-        with tracking.FaceTracker() as tracker:
+        with FaceTracker() as tracker:
             for _, frame in decode.frames(info, indices):
                 observations.append(tracker.observe(frame))
                 advance(1)

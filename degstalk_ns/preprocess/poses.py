@@ -14,7 +14,7 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation, Slerp
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import landmarks as lm
+from degstalk_ns.landmarks import mesh478 as lm
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -18,29 +18,22 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.files import read_waveform
+from degstalk_ns import files
+from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.dataparsers.layout import FRAME_RATE, SAMPLE_RATE, Layout, train_count
+from degstalk_ns.console.progress import Advance, quiet_native_messages
+from degstalk_ns.dataparsers import contact_sheet
+from degstalk_ns.dataparsers.layout import Layout, train_count
+from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
 from degstalk_ns.errors import UserError
-from degstalk_ns.portrait import PLATE_EROSION, frame_plate
-from degstalk_ns.preprocess import (
-    alignment,
-    contact_sheet,
-    crop,
-    decode,
-    expression,
-    images,
-    landmarks,
-    model_files,
-    parsing,
-    plates,
-    poses,
-    tracking,
-)
+from degstalk_ns.files import write_bytes, write_whole
+from degstalk_ns.landmarks import mesh478, model_files
+from degstalk_ns.landmarks.segmenter import Segmenter
+from degstalk_ns.parallel import in_order
+from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
+from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.parallel import in_order
-from degstalk_ns.preprocess.progress import Advance, quiet_native_messages
-from degstalk_ns.preprocess.record import write_bytes, write_whole
+from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
@@ -217,7 +210,7 @@ class Products:
 
         def write(item: tuple[int, NDArray[np.uint8]]) -> None:
             i, frame = item
-            images.write_jpeg(self.layout.frame(i), self.square.apply(frame, self.config.size))
+            files.write_jpeg(self.layout.frame(i), self.square.apply(frame, self.config.size))
 
         wanted = (item for item in decode.frames(self.info) if item[0] in missing)
         with self._pool() as pool:
@@ -234,7 +227,7 @@ class Products:
             self._track(advance)
         points = np.load(self.landmark_file)["points"]
         for i in missing:
-            expression.write_lms(self.layout.landmarks(i), points[i])
+            write_lms(self.layout.landmarks(i), points[i])
 
     def _track(self, advance: Advance) -> None:
         def report(done: int, total: int) -> None:
@@ -242,7 +235,7 @@ class Products:
 
         with self._pool() as pool, quiet_native_messages(), about(self.info.path):
             paths = (self.layout.frame(i) for i in range(self.count))
-            frames = in_order(pool, images.read_rgb, paths, self._ahead)
+            frames = in_order(pool, files.read_rgb, paths, self._ahead)
             track = tracking.track(frames, self.count, report, self.config.tracking)
         arrays = {
             "points": track.points.astype(np.float32),
@@ -255,9 +248,9 @@ class Products:
     def _expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
         blendshapes, points = track["blendshapes"], track["points"]
-        expression.write_face_model(self.layout.face_model_npz, expression.expression(blendshapes, points))
-        expression.write_action_units(
-            self.layout.action_units, expression.au_table(blendshapes, points, track["valid"], FRAME_RATE)
+        write_face_model(self.layout.face_model_npz, blendshapes.expression(blendshapes, points))
+        write_action_units(
+            self.layout.action_units, blendshapes.au_table(blendshapes, points, track["valid"], FRAME_RATE)
         )
         advance(1)
 
@@ -276,7 +269,7 @@ class Products:
         with self._pool() as pool:
 
             def read(indices: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:
-                return in_order(pool, images.read_rgb, (self.layout.frame(int(i)) for i in indices), self._ahead)
+                return in_order(pool, files.read_rgb, (self.layout.frame(int(i)) for i in indices), self._ahead)
 
             solved = alignment.refine_head_poses(
                 read, points, valid, size, size, solved, self.config.alignment, self.config.poses, report
@@ -295,10 +288,10 @@ class Products:
         self.layout.parsing(0).parent.mkdir(exist_ok=True)
         self.layout.teeth(0).parent.mkdir(exist_ok=True)
         points, settings = np.load(self.landmark_file)["points"], self.config.parsing
-        free: SimpleQueue[parsing.Segmenter] = SimpleQueue()
+        free: SimpleQueue[Segmenter] = SimpleQueue()
 
         def segment(i: int) -> _Segmented:
-            frame = images.read_rgb(self.layout.frame(i))
+            frame = files.read_rgb(self.layout.frame(i))
             segmenter = free.get()
             try:
                 return _Segmented(i, frame, segmenter.confidences(frame))
@@ -313,13 +306,13 @@ class Products:
             mouth, teeth = parsing.find_mouth(now.frame, points[now.i], settings)
             codes = parsing.parse(confidences, points[now.i], mouth, settings)
             write_whole(self.layout.teeth(now.i), lambda part: np.save(part, teeth))
-            images.write_png(self.layout.parsing(now.i), parsing.to_colours(codes))
+            files.write_png(self.layout.parsing(now.i), parsing.to_colours(codes))
 
         # Smoothing looks at the frames on both sides, so these are segmented too when only some frames are missing.
         needed = sorted({j for i in missing for j in (i - 1, i, i + 1) if 0 <= j < self.count})
         workers, model = self.config.worker_count(), model_files.selfie_segmenter()
         with quiet_native_messages():
-            held = [parsing.Segmenter(model) for _ in range(workers)]
+            held = [Segmenter(model) for _ in range(workers)]
             try:
                 for segmenter in held:
                     free.put(segmenter)
@@ -338,22 +331,22 @@ class Products:
         layout.plate(0).parent.mkdir(exist_ok=True)
 
         def load(i: int) -> tuple[NDArray[np.uint8], parsing.Codes]:
-            return images.read_rgb(layout.frame(i)), parsing.from_colours(images.read_rgb(layout.parsing(i)))
+            return files.read_rgb(layout.frame(i)), parsing.from_colours(files.read_rgb(layout.parsing(i)))
 
         with self._pool() as pool:
             if not layout.clean_plate.is_file():
                 chosen = np.unique(np.linspace(0, self.count - 1, settings.samples).round().astype(int)).tolist()
-                images.write_jpeg(
-                    layout.clean_plate, plates.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
+                files.write_jpeg(
+                    layout.clean_plate, clean_plate.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
                 )
-            clean = images.read_rgb(layout.clean_plate)
+            clean = files.read_rgb(layout.clean_plate)
 
             def write(i: int) -> None:
                 frame, codes = load(i)
-                torso = plates.torso_image(frame, codes, settings)
+                torso = clean_plate.torso_image(frame, codes, settings)
                 head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
-                images.write_png(layout.torso(i), torso)
-                images.write_png(layout.plate(i), frame_plate(frame, head, torso, clean, PLATE_EROSION))
+                files.write_png(layout.torso(i), torso)
+                files.write_png(layout.plate(i), frame_plate(frame, head, torso, clean, PLATE_EROSION))
 
             for _ in in_order(pool, write, sorted(missing), self._ahead):
                 advance(1)
@@ -371,16 +364,16 @@ class Products:
             rows.append(
                 contact_sheet.Row(
                     name=f"frame {i}",
-                    frame=images.read_rgb(self.layout.frame(i)),
-                    parsing=images.read_rgb(self.layout.parsing(i)),
+                    frame=files.read_rgb(self.layout.frame(i)),
+                    parsing=files.read_rgb(self.layout.parsing(i)),
                     teeth=np.load(self.layout.teeth(i)),
-                    landmarks=landmarks.to_68(points[i]),
+                    landmarks=mesh478.to_68(points[i]),
                     axes=poses.project(contact_sheet.AXES, solved["c2w"][i], focal, cx, cy),
-                    torso=images.read_rgba(self.layout.torso(i)),
-                    plate=images.read_rgb(self.layout.plate(i)),
+                    torso=files.read_rgba(self.layout.torso(i)),
+                    plate=files.read_rgb(self.layout.plate(i)),
                 )
             )
-        images.write_png(self.layout.contact_sheet, contact_sheet.draw(rows))
+        files.write_png(self.layout.contact_sheet, contact_sheet.draw(rows))
         advance(1)
 
     def _transforms(self, advance: Advance, missing: set[int]) -> None:

@@ -7,38 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import PART_PREFIX, write_bytes
 
 RECORD_NAME: Final[str] = "process.json"
-PART_PREFIX: Final[str] = ".part-"
-"""Files of this prefix are unfinished; an interrupted run may leave some, the next one removes them."""
 PART_PATTERNS: Final[tuple[str, ...]] = (f"{PART_PREFIX}*", ".[0-9]*.lms.*", ".3dmm.npz.*", ".au.csv.*")
 """All names that unfinished files of a dataset can have (those after the first are the writers' of `expression`)."""
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then give it its name: it is whole or not there.
-
-    The temporary name ends like the real one, since writers choose the format by it.
-    """
-    part = path.with_name(PART_PREFIX + path.name)
-    try:
-        write(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """:func:`write_whole` for bytes at hand."""
-    write_whole(path, lambda part: part.write_bytes(data))
 
 
 def stage_key(version: int, settings: Any, needs: list[str]) -> str:

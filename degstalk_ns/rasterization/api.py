@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from degstalk_ns.kernels.finite import sum_of
 from degstalk_ns.rasterization import cpu, cuda, reference
-from degstalk_ns.rasterization.finite_kernels import sum_of
 from degstalk_ns.rasterization.rules import MAX_SH_DEGREE, RULES
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from degstalk_ns.rasterization.compiled import helper, kernel
-from degstalk_ns.rasterization.lanes import (
+from degstalk_ns.kernels.compiled import helper, kernel
+from degstalk_ns.kernels.lanes import (
     LANES,
     larger,
     load_column,

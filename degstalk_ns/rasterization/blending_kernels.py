@@ -9,6 +9,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from degstalk_ns.kernels.compiled import helper, kernel
+from degstalk_ns.kernels.lanes import (
+    LANES,
+    exp2,
+    larger,
+    load,
+    lowest_bit,
+    magnitude,
+    prefetch,
+    root,
+    row_bits,
+    select,
+    smaller,
+    some,
+    spread,
+    store,
+    store_block,
+    total,
+    totals,
+    whole_below,
+)
 from degstalk_ns.rasterization.binning_kernels import (
     BLOCK,
     BLOCKS,
@@ -32,27 +53,6 @@ from degstalk_ns.rasterization.binning_kernels import (
     G_Y,
     GEOMETRY,
     TILE,
-)
-from degstalk_ns.rasterization.compiled import helper, kernel
-from degstalk_ns.rasterization.lanes import (
-    LANES,
-    exp2,
-    larger,
-    load,
-    lowest_bit,
-    magnitude,
-    prefetch,
-    root,
-    row_bits,
-    select,
-    smaller,
-    some,
-    spread,
-    store,
-    store_block,
-    total,
-    totals,
-    whole_below,
 )
 from degstalk_ns.rasterization.rules import RULES
 

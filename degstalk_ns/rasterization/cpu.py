@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from degstalk_ns.kernels.buffers import Array, borrow
+from degstalk_ns.kernels.threads import run
 from degstalk_ns.rasterization import binning_kernels as binning
 from degstalk_ns.rasterization import blending_kernels as blending
 from degstalk_ns.rasterization import harmonics_kernels as harmonics
 from degstalk_ns.rasterization import projection_kernels as projection
-from degstalk_ns.rasterization.buffers import Array, borrow
-from degstalk_ns.rasterization.threads import run
 
 TASKS = 16
 """Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.

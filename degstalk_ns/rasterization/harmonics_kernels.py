@@ -8,19 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from degstalk_ns.rasterization.compiled import helper, kernel
-from degstalk_ns.rasterization.lanes import (
-    LANES,
-    load,
-    load_column,
-    root,
-    select,
-    some,
-    spread,
-    store,
-    store_column,
-    total,
-)
+from degstalk_ns.kernels.compiled import helper, kernel
+from degstalk_ns.kernels.lanes import LANES, load, load_column, root, select, some, spread, store, store_column, total
 
 NEAREST, FARTHEST = 1e-12, np.finfo(np.float64).max
 """World units: a Gaussian nearer to a camera's centre lies in no direction, one that is farther nowhere."""

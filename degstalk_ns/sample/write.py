@@ -26,20 +26,24 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.files import read_waveform
+from degstalk_ns import files
+from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.dataparsers.layout import FRAME_RATE, PALETTE, SAMPLE_RATE, Layout, train_count
+from degstalk_ns.console.progress import Progress
+from degstalk_ns.dataparsers import contact_sheet
+from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
+from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
 from degstalk_ns.errors import UserError
-from degstalk_ns.portrait import PLATE_EROSION, frame_plate
-from degstalk_ns.preprocess import contact_sheet, expression, images
-from degstalk_ns.preprocess.parallel import in_order
-from degstalk_ns.preprocess.progress import Progress
-from degstalk_ns.preprocess.record import write_bytes
-from degstalk_ns.sample.performance import blendshapes, lip_opening, perform
-from degstalk_ns.sample.picture import REGIONS, Camera, Picture, take
-from degstalk_ns.sample.scene import Scene
-from degstalk_ns.sample.speech import write_script
-from degstalk_ns.sample.voice import synthesise
+from degstalk_ns.files import write_bytes
+from degstalk_ns.landmarks.blendshapes import action_units, driving_signals
+from degstalk_ns.parallel import in_order
+from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
+from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.sample.acting.performance import blendshapes, lip_opening, perform
+from degstalk_ns.sample.acting.script import write_script
+from degstalk_ns.sample.acting.voice import synthesise
+from degstalk_ns.sample.drawing.picture import REGIONS, Camera, Picture, take
+from degstalk_ns.sample.drawing.scene import Scene
 
 RECORD_NAME: Final[str] = "sample.json"
 """Says with what options a folder was made by `degstalk sample`."""
@@ -257,8 +261,8 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
     with progress.stage("building the head", 1) as advance:
         scene = Scene(performance, config.seed, config.size)
         advance(1)
-    images.write_jpeg(layout.clean_plate, scene.background, JPEG_QUALITY)
-    clean = images.read_rgb(layout.clean_plate)
+    files.write_jpeg(layout.clean_plate, scene.background, JPEG_QUALITY)
+    clean = files.read_rgb(layout.clean_plate)
     points = np.stack([scene.landmarks(i) for i in range(count)])
     poses = performance.room_from_head
     pixels = camera.project(np.einsum("tij,tnj->tni", poses[:, :3, :3], points) + poses[:, None, :3, 3])
@@ -274,9 +278,9 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
                 advance(1)
 
     shapes, opening = blendshapes(performance), lip_opening(points)
-    expression.write_face_model(layout.face_model_npz, expression.driving_signals(shapes, opening))
-    units = expression.action_units(shapes, opening, np.ones(count, bool), FRAME_RATE)
-    expression.write_action_units(layout.action_units, units)
+    write_face_model(layout.face_model_npz, driving_signals(shapes, opening))
+    units = action_units(shapes, opening, np.ones(count, bool), FRAME_RATE)
+    write_action_units(layout.action_units, units)
     c2w = np.stack([camera.head_c2w(pose) for pose in poses])
     _write_sheet(layout, camera, poses, pixels)
     record = {"made_by": "degstalk sample", "seconds": config.seconds, "size": config.size, "seed": config.seed}
@@ -304,15 +308,15 @@ _COLOURS: Final = np.array([PALETTE[name] for name in REGIONS], np.uint8)
 def _write_frame(
     layout: Layout, i: int, picture: Picture, landmarks: NDArray[np.float64], clean: NDArray[np.uint8]
 ) -> None:
-    images.write_jpeg(layout.frame(i), picture.image, JPEG_QUALITY)
-    expression.write_lms(layout.landmarks(i), landmarks)
-    images.write_png(layout.parsing(i), _COLOURS[picture.codes])
+    files.write_jpeg(layout.frame(i), picture.image, JPEG_QUALITY)
+    write_lms(layout.landmarks(i), landmarks)
+    files.write_png(layout.parsing(i), _COLOURS[picture.codes])
     _write_npy(layout.teeth(i), picture.teeth)
-    images.write_png(layout.torso(i), picture.torso)
+    files.write_png(layout.torso(i), picture.torso)
     # The plate belongs to the frame as it can be read, not as it was before it was compressed.
     head = (picture.codes == REGIONS.index("head")) | (picture.codes == REGIONS.index("mouth"))
-    frame = images.read_rgb(layout.frame(i))
-    images.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean, PLATE_EROSION))
+    frame = files.read_rgb(layout.frame(i))
+    files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean, PLATE_EROSION))
 
 
 def _write_transforms(layout: Layout, camera: Camera, c2w: NDArray[np.float64]) -> None:
@@ -334,13 +338,13 @@ def _write_sheet(layout: Layout, camera: Camera, poses: NDArray[np.float32], pix
         rows.append(
             contact_sheet.Row(
                 name=f"frame {i}",
-                frame=images.read_rgb(layout.frame(i)),
-                parsing=images.read_rgb(layout.parsing(i)),
+                frame=files.read_rgb(layout.frame(i)),
+                parsing=files.read_rgb(layout.parsing(i)),
                 teeth=np.load(layout.teeth(i)),
                 landmarks=pixels[i],
                 axes=camera.project(axes),
-                torso=images.read_rgba(layout.torso(i)),
-                plate=images.read_rgb(layout.plate(i)),
+                torso=files.read_rgba(layout.torso(i)),
+                plate=files.read_rgb(layout.plate(i)),
             )
         )
-    images.write_png(layout.contact_sheet, contact_sheet.draw(rows))
+    files.write_png(layout.contact_sheet, contact_sheet.draw(rows))

@@ -21,7 +21,7 @@ import viser
 from numpy.typing import NDArray
 from viser import _messages
 
-from degstalk_ns.dataparsers.layout import SAMPLE_RATE
+from degstalk_ns.rates import SAMPLE_RATE
 
 SOUND_PART: int = 1 << 19
 """Bytes of sound in one message: a long sound must not hold back the frames behind it."""

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degstalk_ns.dataparsers.dataset import read_frame
-from degstalk_ns.expression_controls import Control, overridden
-from degstalk_ns.looks import Lens, Look, bytes_of, with_truth
-from degstalk_ns.model import DegstalkModel
-from degstalk_ns.plates import PlateCache
-from degstalk_ns.playback import Playback
-from degstalk_ns.view import View
+from degstalk_ns.animation.playback import Playback
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.plates.cache import PlateCache
+from degstalk_ns.plugin.model import DegstalkModel
+from degstalk_ns.viewer.display import Lens, Look, bytes_of, with_truth
+from degstalk_ns.viewer.sliders import Control, overridden
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import viser
 from numpy.typing import NDArray
 
-from degstalk_ns.clock import Timeline
-from degstalk_ns.expression_controls import Control
-from degstalk_ns.looks import OUTPUTS, TRUTHS, Look
-from degstalk_ns.waveform import png, waveform_picture
+from degstalk_ns.viewer.display import OUTPUTS, TRUTHS, Look
+from degstalk_ns.viewer.sliders import Control
+from degstalk_ns.viewer.sync import Timeline
+from degstalk_ns.viewer.waveform import png, waveform_picture
 
 RECORDED, FREE, OWN = "recorded camera", "free camera", "nerfstudio's own view"
 CAMERAS: tuple[str, str, str] = (RECORDED, FREE, OWN)

@@ -15,16 +15,16 @@ from typing import Any
 
 import viser
 
+from degstalk_ns.animation.playback import Playback
 from degstalk_ns.audio.sound import SoundLimits
-from degstalk_ns.clock import FollowedSound, InFlight, Lead
 from degstalk_ns.errors import UserError
-from degstalk_ns.expression_controls import Control
-from degstalk_ns.model import DegstalkModel
-from degstalk_ns.plates import PlateCache
-from degstalk_ns.playback import Playback
+from degstalk_ns.plates.cache import PlateCache
+from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.viewer.page import Page
 from degstalk_ns.viewer.painter import FreeCamera, Painter, Wishes, jpeg
 from degstalk_ns.viewer.panel import FREE, OWN, RECORDED, Panel
+from degstalk_ns.viewer.sliders import Control
+from degstalk_ns.viewer.sync import FollowedSound, InFlight, Lead
 from degstalk_ns.viewer.uploads import BoundedUploads
 
 SLIDER_EVERY: float = 0.25

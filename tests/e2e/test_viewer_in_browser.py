@@ -23,9 +23,9 @@ import soundfile
 import torch
 from synthetic import make_dataset
 
-from degstalk_ns.audio.files import read_waveform
+from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.avatar import Avatar
+from degstalk_ns.avatar.avatar import Avatar
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.scripts.check_viewer import APART, ARGUMENTS, BROWSER, PATIENCE
 

@@ -1,0 +1,242 @@
+"""Reads and checks what drives the head frame by frame: audio windows, 3DMM, action units, landmarks.
+
+It must not know cameras, pictures or nerfstudio.
+"""
+
+from __future__ import annotations
+
+import csv
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.audio.features import read_windows
+from degstalk_ns.dataparsers.layout import Layout, remedy
+from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.transforms import FrameTable
+from degstalk_ns.errors import UserError
+from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_aspect_ratio, inner_lip_opening
+
+Float32 = NDArray[np.float32]
+
+
+AUDIO_PREFERENCE: Final[tuple[str, ...]] = ("mel", "hu", "ds")
+"""Order in which ``audio="auto"`` looks for features."""
+
+
+def read_audio_windows(layout: Layout, audio: str) -> tuple[str, Float32]:
+    """The features' name and their windows [T, L, C]."""
+    names = AUDIO_PREFERENCE if audio == "auto" else (audio,)
+    name = next((name for name in names if layout.audio_features(name).exists()), None)
+    if name is None:
+        there = sorted(path.stem.removeprefix("aud_") for path in layout.root.glob("aud_*.npy"))
+        raise UserError(
+            f"{' or '.join(str(layout.audio_features(name)) for name in names)}: missing"
+            f"{', but there is audio ' + ', '.join(there) if there else ''}; {remedy(layout.root)}"
+        )
+    return name, np.ascontiguousarray(read_windows(layout.audio_features(name)))
+
+
+def on_video_clock(
+    windows: Float32,
+    splits: dict[str, FrameTable],
+    video_length: int,
+    options: ReadOptions,
+    path: Path,
+    notes: list[str],
+) -> Float32:
+    """Audio windows such that row i belongs to frame i; afterwards ``aud_ids`` of both tables equal ``img_ids``.
+
+    Usually they do already. A dataset may start its audio a constant number of frames early or late.
+    """
+    img_ids = np.concatenate([table.img_ids for table in splits.values()])
+    shifts = np.concatenate([table.aud_ids for table in splits.values()]) - img_ids
+    shift = int(shifts[0])
+    if (shifts != shift).any():
+        raise UserError(
+            f'{path.parent / "transforms_train.json"}: "aud_id" minus "img_id" must be the same for all frames, got '
+            f"{int(shifts.min())} to {int(shifts.max())}"
+        )
+    if shift == 0:
+        return windows
+    notes.append(f"audio starts {shift} frames before the video" if shift > 0 else f"audio starts {-shift} frames late")
+    for name, table in splits.items():
+        splits[name] = FrameTable(table.img_ids, table.img_ids.copy(), table.c2w)
+    if shift > 0:
+        return windows[shift:]
+    return np.concatenate([np.zeros_like(windows[:1]).repeat(-shift, 0), windows])
+
+
+def common_length(lengths: Mapping[str, int], options: ReadOptions, root: Path, notes: list[str]) -> int:
+    shortest, longest = min(lengths, key=lambda k: lengths[k]), max(lengths, key=lambda k: lengths[k])
+    if lengths[longest] - lengths[shortest] > options.length_tolerance:
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise UserError(
+            f"{root}: lengths in frames differ by more than {options.length_tolerance}: {counts}; all must belong to "
+            f"one recording at 25 fps; {remedy(root)}"
+        )
+    if lengths[longest] != lengths[shortest]:
+        trimmed = ", ".join(f"{name} ({count})" for name, count in lengths.items() if count != lengths[shortest])
+        notes.append(f"trimmed to the {lengths[shortest]} frames of {shortest}: {trimmed}")
+    return lengths[shortest]
+
+
+_FACE_MODEL_WIDTHS: Final[Mapping[str, int | None]] = {"expression_params": None, "jaw_params": 3, "eyelid_params": 2}
+
+
+def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
+    """The file that was read, and its arrays [T, width], cut to the shortest of them."""
+    if layout.face_model_npz.exists():
+        path = layout.face_model_npz
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                content: Any = {key: archive[key] for key in _FACE_MODEL_WIDTHS if key in archive.files}
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: not readable as an .npz file ({error}); {remedy(layout.root)}") from None
+    elif layout.face_model_pt.exists():
+        path = layout.face_model_pt
+        content = _load_torch_file(path, layout.root)
+    else:
+        raise UserError(f"{layout.face_model_npz} or {layout.face_model_pt.name}: missing; {remedy(layout.root)}")
+    arrays: dict[str, Float32] = {}
+    for key, width in _FACE_MODEL_WIDTHS.items():
+        parts = [np.asarray(part) for part in _leaves(content, key)]
+        if not parts:
+            raise UserError(f"{path}: has no {key} [T, {width or 'E'}]; {remedy(layout.root)}")
+        # One array for all frames, or one a frame.
+        array = parts[0] if len(parts) == 1 else np.stack(parts) if len({p.shape for p in parts}) == 1 else np.empty(0)
+        if array.ndim > 2:
+            array = array.reshape([n for n in array.shape if n != 1])
+        elif array.ndim == 1 and len(parts) == 1:
+            array = array[None]
+        if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape or width not in (None, array.shape[1]):
+            raise UserError(
+                f"{path}: {key} is {list(array.shape)}, expected [T, {width or 'E'}]; {remedy(layout.root)}"
+            )
+        arrays[key] = np.ascontiguousarray(array, np.float32)
+    if len({len(array) for array in arrays.values()}) != 1:
+        counts = ", ".join(f"{key} {len(array)}" for key, array in arrays.items())
+        raise UserError(f"{path}: its arrays differ in length ({counts}); {remedy(layout.root)}")
+    return path, arrays
+
+
+def expression_names(layout: Layout, width: int) -> tuple[str, ...]:
+    """Names of the expression's columns; empty where the file has none, or not as many as there are columns."""
+    if not layout.face_model_npz.exists():
+        return ()
+    with np.load(layout.face_model_npz, allow_pickle=False) as archive:
+        names = archive["expression_names"] if "expression_names" in archive.files else ()
+        return tuple(str(name) for name in names) if len(names) == width else ()
+
+
+def _load_torch_file(path: Path, root: Path) -> Any:
+    import torch
+
+    # Files written from numpy arrays need these types; nothing else is let in.
+    allowed = [np.zeros(0).__reduce__()[0], np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "fdil")]
+    # Before torch 2.5 there is no such list, and arrays of numpy are refused.
+    safe_globals = getattr(torch.serialization, "safe_globals", lambda _: nullcontext())
+    try:
+        with safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{path}: not readable as plain tensors ({first_line}); {remedy(root)}") from None
+
+
+def _leaves(tree: Any, key: str) -> Iterator[Any]:
+    """Every array called ``key``, however deep it is nested in mappings and lists."""
+    if isinstance(tree, Mapping):
+        if key in tree:
+            value = tree[key]
+            if hasattr(value, "detach"):
+                value = value.detach().float().numpy()
+            yield value
+            return
+        for branch in tree.values():
+            yield from _leaves(branch, key)
+    elif isinstance(tree, (list, tuple)):
+        for branch in tree:
+            yield from _leaves(branch, key)
+
+
+def check_finite(array: Float32, path: Path, name: str, root: Path) -> None:
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(1)
+    if bad.any():
+        more = f" (and {int(bad.sum()) - 1} more frames)" if bad.sum() > 1 else ""
+        raise UserError(
+            f"{path}: {name} holds NaN or infinite values at frame {int(np.argmax(bad))}{more}; {remedy(root)}"
+        )
+
+
+def read_action_units(layout: Layout) -> dict[str, Float32]:
+    """AU45_r and AU25_r of an OpenFace table, [T] each and as far as they are there; empty without a table."""
+    path = layout.action_units
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.reader(handle, skipinitialspace=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
+    header = [name.strip() for name in rows[0]] if rows else []
+    units: dict[str, Float32] = {}
+    for name in ("AU45_r", "AU25_r"):
+        if name not in header:
+            continue
+        column = header.index(name)
+        try:
+            values = np.array([float(row[column]) for row in rows[1:] if row], np.float32)
+        except (ValueError, IndexError):
+            raise UserError(f"{path}: column {name} must hold one number in each row") from None
+        if not len(values):
+            raise UserError(f"{path}: has no rows, expected one a frame; remove it or {remedy(layout.root)}")
+        check_finite(values, path, name, layout.root)
+        units[name] = values
+    return units
+
+
+def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int) -> Float32:
+    """[T, 68, 2] pixels; frames without a file (dropped by the family's scripts) are interpolated in time."""
+    known = sorted(i for i in there if i < length)
+    points = np.empty((len(known), NUM_POINTS_68, 2), np.float32)
+    usable = np.ones(len(known), bool)
+    for place, i in enumerate(known):
+        path = layout.landmarks(i)
+        try:
+            values = np.array(path.read_text(encoding="utf-8").split(), np.float32)
+        except (OSError, ValueError):
+            values = np.empty(0, np.float32)
+        if values.size == points[0].size and np.isfinite(values).all():
+            points[place] = values.reshape(NUM_POINTS_68, 2)
+        elif i in needed:
+            raise UserError(f'{path}: expected {NUM_POINTS_68} lines "x y" in pixels; {remedy(layout.root)}')
+        else:
+            usable[place] = False
+    at = np.asarray(known)[usable]
+    points = points[usable].reshape(len(at), -1)
+    if len(at) == length:
+        return points.reshape(length, NUM_POINTS_68, 2)
+    columns = [np.interp(np.arange(length), at, column) for column in points.T]
+    return np.stack(columns, 1).astype(np.float32).reshape(length, NUM_POINTS_68, 2)
+
+
+def blink(units: Mapping[str, Float32], landmarks: Float32, options: ReadOptions) -> Float32:
+    if "AU45_r" in units:
+        return np.clip(units["AU45_r"] / options.blink_full_scale, 0.0, 1.0).astype(np.float32)
+    ratio = eye_aspect_ratio(landmarks)
+    # A fixed closed-eye ratio, not the recording's smallest: someone who never blinks must not seem to.
+    relative = ratio / max(float(np.percentile(ratio, 90)), 1e-3)
+    return np.clip((1.0 - relative) / (1.0 - options.closed_eye_ratio), 0.0, 1.0).astype(np.float32)
+
+
+def mouth_opening(units: Mapping[str, Float32], landmarks: Float32) -> Float32:
+    if "AU25_r" in units:
+        return np.maximum(units["AU25_r"], 0.0).astype(np.float32)
+    return inner_lip_opening(landmarks)

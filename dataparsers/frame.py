@@ -1,0 +1,243 @@
+"""One frame of a dataset: its picture, masks and plates, each read from its file when it is first asked for.
+
+It must not know nerfstudio, the model, nor how any of the files is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout, remedy
+from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.transforms import FrameTable
+from degstalk_ns.errors import UserError
+from degstalk_ns.plates.build import frame_plate, freed_plate
+
+if TYPE_CHECKING:
+    from degstalk_ns.dataparsers.recording import Recording
+
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+FRAME_PARTS: Final[tuple[str, ...]] = ("image", "masks", "teeth", "plate")
+
+
+class FrameData:
+    """One frame. Each part is read from its file when it is first asked for, and kept.
+
+    Masks are bool [H, W]. ``head`` (skin of the face, without mouth interior and hair), ``hair``, ``neck``, ``torso``,
+    ``mouth`` and ``background`` are disjoint; ``teeth`` may overlap any of them.
+
+    Every access raises :class:`~degstalk_ns.errors.UserError` where a file is missing, unreadable or of another size.
+    """
+
+    def __init__(self, recording: Recording, img_id: int) -> None:
+        self.recording = recording
+        self.img_id = img_id
+
+    @property
+    def _layout(self) -> Layout:
+        return self.recording.layout
+
+    @property
+    def _full_size(self) -> tuple[int, int]:
+        """Height and width on disk."""
+        factor = self.recording.options.downscale
+        return self.recording.height * factor, self.recording.width * factor
+
+    def _shrunk(self, picture: Bytes, interpolation: int = cv2.INTER_AREA) -> Bytes:
+        if self.recording.options.downscale == 1:
+            return picture
+        size = (self.recording.width, self.recording.height)
+        return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
+
+    def _full_image(self) -> Bytes:
+        return read_picture(self._layout.frame(self.img_id), 3, self._full_size, self._layout.root)
+
+    def _full_parsing(self) -> Bytes:
+        return read_picture(self._layout.parsing(self.img_id), 3, self._full_size, self._layout.root)
+
+    def _full_mask(self, *regions: str) -> Mask:
+        """Pixels of any of the palette's ``regions``, at the size on disk."""
+        codes = _codes(self._full_parsing())
+        return np.isin(codes, [_code(PALETTE[name]) for name in regions])
+
+    def _full_clean(self) -> Bytes:
+        return read_picture(self._layout.clean_plate, 3, self._full_size, self._layout.root)
+
+    def _full_torso(self) -> Bytes:
+        return read_picture(self._layout.torso(self.img_id), 4, self._full_size, self._layout.root)
+
+    @cached_property
+    def image(self) -> Bytes:
+        """RGB frame, uint8 [H, W, 3]."""
+        return self._shrunk(self._full_image())
+
+    @cached_property
+    def masks(self) -> dict[str, Mask]:
+        """Every region of the palette, bool [H, W] each."""
+        codes = _codes(self._shrunk(self._full_parsing(), cv2.INTER_NEAREST))
+        return {name: codes == _code(colour) for name, colour in PALETTE.items()}
+
+    @property
+    def head(self) -> Mask:
+        return self.masks["head"]
+
+    @property
+    def hair(self) -> Mask:
+        return self.masks["hair"]
+
+    @property
+    def neck(self) -> Mask:
+        return self.masks["neck"]
+
+    @property
+    def torso(self) -> Mask:
+        return self.masks["torso"]
+
+    @property
+    def mouth(self) -> Mask:
+        return self.masks["mouth"]
+
+    @property
+    def background(self) -> Mask:
+        return self.masks["background"]
+
+    @cached_property
+    def teeth(self) -> Mask:
+        """bool [H, W]."""
+        path = self._layout.teeth(self.img_id)
+        teeth = np.squeeze(_load_npy(path, "a bool array", self._layout.root))
+        if teeth.shape != self._full_size:
+            raise _wrong_size(path, teeth.shape, self._full_size, self._layout.root)
+        return self._shrunk((teeth != 0).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
+
+    @cached_property
+    def torso_image(self) -> Bytes:
+        """RGBA torso and neck, inpainted under the head, straight alpha, uint8 [H, W, 4]."""
+        return self._shrunk(self._full_torso())
+
+    @cached_property
+    def plate(self) -> Bytes:
+        """What is behind the face in this frame (hair, torso, background), RGB uint8 [H, W, 3].
+
+        From ``bg/<i>.png``; where there is none, computed as DEGSTalk's hair preservation does from the frame, its
+        masks, the torso image and the clean plate.
+        """
+        layout = self._layout
+        path = layout.plate(self.img_id)
+        if path.exists():
+            return self._shrunk(read_picture(path, 3, self._full_size, layout.root))
+        head_region = self._full_mask("head", "mouth")
+        return self._shrunk(frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean()))
+
+    @cached_property
+    def freed_plate(self) -> Bytes:
+        """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
+        :func:`degstalk_ns.plates.build.freed_plate`."""
+        masks = (self._full_mask(*names) for names in (("head", "mouth"), ("neck",), ("hair",)))
+        return self._shrunk(freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean()))
+
+
+def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:
+    """Read the parts ``what`` (of :data:`FRAME_PARTS`, or "torso_image") of frame ``img_id`` now.
+
+    Parts not named are read when they are first asked for.
+
+    Raises:
+        UserError: a file is missing, unreadable or of another size than the frames.
+    """
+    frame = FrameData(recording, int(img_id))
+    for part in what:
+        if part not in (*FRAME_PARTS, "torso_image"):
+            raise ValueError(f"a frame has the parts {', '.join((*FRAME_PARTS, 'torso_image'))}, not {part!r}")
+        getattr(frame, part)
+    return frame
+
+
+def _wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], root: Path) -> UserError:
+    size = " x ".join(str(n) for n in reversed(list(found)[:2]))
+    return UserError(
+        f"{path}: is {size} pixels, expected {expected[1]} x {expected[0]} as the other frames; {remedy(root)}"
+    )
+
+
+def read_picture(path: Path, channels: int, size: tuple[int, int] | None, root: Path) -> Bytes:
+    """Decode a JPEG or PNG to RGB or RGBA uint8 [H, W, channels]; ``size`` is the [H, W] it must have."""
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(root)}") from None
+    # A decoder fills the missing rest of a file that was cut short with grey; its end marker tells.
+    is_jpeg, is_png = encoded.startswith(b"\xff\xd8"), encoded.startswith(b"\x89PNG")
+    whole = (is_jpeg and b"\xff\xd9" in encoded[-4096:]) or (is_png and b"IEND" in encoded[-64:])
+    picture = None
+    if whole:
+        flags = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_UNCHANGED
+        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    if picture is None or picture.dtype != np.uint8:
+        raise UserError(f"{path}: not a readable 8-bit JPEG or PNG (cut short or damaged); {remedy(root)}")
+    if channels == 4 and (picture.ndim != 3 or picture.shape[2] != 4):
+        raise UserError(f"{path}: expected an RGBA image (with an alpha channel); {remedy(root)}")
+    if size is not None and picture.shape[:2] != size:
+        raise _wrong_size(path, picture.shape, size, root)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA), np.uint8)
+
+
+def frame_size(layout: Layout, img_id: int) -> tuple[int, int]:
+    height, width = read_picture(layout.frame(img_id), 3, None, layout.root).shape[:2]
+    return height, width
+
+
+def _code(colour: RGB) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _codes(picture: Bytes) -> NDArray[np.int32]:
+    """One number a pixel, [H, W], so that a colour is one comparison."""
+    wide = picture.astype(np.int32)
+    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], np.int32)
+
+
+def check_masks(layout: Layout, train: FrameTable, size: tuple[int, int], options: ReadOptions) -> None:
+    places = np.unique(np.linspace(0, len(train) - 1, min(options.mask_samples, len(train))).round().astype(int))
+    looked_at = [int(train.img_ids[place]) for place in places]
+    hair = 0
+    for img_id in looked_at:
+        path = layout.parsing(img_id)
+        codes = _codes(read_picture(path, 3, size, layout.root))
+        known = np.isin(codes, [_code(colour) for colour in PALETTE.values()]).mean()
+        if known < options.palette_share:
+            raise UserError(
+                f"{path}: {1 - known:.0%} of its pixels have no colour of the palette "
+                f"({', '.join(f'{name} {colour}' for name, colour in PALETTE.items())}); {remedy(layout.root)}"
+            )
+        if not (codes == _code(PALETTE["head"])).any():
+            raise UserError(f"{path}: no pixel of the head, RGB {PALETTE['head']}; {remedy(layout.root)}")
+        hair += int((codes == _code(PALETTE["hair"])).sum())
+    if not hair and not options.allow_no_hair:
+        raise UserError(
+            f"{layout.parsing(0).parent}: none of the frames looked at ({', '.join(map(str, looked_at))}) has a hair "
+            f"pixel, RGB {PALETTE['hair']}, and the method keeps hair from them; {remedy(layout.root)}, or set "
+            "allow_no_hair for a bald person"
+        )
+
+
+def _load_npy(path: Path, expected: str, root: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; {remedy(root)}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not readable as {expected} ({error}); {remedy(root)}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise UserError(f"{path}: expected {expected} of numbers; {remedy(root)}")
+    return array

@@ -1,0 +1,283 @@
+"""A head as a composition of regions: face and mouth Gaussians, each deformed by its field, rendered and composed.
+
+The whole method as one torch module. It must not know nerfstudio, files, steps or losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.compositing import alpha_over, compose, inside_rim, over
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
+from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets
+from degstalk_ns.rasterization import rasterize, spherical_harmonics
+
+Region = Literal["face", "mouth"]
+SCENE_EXTENT: float = 0.2
+"""Metres: the side of the box a head fits in; rates and sizes that the family gives relative to the scene's extent
+are multiplied by it."""
+REGIONS: tuple[Region, Region] = ("face", "mouth")
+
+
+@dataclass
+class AvatarConfig:
+    """What a head is made of."""
+
+    face: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=2_000))
+    """Gaussians of the face (release: 2,000 at the start)."""
+    mouth: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=10_000))
+    """Gaussians of the mouth interior (release: 10,000 at the start)."""
+    face_field: FaceFieldConfig = field(default_factory=FaceFieldConfig)
+    mouth_field: MouthFieldConfig = field(default_factory=MouthFieldConfig)
+    near_plane: float = 0.01
+    """Gaussians nearer to the camera are culled, metres."""
+
+
+@dataclass
+class RegionRender:
+    """One region, rendered.
+
+    Attributes:
+        channels: [H, W, 3 + E] premultiplied: colour, then further channels (attention, depth), in the order they were
+            asked for.
+        alpha: [H, W, 1] in 0..1.
+        meta: what the rasterizer tells about each Gaussian (``means2d`` carries the screen gradient).
+        colour: [H, W, 3] and extras: [H, W, E], the two parts of ``channels``.
+    """
+
+    channels: Tensor
+    alpha: Tensor
+    meta: dict[str, Any]
+    colour: Tensor = field(init=False)
+    extras: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        # One split: two slices would each put zeros around their gradient, at the size of the whole image.
+        self.colour, self.extras = self.channels.split([3, self.channels.shape[-1] - 3], dim=-1)
+
+    def cropped(self, y0: int, y1: int, x0: int, x1: int) -> RegionRender:
+        """Its rows y0 to y1 and columns x0 to x1 (ends excluded)."""
+        return RegionRender(self.channels[y0:y1, x0:x1], self.alpha[y0:y1, x0:x1], self.meta)
+
+    def over_key(self, key: Tensor) -> Tensor:
+        """The region over one colour [3], [H, W, 3]."""
+        return over(self.colour, self.alpha, key)
+
+
+@dataclass
+class Composition:
+    """A whole frame and its layers; all [H, W, ...]."""
+
+    rgb: Tensor
+    face: RegionRender
+    mouth: RegionRender
+    audio_attention: Tensor
+    expression_attention: Tensor
+    depth: Tensor
+
+    @property
+    def covered(self) -> Tensor:
+        """How much of the plate is hidden, [H, W, 1] in 0..1."""
+        return alpha_over(self.face.alpha, self.mouth.alpha)
+
+
+@dataclass
+class Motion:
+    """How both regions move in one frame."""
+
+    face: FaceOutput
+    mouth: Offsets
+
+
+def without_rim(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[RegionRender, RegionRender]:
+    """Both regions with their common silhouette moved inwards by ``pixels``; 0 leaves them as they are."""
+    if pixels < 1:
+        return face, mouth
+    left = inside_rim(alpha_over(face.alpha, mouth.alpha), pixels)
+    face, mouth = (RegionRender(part.channels * left, part.alpha * left, part.meta) for part in (face, mouth))
+    return face, mouth
+
+
+def joined(regions: list[ActivatedGaussians]) -> ActivatedGaussians:
+    """The Gaussians of several regions, one after the other."""
+    names = ("means", "quats", "scales", "opacities", "sh")
+    return ActivatedGaussians(**{name: torch.cat([getattr(region, name) for region in regions]) for name in names})
+
+
+def rasterized(
+    both: ActivatedGaussians, face: int, view: View, sh_degree: int, near_plane: float
+) -> tuple[RegionRender, RegionRender]:
+    """Face and mouth, whose Gaussians are in ``both``, the first ``face`` of them the face's.
+
+    ``meta`` of each holds the radii [1, n] and ``means2d`` [1, n, 2] of its own Gaussians, and the tile size.
+    """
+    viewmats, Ks = view.viewmat[None], view.K[None]
+    colours = spherical_harmonics(sh_degree, both.means, both.sh, viewmats)[0]
+    spans = (slice(0, face), slice(face, len(both.means)))
+    splats: dict[str, Any] = {
+        "means": both.means,
+        "quats": both.quats,
+        "scales": both.scales,
+        "opacities": both.opacities,
+    }
+    splats["colors"] = colours
+    camera: dict[str, Any] = {
+        "viewmats": viewmats,
+        "Ks": Ks,
+        "width": view.width,
+        "height": view.height,
+        "near_plane": near_plane,
+    }
+    if both.means.is_cuda:
+        face_render, mouth_render = (
+            RegionRender(renders[0], alphas[0], meta)
+            for renders, alphas, meta in (
+                rasterize(**{name: part[span] for name, part in splats.items()}, **camera) for span in spans
+            )
+        )
+        return face_render, mouth_render
+    renders, alphas, meta = rasterize(**splats, **camera, layers=[face, len(both.means) - face])
+    metas = [meta | {name: meta[name][:, span] for name in ("radii", "means2d")} for span in spans]
+    face_render, mouth_render = (
+        RegionRender(colour, alpha, meta)
+        for colour, alpha, meta in zip(renders.unbind(), alphas.unbind(), metas, strict=True)
+    )
+    return face_render, mouth_render
+
+
+class Avatar(nn.Module):
+    """Face and mouth regions with their fields.
+
+    Args:
+        config: sizes and starting values.
+        audio_channels, audio_length: C and L of the audio windows that drive it.
+        expression_dim: E of the expression coefficients.
+        seed: of the starting positions.
+    """
+
+    def __init__(
+        self, config: AvatarConfig, audio_channels: int, audio_length: int, expression_dim: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.rim = 0.0
+        """Tangent of the angle by which the face was trained to overlap its plate; taken off where frames are shown."""
+        self.gaussians = nn.ModuleDict(
+            {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
+        )
+        self.face_field = FaceField(config.face_field, audio_channels, audio_length, expression_dim)
+        self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length)
+
+    def region(self, name: Region) -> EmbeddedGaussians:
+        gaussians = self.gaussians[name]
+        assert isinstance(gaussians, EmbeddedGaussians)
+        return gaussians
+
+    def rim_pixels(self, view: View) -> int:
+        """How wide the overlap is in ``view``."""
+        return round(self.rim * float(view.K[0, 0])) if self.rim else 0
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All trainable parameters by name: ``face_means`` ... for Gaussians, ``face_field_grids`` ... for fields."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name in REGIONS:
+            for key, parameter in self.region(name).params.items():
+                groups[f"{name}_{key}"] = [parameter]
+        for field_name, module in (("face_field", self.face_field), ("mouth_field", self.mouth_field)):
+            for key, parameters in module.parameter_groups().items():
+                groups[f"{field_name}_{key}"] = list(parameters)
+        return groups
+
+    def face_motion(self, conditions: Conditions) -> FaceOutput:
+        """Offsets of the face's Gaussians under ``conditions``."""
+        params = self.region("face").params
+        return self.face_field(params["means"], params["embeddings"], conditions)
+
+    def mouth_motion(self, conditions: Conditions) -> MouthOutput:
+        """Offsets of the mouth's Gaussians under ``conditions``, and the predicted jaw."""
+        params = self.region("mouth").params
+        return self.mouth_field(params["means"], params["embeddings"], conditions)
+
+    def render_region(
+        self,
+        name: Region,
+        view: View,
+        offsets: Offsets | None,
+        sh_degree: int,
+        extras: list[Tensor] | None = None,
+        depth: bool = False,
+    ) -> RegionRender:
+        """Rasterizes one region.
+
+        Args:
+            offsets: of its field, or None for the canonical region.
+            extras: per-Gaussian values [N] rendered as further channels.
+            depth: appends the distance along the optical axis as the last channel, metres.
+        """
+        gaussians = self.region(name).deformed(offsets)
+        viewmats, Ks = view.viewmat[None], view.K[None]
+        colours = [spherical_harmonics(sh_degree, gaussians.means, gaussians.sh, viewmats)[0]]
+        colours += [value[:, None] for value in extras or []]
+        if depth:
+            colours.append((gaussians.means @ view.viewmat[2, :3] + view.viewmat[2, 3])[:, None])
+        renders, alphas, meta = rasterize(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            torch.cat(colours, 1) if len(colours) > 1 else colours[0],
+            viewmats,
+            Ks,
+            view.width,
+            view.height,
+            near_plane=self.config.near_plane,
+        )
+        return RegionRender(renders[0], alphas[0], meta)
+
+    def render_both(
+        self, view: View, face_offsets: Offsets | None, mouth_offsets: Offsets | None, sh_degree: int
+    ) -> tuple[RegionRender, RegionRender]:
+        """Face and mouth from the same view, on the CPU in one go."""
+        regions = [self.region("face").deformed(face_offsets), self.region("mouth").deformed(mouth_offsets)]
+        return rasterized(joined(regions), len(regions[0].means), view, sh_degree, self.config.near_plane)
+
+    def render(
+        self,
+        view: View,
+        conditions: Conditions,
+        plate: Tensor,
+        sh_degree: int,
+        moving: bool = True,
+        mouth_dilation: int = 0,
+        motion: Motion | None = None,
+    ) -> Composition:
+        """A whole frame (equation 7).
+
+        Args:
+            conditions: what drives it.
+            plate: [H, W, 3] in 0..1, what lies behind the regions.
+            moving: False renders the canonical head (before the motion stage).
+            mouth_dilation: window of the max filter on the mouth's alpha, pixels; 0 for none.
+            motion: of these conditions, where it is already known.
+        """
+        means = self.region("face").params["means"]
+        attention = [means.new_zeros(len(means))] * 2
+        face_offsets = mouth_offsets = None
+        if moving:
+            motion = motion or Motion(self.face_motion(conditions), self.mouth_motion(conditions).offsets)
+            face_offsets, mouth_offsets = motion.face.offsets, motion.mouth
+            attention = [motion.face.audio_attention, motion.face.expression_attention]
+        face = self.render_region("face", view, face_offsets, sh_degree, attention, depth=True)
+        mouth = self.render_region("mouth", view, mouth_offsets, sh_degree, depth=True)
+        face, mouth = without_rim(face, mouth, self.rim_pixels(view))
+        rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate, mouth_dilation)
+        covered = alpha_over(face.alpha, mouth.alpha)
+        depth = (face.extras[..., 2:] + (1 - face.alpha) * mouth.extras) / covered.clamp_min(1e-6)
+        return Composition(rgb, face, mouth, face.extras[..., 0:1], face.extras[..., 1:2], depth)

@@ -1,0 +1,22 @@
+"""Fields: where a Gaussian is and what drives the frame become the Gaussian's offsets.
+
+They must not know how Gaussians are drawn, nor nerfstudio.
+"""
+
+from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
+from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
+from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
+
+__all__ = [
+    "AudioEncoder",
+    "AudioEncoderConfig",
+    "FaceField",
+    "FaceFieldConfig",
+    "FaceOutput",
+    "MouthField",
+    "MouthFieldConfig",
+    "MouthOutput",
+    "TriPlane",
+    "TriPlaneConfig",
+]

@@ -1,0 +1,165 @@
+"""Face field: audio, expression and eyelids of one frame move and reshape every Gaussian of the face.
+
+It must not know how Gaussians are stored or drawn, nor where the conditions come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
+from degstalk_ns.avatar.fields.layers import MLP
+from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
+from degstalk_ns.avatar.gaussians import Offsets
+
+if TYPE_CHECKING:
+    from degstalk_ns.avatar.driving import Conditions
+
+EYELIDS = 2
+_OUTPUTS = (3, 4, 1, 3)
+"""Widths of the head's outputs: means, quats, opacity (the method predicts it and leaves it unused), scales."""
+
+
+@dataclass
+class FaceFieldConfig:
+    """Widths and scales of the face field. Origin of all: DEGSTalk, method section, and its release's values."""
+
+    encoding: TriPlaneConfig = field(default_factory=TriPlaneConfig)
+    """Tri-plane over the face."""
+    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    """Audio encoder; its ``features`` is the width of the audio attention."""
+    embedding_dim: int = 32
+    """Width of a Gaussian's embedding z."""
+    audio_attention_hidden: int = 32
+    """Hidden width of the channel attention on audio."""
+    expression_hidden: int = 16
+    """Hidden width of the network that compresses the expression."""
+    expression_features: int = 14
+    """Expression features after it; the two eyelids join them."""
+    expression_attention_hidden: int = 16
+    """Hidden width of the channel attention on expression and eyelids."""
+    hidden: int = 64
+    """Width of the two hidden layers of the head."""
+    mean_scale: float = 0.01
+    """World units per unit of the head's output for the means."""
+    eyelid_gain: float = 1.0
+    """Factor on the eyelids where they join the expression features. Release: none. More lets blinks, which are rare,
+    be learned in fewer steps: a tracker's eyelids vary a quarter as much as the features beside them. Origin: ours."""
+
+
+@dataclass
+class FaceOutput:
+    """What the face field says about one frame.
+
+    Attributes:
+        offsets: d_means [N, 3] in world units, d_quats [N, 4], d_scales [N, 3] (log), all on the raw parameters.
+        audio_attention: [N] L2 norm of each Gaussian's channel attention on audio, >= 0.
+        expression_attention: [N] the same on expression and eyelids.
+    """
+
+    offsets: Offsets
+    audio_attention: Tensor
+    expression_attention: Tensor
+
+
+@dataclass
+class PreparedFace:
+    """What the face field knows of every Gaussian before it sees a frame.
+
+    Attributes:
+        gates: [N, 48] channel attention on audio (32), then on expression and eyelids (16).
+        hidden: [N, 64] the head's first layer on position and embedding alone, not activated.
+        audio_attention, expression_attention: [N], as in :class:`FaceOutput`.
+    """
+
+    gates: Tensor
+    hidden: Tensor
+    audio_attention: Tensor
+    expression_attention: Tensor
+
+
+class FaceField(nn.Module):
+    """Deformation of embedded Gaussians by audio and expression. Source: DEGSTalk, method section."""
+
+    def __init__(self, config: FaceFieldConfig, audio_channels: int, audio_length: int, expression_dim: int) -> None:
+        """
+        Args:
+            config: widths and scales.
+            audio_channels, audio_length: C and L of the audio windows.
+            expression_dim: E, expression coefficients per frame (50 for a monocular 3DMM tracker).
+        """
+        super().__init__()
+        self.config = c = config
+        self.encoding = TriPlane(c.encoding)
+        self.audio = AudioEncoder(audio_channels, audio_length, c.audio)
+        self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
+        self.where_dim = c.encoding.output_dim + c.embedding_dim
+        joined = c.expression_features + EYELIDS
+        self.audio_channel_attention = MLP(self.where_dim, c.audio_attention_hidden, c.audio.features)
+        self.expression_channel_attention = MLP(self.where_dim, c.expression_attention_hidden, joined)
+        self.head = MLP(self.where_dim + c.audio.features + joined, c.hidden, c.hidden, sum(_OUTPUTS))
+
+    def forward(self, means: Tensor, embeddings: Tensor, conditions: Conditions) -> FaceOutput:
+        """Offsets of every Gaussian for one frame.
+
+        Args:
+            means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
+            conditions: audio [8, C, L], expression [E] and eyelids [2] of the frame; jaw is not read.
+
+        Returns:
+            Offsets and attention norms; differentiable in means, embeddings, conditions and the field's parameters.
+
+        Raises:
+            ValueError: conditions of another shape than the field was built for.
+        """
+        return self.driven(self.prepared(means, embeddings), conditions)
+
+    def prepared(self, means: Tensor, embeddings: Tensor) -> PreparedFace:
+        """What does not change from frame to frame: everything that sees only where a Gaussian is and its embedding.
+
+        Args:
+            means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
+        """
+        where = torch.cat([self.encoding(means), embeddings], dim=1)  # F = [H(mean), z]
+        networks = (self.audio_channel_attention, self.expression_channel_attention, self.head)
+        firsts = [network.first_weight[:, : self.where_dim] for network in networks]
+        # One product for the first layers of all three networks.
+        first = F.linear(where, torch.cat(firsts)).split([len(weight) for weight in firsts], dim=1)
+        audio_gate = self.audio_channel_attention.after_first(first[0])  # [N, 32]
+        expression_gate = F.relu(self.expression_channel_attention.after_first(first[1]))  # [N, 16]
+        return PreparedFace(
+            gates=torch.cat([audio_gate, expression_gate], dim=1),
+            hidden=first[2],
+            audio_attention=torch.linalg.vector_norm(audio_gate, dim=1),
+            expression_attention=torch.linalg.vector_norm(expression_gate, dim=1),
+        )
+
+    def driven(self, prepared: PreparedFace, conditions: Conditions) -> FaceOutput:
+        """The rest of :meth:`forward`: what depends on the frame."""
+        audio = self.audio(conditions.audio)  # [32]
+        expression = self.expression(conditions.expression[None])[0]
+        driving = torch.cat([audio, expression, self.config.eyelid_gain * conditions.eyelids])  # [48]
+        # The head's first layer on [F, gates * driving], without building that matrix:
+        # (gates * d) @ W.T = gates @ (W * d).T, and W * d is 64 x 48 however many Gaussians there are.
+        on_driving = self.head.first_weight[:, self.where_dim :]
+        hidden = torch.addmm(prepared.hidden, prepared.gates, (on_driving * driving).t())
+        d_means, d_quats, _, d_scales = self.head.after_first(hidden).split(_OUTPUTS, dim=1)
+        return FaceOutput(
+            offsets=Offsets(d_means=d_means * self.config.mean_scale, d_scales=d_scales, d_quats=d_quats),
+            audio_attention=prepared.audio_attention,
+            expression_attention=prepared.expression_attention,
+        )
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters, each in one of "grids", "networks" and "audio_attention": their learning rates differ."""
+        networks = (self.expression, self.audio_channel_attention, self.expression_channel_attention, self.head)
+        return {
+            "grids": list(self.encoding.parameters()),
+            "networks": [*self.audio.window_parameters(), *(p for network in networks for p in network.parameters())],
+            "audio_attention": self.audio.attention_parameters(),
+        }

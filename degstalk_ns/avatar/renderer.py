@@ -1,0 +1,242 @@
+"""Frames of a trained avatar, fast: what does not depend on the frame is computed once for many frames.
+
+The mathematics is `avatar.py`'s; this module remembers and leaves out. It must not know nerfstudio, files or steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from degstalk_ns.avatar.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized
+from degstalk_ns.avatar.boxes import Box, cropped
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.compositing import alpha_over, compose, inside_rim
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.fields.face import PreparedFace
+from degstalk_ns.avatar.fields.mouth import PreparedMouth
+from degstalk_ns.avatar.gaussians import ActivatedGaussians
+
+FAINTEST_REACH = 1.15
+"""Times three standard deviations: there even an opaque Gaussian is below 1/255 (sqrt(2 ln 255) / 3 is 1.11)."""
+
+
+class _Seen:
+    """Recognises whether tensors are the same, unchanged, as when they were last looked at."""
+
+    def __init__(self) -> None:
+        self._last: list[tuple[Tensor, int, int]] = []
+
+    def unchanged(self, tensors: list[nn.Parameter]) -> bool:
+        """Whether these are the tensors of the last call, and nothing has written to them since."""
+        # The tensors are kept, so that no new one can come to lie where an old one was.
+        now: list[tuple[Tensor, int, int]] = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors]
+        same = len(now) == len(self._last) and all(
+            a is b and a_version == b_version and a_place == b_place
+            for (a, a_version, a_place), (b, b_version, b_place) in zip(now, self._last, strict=True)
+        )
+        self._last = now
+        return same
+
+
+@dataclass
+class Head:
+    """Both regions without a plate."""
+
+    face: RegionRender
+    mouth: RegionRender
+
+    @property
+    def covered(self) -> Tensor:
+        """How much of a plate is hidden, [H, W, 1] in 0..1."""
+        return alpha_over(self.face.alpha, self.mouth.alpha)
+
+
+class FrameRenderer:
+    """Renders frames of one avatar for showing; nothing here has a gradient.
+
+    What it remembers it forgets by itself when a parameter is replaced or written to, as by loading a checkpoint.
+    Fused optimizers write without a trace: call :meth:`forget` after their steps.
+    """
+
+    def __init__(self, avatar: Avatar) -> None:
+        self.avatar = avatar
+        self._fields_seen, self._gaussians_seen = _Seen(), _Seen()
+        self._fields: tuple[PreparedFace, PreparedMouth] | None = None
+        self._gaussians: tuple[ActivatedGaussians, Tensor] | None = None
+        self._lock = threading.RLock()  # pages of the viewer draw from threads of their own
+
+    def forget(self, fields: bool = True) -> None:
+        """Parameters have changed. ``fields``: also those of the fields, the means and the embeddings."""
+        with self._lock:
+            self._gaussians = None
+            if fields:
+                self._fields = None
+
+    @torch.no_grad()
+    def motion(self, conditions: Conditions) -> Motion:
+        """How both regions move under ``conditions``."""
+        avatar = self.avatar
+        face, mouth = self._prepared_fields()
+        return Motion(avatar.face_field.driven(face, conditions), avatar.mouth_field.driven(mouth, conditions))
+
+    @torch.no_grad()
+    def layers(
+        self,
+        view: View,
+        conditions: Conditions,
+        plate: Tensor,
+        sh_degree: int,
+        moving: bool = True,
+        mouth_dilation: int = 0,
+    ) -> Composition:
+        """The frame with everything :meth:`Avatar.render` tells of it; its arguments."""
+        motion = self.motion(conditions) if moving else None
+        return self.avatar.render(view, conditions, plate, sh_degree, moving, mouth_dilation, motion)
+
+    @torch.no_grad()
+    def head(self, view: View, conditions: Conditions, sh_degree: int, moving: bool = True) -> Head:
+        """Both regions without a plate; ``moving``: False gives the canonical head."""
+        return self.drawn(self.deformed(self.motion(conditions) if moving else None), view, sh_degree)
+
+    def frame(self, view: View, conditions: Conditions, plate: Tensor, sh_degree: int, moving: bool = True) -> Tensor:
+        """The composed frame alone, as :meth:`Avatar.render` computes it.
+
+        Args:
+            view: camera.
+            conditions: what drives it.
+            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8; it is not changed.
+            sh_degree: of the spherical harmonics in use.
+            moving: False shows the canonical head.
+
+        Returns:
+            [H, W, 3] of the plate's type, in 0..1 or 0..255.
+        """
+        return over_plate(self.head(view, conditions, sh_degree, moving), plate)
+
+    @torch.no_grad()
+    def deformed(self, motion: Motion | None) -> ActivatedGaussians:
+        """The Gaussians of both regions, the face's first, moved."""
+        gaussians, log_scales = self._canonical_gaussians()
+        if motion is None:
+            return gaussians
+        face, mouth = motion.face.offsets, motion.mouth
+        return replace(
+            gaussians,
+            means=_added(gaussians.means, face.d_means, mouth.d_means),
+            quats=_added(gaussians.quats, face.d_quats, mouth.d_quats),
+            scales=_added(log_scales, face.d_scales, mouth.d_scales).exp_(),
+        )
+
+    @torch.no_grad()
+    def drawn(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> Head:
+        """What :meth:`deformed` gave, on the image."""
+        face = len(self.avatar.region("face"))
+        regions = rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane)
+        head, pixels = Head(*regions), self.avatar.rim_pixels(view)
+        if pixels:
+            _take_off_rim(head, pixels)
+        return head
+
+    def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
+        avatar = self.avatar
+        inputs = [avatar.region(name).params[key] for name in REGIONS for key in ("means", "embeddings")]
+        parameters = [*inputs, *avatar.face_field.parameters(), *avatar.mouth_field.parameters()]
+        with self._lock:
+            if not self._fields_seen.unchanged(parameters):
+                self._fields = None
+            if self._fields is None:
+                self._fields = avatar.face_field.prepared(*inputs[:2]), avatar.mouth_field.prepared(*inputs[2:])
+            return self._fields
+
+    def _canonical_gaussians(self) -> tuple[ActivatedGaussians, Tensor]:
+        """Both regions undeformed, and the logarithms of their scales."""
+        regions = [self.avatar.region(name) for name in REGIONS]
+        with self._lock:
+            if not self._gaussians_seen.unchanged([p for region in regions for p in region.params.values()]):
+                self._gaussians = None
+            if self._gaussians is None:
+                log_scales = torch.cat([region.params["scales"] for region in regions])
+                self._gaussians = joined([region.deformed() for region in regions]), log_scales
+            return self._gaussians
+
+
+def _added(value: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
+    """``value`` with offsets added to its first and its last rows."""
+    result = value.clone()
+    if first is not None:
+        result[: len(first)] += first
+    if second is not None:
+        result[len(result) - len(second) :] += second
+    return result
+
+
+@torch.no_grad()
+def over_plate(head: Head, plate: Tensor) -> Tensor:
+    """A head over a plate [H, W, 3], float32 in 0..1 or uint8, which is touched only where a region may cover it.
+
+    Returns:
+        [H, W, 3] of the plate's type, in 0..1 or 0..255.
+    """
+    rgb = plate.clone(memory_format=torch.contiguous_format)
+    box = _union(_covered_box(head.face), _covered_box(head.mouth))
+    if box[0] == box[1]:
+        return rgb
+    part = cropped(rgb, box)
+    behind = part.float() / 255.0 if plate.dtype == torch.uint8 else part
+    face, mouth = head.face.cropped(*box), head.mouth.cropped(*box)
+    image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, behind)
+    if plate.dtype == torch.uint8:
+        image = image.mul_(255.0).add_(0.5)
+        part.copy_(image.clamp_(0.0, 255.0).to(torch.uint8))
+    else:
+        part.copy_(image.clamp_(0.0, 1.0))
+    return rgb
+
+
+def _take_off_rim(head: Head, pixels: int) -> None:
+    """As :func:`degstalk_ns.avatar.avatar.without_rim`, in place and only where the regions are."""
+    height, width = head.face.alpha.shape[:2]
+    y0, y1, x0, x1 = _union(_covered_box(head.face), _covered_box(head.mouth))
+    margin = pixels + 1  # what is empty around them counts too
+    box = max(y0 - margin, 0), min(y1 + margin, height), max(x0 - margin, 0), min(x1 + margin, width)
+    regions = head.face.cropped(*box), head.mouth.cropped(*box)
+    left = inside_rim(alpha_over(regions[0].alpha, regions[1].alpha), pixels)
+    for region in regions:
+        region.channels.mul_(left)
+        region.alpha.mul_(left)
+
+
+def _union(a: Box, b: Box) -> Box:
+    """The box around two boxes, of which empty ones do not count."""
+    boxes = [box for box in (a, b) if box[0] < box[1] and box[2] < box[3]] or [(0, 0, 0, 0)]
+    low, high = (
+        zip(*((box[0], box[2]) for box in boxes), strict=True),
+        zip(*((box[1], box[3]) for box in boxes), strict=True),
+    )
+    (y0, x0), (y1, x1) = (min(values) for values in low), (max(values) for values in high)
+    return y0, y1, x0, x1
+
+
+def _covered_box(render: RegionRender) -> Box:
+    """A box that holds all pixels that the visible Gaussians can touch; the whole image where that is not known."""
+    height, width = render.alpha.shape[:2]
+    if "radii" not in render.meta:
+        return 0, height, 0, width
+    radii = render.meta["radii"][0]
+    seen = radii > 0
+    if not bool(seen.any()):
+        return 0, 0, 0, 0
+    # Radii are three standard deviations, and whole tiles are blended: what is fainter may reach further.
+    centres, reach = render.meta["means2d"][0][seen], radii[seen][:, None] * FAINTEST_REACH
+    tile = render.meta["tile_size"]
+    low = ((centres - reach).amin(0) / tile).floor().mul(tile).tolist()
+    high = ((centres + reach).amax(0) / tile).ceil().mul(tile).tolist()
+
+    def within(value: float, limit: int) -> int:
+        return int(min(max(value, 0), limit))
+
+    return within(low[1], height), within(high[1], height), within(low[0], width), within(high[0], width)

@@ -1,0 +1,127 @@
+"""MediaPipe's FaceLandmarker on one image: the largest face's mesh, blendshapes and pose.
+
+It must not know videos, files of a dataset, nor how landmarks are used afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.landmarks import model_files
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """The largest face of one frame."""
+
+    points: NDArray[np.float64]
+    """[478, 3] x (right) and y (down) in pixels, pixel centres at half integers; z away from the camera in about the
+    same unit."""
+    blendshapes: NDArray[np.float64]
+    """[52] activations in [0, 1], in MediaPipe's order (:data:`degstalk_ns.landmarks.blendshapes.BLENDSHAPES`)."""
+    transform: NDArray[np.float64]
+    """[4, 4] MediaPipe's own head pose (canonical face to camera, centimetres)."""
+    num_faces: int
+    """Distinct faces seen, at most 2."""
+    second_face_size_ratio: float
+    """Size of the second face relative to this one; 0 when there is none."""
+
+
+class FaceTracker:
+    """Context manager around MediaPipe's FaceLandmarker; closes it explicitly (else it prints tracebacks at exit).
+
+    Every frame is detected on its own (IMAGE mode). VIDEO mode with one face would smooth with a causal filter: less
+    jitter but about half a frame of lag behind lips and nods, and it never notices a second face; with two faces it
+    detects every frame anew, exactly as IMAGE mode does. Smoothing is ours, over whole tracks, where it needs no lag.
+
+    Raises:
+        UserError: the model file cannot be had (see :mod:`degstalk_ns.landmarks.model_files`).
+    """
+
+    def __init__(self) -> None:
+        self._model = model_files.face_landmarker()
+        self._task: Any = None
+
+    def __enter__(self) -> FaceTracker:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(self._model)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=2,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        try:
+            self._task = vision.FaceLandmarker.create_from_options(options)
+        except OSError as error:  # its library is loaded only now
+            raise UserError(
+                f"MediaPipe cannot start ({error}); on Debian and Ubuntu: apt-get install libegl1 libgles2"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+
+    def observe(self, frame: NDArray[np.uint8], near: NDArray[np.floating] | None = None) -> FaceObservation | None:
+        """The face in one frame, or None.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+            near: [2] pixels, where the face was before: of two faces of comparable size the nearer one is taken.
+        """
+        if self._task is None:
+            raise RuntimeError("FaceTracker.observe() outside of its `with` block")
+        import mediapipe as mp
+
+        height, width = frame.shape[:2]
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
+        result = self._task.detect(image)
+        if not result.face_landmarks:
+            return None
+        faces = [
+            np.array([(p.x, p.y, p.z) for p in face], dtype=np.float64) * (width, height, width)
+            for face in result.face_landmarks
+        ]
+        first, others = _choose(faces, near)
+        sizes = [_size(face) for face in faces]
+        ratio = max((sizes[i] / sizes[first] for i in others), default=0.0)
+        return FaceObservation(
+            points=faces[first],
+            blendshapes=np.array([b.score for b in result.face_blendshapes[first]], dtype=np.float64),
+            transform=np.asarray(result.facial_transformation_matrixes[first], dtype=np.float64),
+            num_faces=1 + len(others),
+            second_face_size_ratio=float(ratio),
+        )
+
+
+def _size(face: NDArray[np.float64]) -> float:
+    """Diagonal of the face's box, pixels."""
+    return float(np.linalg.norm(np.ptp(face[:, :2], axis=0)))
+
+
+def _choose(faces: list[NDArray[np.float64]], near: NDArray[np.floating] | None) -> tuple[int, list[int]]:
+    """Index of the face to follow, and of the other distinct ones (one face may be found twice)."""
+    sizes = [_size(face) for face in faces]
+    centres = [face[:, :2].mean(axis=0) for face in faces]
+    order = sorted(range(len(faces)), key=lambda i: -sizes[i])
+    first = order[0]
+    if near is not None:
+        large = [i for i in order if sizes[i] >= 0.5 * sizes[first]]
+        first = min(large, key=lambda i: float(np.linalg.norm(centres[i] - near)))
+    others = [
+        i
+        for i in order
+        if i != first and np.linalg.norm(centres[i] - centres[first]) > 0.25 * (sizes[i] + sizes[first])
+    ]
+    return first, others

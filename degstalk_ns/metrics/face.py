@@ -1,0 +1,185 @@
+"""How good rendered frames are: PSNR, SSIM, LPIPS, distance of the lips' landmarks, opening of lips and eyes, jitter in
+time.
+
+A number that cannot be computed is None, with a line that says why; never a made-up one. It must not know nerfstudio,
+models or datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.landmarks.ibug68 import INNER_LIPS_ABOVE, INNER_LIPS_BELOW, MOUTH_LANDMARKS, eye_aspect_ratio
+
+CLOSED_SHARE = 0.5
+"""Eyes open less than this share of their median opening are in a blink. Origin: ours; squinting and looking down stay
+above it."""
+
+Landmarks = NDArray[np.floating]
+Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]
+"""RGB uint8 [H, W, 3] -> 68 landmarks [68, 2] in pixels, or None without a face."""
+
+
+# --- LPIPS ----------------------------------------------------------------------------------------------------------
+
+
+# --- landmarks ------------------------------------------------------------------------------------------------------
+
+
+def lip_landmark_distance(landmarks: Landmarks, target: Landmarks) -> float:
+    """LMD: mean distance in pixels over the 20 mouth landmarks, each set after removing its mean (DEGSTalk, table 1).
+
+    Args:
+        landmarks, target: [68, 2] x, y in pixels of the 68-landmark convention.
+    """
+    shapes = []
+    for points in (landmarks, target):
+        if points.shape != (68, 2):
+            raise ValueError(f"expected landmarks [68, 2], got {list(points.shape)}")
+        lips = np.asarray(points, np.float64)[MOUTH_LANDMARKS]
+        shapes.append(lips - lips.mean(0))
+    return float(np.linalg.norm(shapes[0] - shapes[1], axis=-1).mean())
+
+
+def lip_opening(landmarks: Landmarks) -> float:
+    """Height of the gap between the lips in pixels: mean distance of the three inner points above to those below.
+
+    Args:
+        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
+    """
+    upper, lower = landmarks[INNER_LIPS_ABOVE], landmarks[INNER_LIPS_BELOW]
+    return float(np.linalg.norm(np.asarray(upper, np.float64) - lower, axis=-1).mean())
+
+
+def eye_opening(landmarks: Landmarks) -> float:
+    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 closed.
+
+    Args:
+        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
+    """
+    return float(eye_aspect_ratio(np.asarray(landmarks, np.float32)[None])[0])
+
+
+def eye_closing(openings: Sequence[float], true_openings: Sequence[float]) -> tuple[float, int] | None:
+    """How far rendered eyes close at blinks, as a share of how far the recorded ones do.
+
+    A frame belongs to a blink where the recorded eyes are open less than half as far as in the median frame.
+
+    Args:
+        openings, true_openings: of the eyes, of the same frames in any order (:func:`eye_opening`).
+
+    Returns:
+        Mean drop of the rendered opening from all other frames to those of blinks, over the same of the recorded one:
+        1 where the head blinks as the person does, 0 where it stares; and how many frames belong to blinks. None
+        without any.
+    """
+    rendered, true = (np.asarray(series, np.float64) for series in (openings, true_openings))
+    if rendered.shape != true.shape:
+        raise ValueError(f"expected two equally long series, got {len(rendered)} and {len(true)}")
+    if not len(true):
+        return None
+    blink = true < CLOSED_SHARE * np.median(true)
+    if not blink.any():
+        return None
+    rendered_drop, true_drop = (series[~blink].mean() - series[blink].mean() for series in (rendered, true))
+    return float(rendered_drop / true_drop), int(blink.sum())
+
+
+def _as_bytes(image: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
+    """[H, W, 3] as RGB uint8; floats are taken as 0..1."""
+    array = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
+    if array.dtype != np.uint8:
+        array = (np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(array)
+
+
+def lmd_availability() -> str | None:
+    """None where LMD can be computed, else one line that says why not (no MediaPipe, or its model file is absent)."""
+    try:
+        import mediapipe  # noqa: F401
+
+        from degstalk_ns.landmarks.model_files import face_landmarker
+        from degstalk_ns.landmarks.tracker import FaceTracker
+
+        face_landmarker()
+        with FaceTracker():  # its libraries are loaded only when a task is made
+            pass
+    except (ImportError, UserError) as error:
+        return f"LMD is left out: {' '.join(str(error).split())}"
+    return None
+
+
+@dataclass(frozen=True)
+class FaceComparison:
+    """Lips and eyes of a rendered and a true frame.
+
+    Attributes:
+        distance: LMD, pixels.
+        opening, true_opening: of the lips, pixels (:func:`lip_opening`).
+        eyes, true_eyes: opening of the eyes (:func:`eye_opening`).
+    """
+
+    distance: float
+    opening: float
+    true_opening: float
+    eyes: float
+    true_eyes: float
+
+
+class FaceLandmarks:
+    """Compares the lips and eyes of rendered and true frames, with MediaPipe's landmarks.
+
+    Use as a context manager, or call :meth:`close`: MediaPipe's task must be closed before Python ends.
+    """
+
+    def __init__(self, detector: Detector | None = None) -> None:
+        """``detector``: another landmark detector; MediaPipe's, opened at the first use, where None."""
+        self._detector = detector
+        self._tracker: Any = None
+
+    def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> FaceComparison | None:
+        """Compare two frames [H, W, 3] (uint8, or float in 0..1); None where a face is not found.
+
+        Raises:
+            UserError: MediaPipe's model file is absent and cannot be fetched.
+        """
+        found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
+        if found[0] is None or found[1] is None:
+            return None
+        lips = (lip_opening(points) for points in found if points is not None)
+        eyes = (eye_opening(points) for points in found if points is not None)
+        return FaceComparison(lip_landmark_distance(found[0], found[1]), *lips, *eyes)
+
+    def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:
+        if self._detector is not None:
+            return self._detector(image)
+        # Imported here: MediaPipe loads slowly, and the core runs without it.
+        from degstalk_ns.landmarks.mesh478 import TO_68
+        from degstalk_ns.landmarks.tracker import FaceTracker
+
+        if self._tracker is None:
+            self._tracker = FaceTracker().__enter__()
+        seen = self._tracker.observe(image)
+        return None if seen is None else seen.points[list(TO_68), :2]
+
+    def close(self) -> None:
+        """Release MediaPipe; safe to call twice."""
+        if self._tracker is not None:
+            self._tracker.__exit__(None, None, None)
+            self._tracker = None
+
+    def __enter__(self) -> FaceLandmarks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# --- time -----------------------------------------------------------------------------------------------------------

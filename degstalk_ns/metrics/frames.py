@@ -1,0 +1,86 @@
+"""All metrics of a frame at once, and their means over many frames, with what could not be measured said.
+
+It ties the metrics of `metrics.py` together. It must not know nerfstudio, models or datasets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from degstalk_ns.avatar.boxes import Box, cropped
+from degstalk_ns.metrics.image import correlation, psnr, ssim
+from degstalk_ns.metrics.lpips import Lpips, prepare_lpips
+
+
+def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
+    """Mean absolute difference of two images [H, W, 3] inside ``box``."""
+    return float((cropped(image, box) - cropped(target, box)).abs().mean())
+
+
+class FrameMetrics:
+    """PSNR, SSIM and LPIPS of a rendered frame; LPIPS is left out where it cannot be had."""
+
+    def __init__(self) -> None:
+        self._lpips: Lpips | None = None
+        self.left_out: str | None = prepare_lpips()
+        """Why LPIPS is left out, one line; None where it is measured."""
+        if self.left_out is None:
+            self._lpips = Lpips()
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, target: Tensor) -> dict[str, float]:
+        """Metrics of ``image`` against ``target``, both [H, W, 3] in 0..1."""
+        values: dict[str, float | None] = {"psnr": psnr(image, target), "ssim": ssim(image, target)}
+        if self._lpips is not None:
+            values["lpips"] = self._lpips.distance(image, target)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class MetricTable:
+    """Collects metrics of many frames, some of which may lack some metric."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, metrics: dict[str, float]) -> None:
+        self._rows.append(metrics)
+
+    def relate(self, first: str, second: str) -> float | None:
+        """Pearson's r of two metrics over the frames that have both; None where it cannot be told."""
+        return correlation(*self.columns(first, second))
+
+    def columns(self, first: str, second: str) -> tuple[list[float], list[float]]:
+        """Two metrics over the frames that have both."""
+        both = [row for row in self._rows if first in row and second in row]
+        return [row[first] for row in both], [row[second] for row in both]
+
+    def _values(self, name: str) -> list[float]:
+        return [row[name] for row in self._rows if name in row and math.isfinite(row[name])]
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self._rows for name in row))
+
+    def gaps(self) -> list[str]:
+        """One line for each metric that is missing in some frames."""
+        lines = []
+        for name in self.names:
+            found = len(self._values(name))
+            if found < len(self._rows):
+                lines.append(f"{name}: measured in {found} of {len(self._rows)} frames; the mean is over those")
+        return lines
+
+    def mean(self, with_std: bool = False) -> dict[str, float]:
+        """Mean of each metric over the frames that have it; with ``with_std`` also ``<name>_std``."""
+        result: dict[str, float] = {}
+        for name in self.names:
+            values = torch.tensor(self._values(name), dtype=torch.float64)
+            if not len(values):
+                continue
+            result[name] = float(values.mean())
+            if with_std:
+                result[f"{name}_std"] = float(values.std()) if len(values) > 1 else 0.0
+        return result

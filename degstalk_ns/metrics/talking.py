@@ -1,0 +1,243 @@
+"""How a head speaks, measured in the frames of a video: do the lips follow the sound, do they rest in silence, do the
+eyes blink, does the line between jaw and neck hold still.
+
+It must not know where the frames come from (a video, a recording), nor how they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.metrics.face import lip_opening
+from degstalk_ns.metrics.image import correlation, temporal_jitter
+from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+
+Image = NDArray[np.uint8]
+Series = NDArray[np.float64]
+
+SILENT_DB: Final[float] = -40.0
+"""So far under the loudest speech (:data:`LOUD_PERCENTILE`) and below, a frame is silent."""
+LOUD_PERCENTILE: Final[float] = 95.0
+SETTLING_FRAMES: Final[int] = 4
+"""Silent frames this near to sound are left out: lips are opened before a sound and closed after it (0.16 s)."""
+RANGE_PERCENTILES: Final[tuple[float, float]] = (2.0, 98.0)
+"""Between these the opening of the lips has its range: a frame or two of wrong landmarks must not widen it."""
+BLINK_CLOSED: Final[float] = 0.45
+"""Closure of the lids (MediaPipe's, 0 to 1) from which on they count as shut, and ..."""
+BLINK_OPEN: Final[float] = 0.3
+"""... below which they count as open again."""
+BAND_ABOVE: Final[float] = 0.04
+"""How far the band between jaw and neck reaches over the median line of the jaw, in heights of the face, and ..."""
+BAND_BELOW: Final[float] = 0.16
+"""... below it."""
+LEAST_FOUND: Final[float] = 0.5
+"""Least share of frames with a face, for anything to be measured."""
+JAW_LINE: Final[slice] = slice(3, 14)
+"""Of the 68 landmarks: from one angle of the jaw over the chin to the other."""
+_CHUNK: Final[int] = 250
+"""Frames that are held in memory at once."""
+
+
+class Face(Protocol):
+    """What is seen of a face in one frame: landmarks [478, 3] in pixels, and MediaPipe's blendshapes [52]."""
+
+    @property
+    def points(self) -> NDArray[np.float64]: ...
+
+    @property
+    def blendshapes(self) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A face over T frames; NaN where it was not found.
+
+    Attributes:
+        opening: [T] gap between the lips, in distances of the outer corners of the eyes.
+        closure: [T] of the lids, 0 to 1.
+        jaw: [T, P, 2] line of the jaw, pixels. height: [T] of the face, pixels.
+    """
+
+    opening: Series
+    closure: Series
+    jaw: Series
+    height: Series
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.opening)
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """What was measured; None where it cannot be told.
+
+    Attributes:
+        frames: looked at. found: of them, with a face.
+        lips_follow_sound: Pearson's r of the gap between the lips and the loudness (RMS of each frame's sound).
+        opening_in_silence: mean gap in silent frames over the range of the gap: 0 is closed, 1 wide open.
+        silent_frames: that the former was measured in.
+        blinks_per_minute: of the lids.
+        jaw_jitter: root mean square of second differences in time in the band between jaw and neck, grey levels.
+    """
+
+    frames: int
+    found: int
+    lips_follow_sound: float | None
+    opening_in_silence: float | None
+    silent_frames: int
+    blinks_per_minute: float
+    jaw_jitter: float | None
+
+    def to_json(self) -> dict[str, float | int | None]:
+        return asdict(self)
+
+
+def measure(
+    frames: Callable[[], Iterable[Image]],
+    sound: NDArray[np.float32],
+    observe: Callable[[Image], Face | None],
+    name: str,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Speaking:
+    """Measures a stretch of video at 25 frames a second. The frames are gone through twice.
+
+    Args:
+        frames: gives the frames from the first to the last, RGB uint8 [H, W, 3], all of one size.
+        sound: [S] 16 kHz mono, from the first frame on.
+        observe: finds the face in a frame.
+        name: of the video, for messages.
+        advance: is told of frames that are done, each twice.
+
+    Raises:
+        UserError: there is hardly ever a face.
+    """
+    seen = _observed(frames(), observe, advance)
+    count, found = len(seen.opening), int(seen.found.sum())
+    if found < LEAST_FOUND * count or not count:
+        raise UserError(f"{name}: a face was found in {found} of {count} frames; expected one in at least half of them")
+    loudness = frame_loudness(sound, count)
+    silent = silent_frames(loudness) & seen.found
+    return Speaking(
+        frames=count,
+        found=found,
+        lips_follow_sound=correlation(seen.opening[seen.found].tolist(), loudness[seen.found].tolist()),
+        opening_in_silence=opening_in_silence(seen.opening, silent),
+        silent_frames=int(silent.sum()),
+        blinks_per_minute=blinks(seen.closure) / (count / FRAME_RATE / 60),
+        jaw_jitter=_jaw_jitter(frames(), seen, advance),
+    )
+
+
+def frame_loudness(sound: NDArray[np.float32], frames: int) -> Series:
+    """RMS [frames] of the sound [S] (16 kHz) during each frame; silence where the sound has ended."""
+    size = int(SAMPLE_RATE / FRAME_RATE)
+    whole = np.zeros(frames * size)
+    part = np.asarray(sound[: len(whole)], np.float64)
+    whole[: len(part)] = part
+    return np.sqrt((whole.reshape(frames, size) ** 2).mean(1))
+
+
+def silent_frames(loudness: Series) -> NDArray[np.bool_]:
+    """[T] where nothing sounds, but for the moments right before and after a sound."""
+    loud = float(np.percentile(loudness, LOUD_PERCENTILE)) if len(loudness) else 0.0
+    sounding = loudness > loud * 10 ** (SILENT_DB / 20)
+    return ~binary_dilation(sounding, iterations=SETTLING_FRAMES)
+
+
+def opening_in_silence(opening: Series, silent: NDArray[np.bool_]) -> float | None:
+    """Mean of the opening [T] in ``silent`` frames, 0 to 1 over its range; None without silence or range."""
+    low, high = np.nanpercentile(opening, RANGE_PERCENTILES)
+    if not silent.any() or high <= low:
+        return None
+    return float(np.clip((np.nanmean(opening[silent]) - low) / (high - low), 0.0, 1.0))
+
+
+def blinks(closure: Series) -> int:
+    """How often lids with this closure [T] shut: past :data:`BLINK_CLOSED`, after having been open."""
+    count, open_before = 0, True
+    for value in closure[np.isfinite(closure)]:
+        if open_before and value > BLINK_CLOSED:
+            count, open_before = count + 1, False
+        elif value < BLINK_OPEN:
+            open_before = True
+    return count
+
+
+def jaw_band(jaw: Series, height: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels between jaw and neck.
+
+    Args:
+        jaw: [P, 2] its line from side to side, pixels. height: of the face, pixels. size: rows and columns.
+    """
+    import cv2
+
+    middle = (jaw[0] + jaw[-1]) / 2
+    down = jaw[len(jaw) // 2] - middle
+    down = down / max(float(np.linalg.norm(down)), 1e-9) * height
+    outline = np.concatenate([jaw - BAND_ABOVE * down, (jaw + BAND_BELOW * down)[::-1]])
+    mask = np.zeros(size, np.uint8)
+    cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], (1,))
+    return mask.astype(bool)
+
+
+def _observed(
+    frames: Iterable[Image], observe: Callable[[Image], Face | None], advance: Callable[[int], None]
+) -> Observed:
+    # Imported here: of the core, only this and the metrics know the meaning of MediaPipe's points.
+    from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
+    from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, TO_68
+
+    lids = [BLENDSHAPES.index(name) for name in EYELID_NAMES]
+    points = len(range(*JAW_LINE.indices(68)))
+    opening, closure, jaw, height = [], [], [], []
+    for image in frames:
+        face = observe(image)
+        advance(1)
+        if face is None:
+            opening.append(np.nan)
+            closure.append(np.nan)
+            jaw.append(np.full((points, 2), np.nan))
+            height.append(np.nan)
+            continue
+        flat = face.points[:, :2]
+        marks = flat[list(TO_68)]
+        eyes = float(np.linalg.norm(flat[RIGHT_EYE_CORNERS[0]] - flat[LEFT_EYE_CORNERS[0]]))
+        opening.append(lip_opening(marks) / max(eyes, 1e-9))
+        closure.append(float(face.blendshapes[lids].mean()))
+        jaw.append(marks[JAW_LINE])
+        height.append(float(np.linalg.norm(flat[CHIN] - flat[FOREHEAD_TOP])))
+    return Observed(*(np.asarray(values, np.float64) for values in (opening, closure, jaw, height)))
+
+
+def _jaw_jitter(frames: Iterable[Image], seen: Observed, advance: Callable[[int], None]) -> float | None:
+    """In a band that stands still: where the jaw is on the whole."""
+    line, height = np.nanmedian(seen.jaw, 0), float(np.nanmedian(seen.height))
+    mask: NDArray[np.bool_] | None = None
+    held: list[NDArray[np.uint8]] = []
+    squares = steps = 0.0
+
+    def add() -> None:
+        nonlocal squares, steps
+        jitter = temporal_jitter(np.stack(held))
+        if jitter is not None:
+            squares, steps = squares + jitter**2 * (len(held) - 2), steps + len(held) - 2
+
+    for image in frames:
+        if mask is None:
+            mask = jaw_band(line, height, (image.shape[0], image.shape[1]))
+        held.append(image[mask])
+        advance(1)
+        if len(held) == _CHUNK:
+            add()
+            held = held[-2:]
+    if len(held) > 2:
+        add()
+    return float(np.sqrt(squares / steps)) if steps else None

@@ -1,0 +1,157 @@
+"""How regions become a portrait: region masks, the plate behind the face, and the composition of equation 7.
+
+It must not know Gaussians, fields, files or nerfstudio: images and masks in, images out.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PLATE_EROSION: int = 13
+"""Window, in pixels at any resolution of the family (512), by which the face region is eroded before it is cut
+out of the plate, so that hair at its border survives (DEGSTalk, hair preservation)."""
+
+JAW_SEAM: int = 4
+"""Pixels, at a resolution of 512, beside the head mask in which the edge of the recorded jaw still shows (the mask's
+error and the edge's own blur). Origin: ours."""
+
+JAW_RISE: int = 40
+"""Pixels, at a resolution of 512, by which a new jaw may lie higher than the recorded one: so far the look of the neck
+below the recorded jaw goes on behind it. Origin: ours; a mouth opens by 30 pixels."""
+
+SEAM_SMOOTHING: float = 3.0
+"""Standard deviation, in pixels, by which the neck is evened out that goes on behind the jaw. Origin: ours."""
+
+
+def _window(size: int) -> NDArray[np.uint8]:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a morphological window must be odd and positive, got {size}")
+    return np.ones((size, size), np.uint8)
+
+
+def dilate(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Grow ``mask`` (bool [H, W]) by a square window of ``size`` pixels (odd)."""
+    return cv2.dilate(mask.astype(np.uint8), _window(size)).astype(bool)
+
+
+def erode(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Shrink ``mask`` (bool [H, W]) by a square window of ``size`` pixels (odd)."""
+    return cv2.erode(mask.astype(np.uint8), _window(size)).astype(bool)
+
+
+def frame_plate(
+    frame: NDArray[np.uint8],
+    head_region: NDArray[np.bool_],
+    torso: NDArray[np.uint8],
+    clean_plate: NDArray[np.uint8],
+    erosion: int = PLATE_EROSION,
+) -> NDArray[np.uint8]:
+    """The plate of one frame: everything but the face (DEGSTalk, hair preservation and equation 7).
+
+    Outside the eroded head region it is the frame itself (hair, torso, background); inside, the torso image over
+    the clean background plate, so that nothing of the recorded face is left behind the rendered one.
+
+    Args:
+        frame: RGB [H, W, 3], 0..255.
+        head_region: bool [H, W], face and mouth interior together.
+        torso: RGBA [H, W, 4], 0..255, straight (not premultiplied) alpha.
+        clean_plate: RGB [H, W, 3], 0..255, the background without the person.
+        erosion: window in pixels (odd).
+
+    Returns:
+        RGB [H, W, 3], 0..255.
+    """
+    inside = erode(head_region, erosion)
+    plate = frame.copy()
+    plate[inside] = _torso_over(torso[inside], clean_plate[inside])
+    return plate
+
+
+def _torso_over(torso: NDArray[np.uint8], clean_plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels of the torso image [n, 4] over those of the clean plate [n, 3]."""
+    alpha = torso[:, 3:].astype(np.uint16)
+    return ((torso[:, :3] * alpha + clean_plate * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def freed_plate(
+    frame: NDArray[np.uint8],
+    head_region: NDArray[np.bool_],
+    neck: NDArray[np.bool_],
+    hair: NDArray[np.bool_],
+    torso: NDArray[np.uint8],
+    clean_plate: NDArray[np.uint8],
+    erosion: int = PLATE_EROSION,
+) -> NDArray[np.uint8]:
+    """The plate of one frame for a jaw that moves otherwise than the recorded one: nothing of that one is left.
+
+    :func:`frame_plate` leaves a rim of the recorded face, which the rendered face covers as long as it makes the same
+    movement. With another sound the jaw is elsewhere, and the rim would show as a second chin. Here the whole head
+    region is cut, but for hair's neighbourhood, and what is seen beside it goes on behind it: of the neck above all
+    the shadow that lies on it, so that a jaw that is higher leaves no gap of another colour.
+
+    Args:
+        frame, head_region, torso, clean_plate, erosion: as :func:`frame_plate` takes them.
+        neck, hair: bool [H, W], as they are seen.
+
+    Returns:
+        RGB [H, W, 3], 0..255.
+    """
+    plate = frame_plate(frame, head_region, torso, clean_plate, erosion)
+    window = _around(head_region, 2 * (JAW_RISE + JAW_SEAM))
+    if window is None:
+        return plate
+    result, plate = plate, plate[window]
+    frame, torso, clean_plate = frame[window], torso[window], clean_plate[window]
+    head_region, neck, hair = head_region[window], neck[window], hair[window]
+    near, free_of_hair = dilate(head_region, 2 * JAW_SEAM + 1), ~dilate(hair, erosion)
+    opaque = torso[..., 3] == 255
+    rim = near & ~erode(head_region, erosion) & (head_region | ~opaque) & free_of_hair
+    plate[rim] = _torso_over(torso[rim], clean_plate[rim])
+    seen = neck & ~near
+    if seen.any():
+        _continue_neck(plate, frame, seen, (head_region & opaque) | (neck & near))
+    # The torso image ends from one pixel to the next; what lies free of the face now must not look cut out.
+    share = cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), 1.0)
+    edge = near & ~seen & free_of_hair & (share > 0) & (share < 1)
+    body, other = _smooth_inside(plate, opaque, 1.0)[edge], clean_plate[edge]
+    plate[edge] = (share[edge][:, None] * (body - other) + other + 0.5).astype(np.uint8)
+    return result
+
+
+def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns that hold ``mask`` and ``margin`` pixels around it; None where it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    down, across = (slice(max(int(i[0]) - margin, 0), int(i[-1]) + margin + 1) for i in (rows, columns))
+    return down, across
+
+
+def _continue_neck(
+    plate: NDArray[np.uint8], frame: NDArray[np.uint8], seen: NDArray[np.bool_], hidden: NDArray[np.bool_]
+) -> None:
+    """What is ``seen`` of the neck goes on over what is ``hidden``, evened out, ever fainter. Changes ``plate``."""
+    # Every pixel's distance to the neck that is seen, and which pixel of it is nearest.
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    hidden = hidden & (distance < JAW_RISE + 2 * JAW_SEAM)
+    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colours[labels[seen]] = frame[seen]
+    even = _smooth_inside(colours[labels], seen | hidden, SEAM_SMOOTHING)
+    up = (distance - 2 * JAW_SEAM) / JAW_RISE
+    down = cv2.distanceTransform(seen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / (2 * JAW_SEAM)
+    changed = hidden | (seen & dilate(hidden, 4 * JAW_SEAM + 1))
+    share = 1.0 - np.clip(np.where(seen, down, up)[changed], 0.0, 1.0)[:, None]
+    share = share * share * (3.0 - 2.0 * share)
+    plate[changed] = (share * even[changed] + (1.0 - share) * plate[changed] + 0.5).astype(np.uint8)
+
+
+def _smooth_inside(image: NDArray[np.uint8], inside: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
+    """Gaussian mean of RGB [H, W, 3] over the pixels ``inside`` alone; zero where none is near."""
+    weight = inside.astype(np.float32)
+    sums = cv2.GaussianBlur(image * weight[..., None], (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma)
+    return sums / np.maximum(share, 1e-6)[..., None]

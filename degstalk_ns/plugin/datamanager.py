@@ -1,0 +1,215 @@
+"""Adapter to nerfstudio's DataManager: each step delivers one face frame and one mouth frame, read lazily.
+
+It chooses and reads; what is compared with what is `objective.py`'s business. No mathematics of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from numpy.typing import NDArray
+from torch import Tensor
+
+from degstalk_ns.dataparsers.frame import FrameData, read_frame
+from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from degstalk_ns.dataparsers.transforms import FrameTable
+from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig
+from degstalk_ns.training.objective import FrameTarget, face_region
+from degstalk_ns.training.schedule import Schedule, Stage
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
+    """Reads frames when they are needed: memory does not grow with the length of the video."""
+
+    _target: type = field(default_factory=lambda: TalkingHeadDataManager)
+    dataparser: AnnotatedDataParserUnion = field(default_factory=TalkingHeadDataParserConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    face_dilation: int = 7
+    """Window in pixels (odd) by which the head mask grows into the face's training target, so that the face overlaps
+    the plate, whose cut is eroded by 13. Origin: ours; the method dilates, and leaves the size open."""
+    prefetch_steps: int = 4
+    """Steps whose frames are read ahead, in one thread."""
+    # nerfstudio's, without effect here (frames are never cached nor drawn by its samplers): kept out of the help.
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    images_on_gpu: tyro.conf.Suppress[bool] = False
+    camera_res_scale_factor: tyro.conf.Suppress[float] = 1.0
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    eval_image_indices: tyro.conf.Suppress[tuple[int, ...] | None] = (0,)
+    cache_images: tyro.conf.Suppress[Literal["cpu", "gpu"]] = "cpu"
+    cache_images_type: tyro.conf.Suppress[Literal["uint8", "float32"]] = "uint8"
+    max_thread_workers: tyro.conf.Suppress[int | None] = None
+    train_cameras_sampling_strategy: tyro.conf.Suppress[Literal["random", "fps"]] = "random"
+    train_cameras_sampling_seed: tyro.conf.Suppress[int] = 42
+    fps_reset_every: tyro.conf.Suppress[int] = 100
+
+
+class EvalFrames:
+    """All frames of a split as (camera, batch) pairs, read one at a time."""
+
+    def __init__(self, manager: TalkingHeadDataManager) -> None:
+        self._manager = manager
+
+    def __len__(self) -> int:
+        return len(self._manager.eval_dataset)
+
+    def __getitem__(self, index: int) -> tuple[Cameras, Batch]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._manager.eval_pair(index)
+
+    def __iter__(self) -> Iterator[tuple[Cameras, Batch]]:
+        return (self[index] for index in range(len(self)))
+
+
+class TalkingHeadDataset(InputDataset):
+    """nerfstudio's dataset with the frames at the size the dataparser asks for."""
+
+    def get_numpy_image(self, image_idx: int) -> NDArray[np.uint8]:
+        outputs = self._dataparser_outputs
+        image_id = int(outputs.metadata["frame_ids"][image_idx])
+        return read_frame(outputs.metadata["recording"], image_id, what=()).image
+
+
+class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
+    """Delivers ``cameras`` of shape [2] (the face frame's, the mouth frame's) and their
+    :class:`~degstalk_ns.training.objective.FrameTarget` for training; single cameras and images for evaluation."""
+
+    config: TalkingHeadDataManagerConfig
+
+    def __init__(self, config: TalkingHeadDataManagerConfig, *args: Any, **kwargs: Any) -> None:
+        with one_line_errors():
+            if config.face_dilation < 1 or config.face_dilation % 2 == 0:
+                raise UserError(f"face_dilation must be an odd number of pixels, got {config.face_dilation}")
+            if config.camera_res_scale_factor != 1.0:
+                raise UserError("camera_res_scale_factor is not offered here; use the dataparser's downscale_factor")
+            super().__init__(config, *args, **kwargs)
+        self._curriculum: Curriculum | None = None
+        self._schedule: Schedule | None = None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
+        self._ahead: dict[int, Future[tuple[list[int], FrameTarget, FrameTarget]]] = {}
+        self.train_cameras = self.train_dataset.cameras
+
+    @property
+    def recording(self) -> Recording:
+        recording = self.train_dataparser_outputs.metadata["recording"]
+        assert isinstance(recording, Recording)
+        return recording
+
+    # nerfstudio's own manager would cache every image at once. Cached properties still: its viewer reads all others.
+    @cached_property
+    def cached_train(self) -> list[Batch]:  # type: ignore[override]
+        raise RuntimeError("frames are read lazily; there is no cache of all training images")
+
+    @cached_property
+    def cached_eval(self) -> list[Batch]:  # type: ignore[override]
+        raise RuntimeError("frames are read lazily; there is no cache of all evaluation images")
+
+    def get_train_rays_per_batch(self) -> int:
+        return 2 * self.recording.width * self.recording.height
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """No callback, but this is where the length of the run and its stages become known."""
+        pipeline, trainer = attributes.pipeline, attributes.trainer
+        assert pipeline is not None and trainer is not None
+        self._schedule = Schedule(pipeline.model.config.schedule, trainer.config.max_num_iterations)
+        rows = self.recording.train.aud_ids
+        self._curriculum = Curriculum(
+            self._schedule,
+            self.recording.mouth_opening[rows],
+            self.recording.blink[rows],
+            self.config.curriculum,
+            seed=trainer.config.machine.seed,
+        )
+        return []
+
+    def next_train(self, step: int) -> tuple[Cameras, Batch]:
+        """Cameras [2] and targets of the step's face and mouth frame."""
+        with one_line_errors():
+            for later in range(step, step + 1 + self.config.prefetch_steps):
+                if later not in self._ahead and later < self._total_steps():
+                    self._ahead[later] = self._reader.submit(self._read_step, later)
+            for past in [earlier for earlier in self._ahead if earlier < step]:
+                self._ahead.pop(past).cancel()
+            future = self._ahead.pop(step, None)
+            frames, face, mouth = future.result() if future else self._read_step(step)
+        cameras = self.train_cameras[torch.tensor(frames)].to(self.device)
+        face, mouth = face.to(self.device), mouth.to(self.device)
+        return cameras, {"face": face, "mouth": mouth, "image": face.image}
+
+    def _total_steps(self) -> int:
+        assert self._schedule is not None, "training has not been set up"
+        return self._schedule.total
+
+    def _read_step(self, step: int) -> tuple[list[int], FrameTarget, FrameTarget]:
+        """Indices of the step's face and mouth frame in the training split, and their targets."""
+        assert self._schedule is not None and self._curriculum is not None, "training has not been set up"
+        fused = self._schedule.stage(step) is Stage.FUSE
+        face_index = self._curriculum.face_frame(step)
+        face = self._target(self._open(self.recording.train, face_index), plate=fused)
+        if fused:
+            return [face_index, face_index], face, face
+        best, best_pixels = None, -1
+        for index in self._curriculum.mouth_frames(step):
+            frame = self._open(self.recording.train, index)
+            pixels = int(np.count_nonzero(frame.mouth))
+            if pixels > best_pixels:
+                best, best_pixels = (index, frame), pixels
+            if pixels >= self.config.curriculum.min_mouth_pixels:
+                break
+        assert best is not None
+        return [face_index, best[0]], face, self._target(best[1], plate=False)
+
+    def _open(self, table: FrameTable, index: int) -> FrameData:
+        return read_frame(self.recording, int(table.img_ids[index]), what=())
+
+    def _target(self, frame: FrameData, plate: bool) -> FrameTarget:
+        mouth = frame.mouth | (frame.teeth & frame.head)
+        row = self.recording.track_rows[frame.img_id]
+        y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
+        return FrameTarget(
+            image=_unit(frame.image),
+            face_region=torch.from_numpy(face_region(frame.head, mouth, self.config.face_dilation)),
+            mouth_region=torch.from_numpy(mouth),
+            hair=torch.from_numpy(frame.hair),
+            lips=(y0, y1, x0, x1),
+            plate=_unit(frame.plate) if plate else None,
+        )
+
+    @property
+    def fixed_indices_eval_dataloader(self) -> EvalFrames:  # type: ignore[override]
+        return EvalFrames(self)
+
+    def eval_pair(self, index: int) -> tuple[Cameras, Batch]:
+        """Camera [1] and batch (``image``, ``target``) of frame ``index`` of the evaluation split."""
+        with one_line_errors():
+            target = self._target(self._open(self.recording.val, index), plate=False).to(self.device)
+        camera = self.eval_dataset.cameras[index : index + 1].to(self.device)
+        return camera, {"image": target.image, "target": target}
+
+    def next_eval_image(self, step: int) -> tuple[Cameras, Batch]:
+        """A frame of the evaluation split, another one at each call."""
+        index = int(np.random.default_rng([step, len(self.eval_dataset)]).integers(len(self.eval_dataset)))
+        return self.eval_pair(index)
+
+
+def _unit(image: np.ndarray) -> Tensor:
+    """uint8 0..255 to float32 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(image)).float() / 255.0

@@ -1,0 +1,466 @@
+"""Adapter to nerfstudio's Model: cameras and batches in, the avatar's renders, losses, metrics and images out.
+
+It wires the core (`avatar.py`, `objective.py`, `stages.py`, `densification.py`) to the trainer; no mathematics of its
+own, and no file is read here but through the plates' reader.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import tyro
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor, nn
+
+from degstalk_ns.audio.silence import silent_windows
+from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
+from degstalk_ns.avatar.camera import RecordedCamera, View, nearest_moment
+from degstalk_ns.avatar.driving import Conditions, DrivingTrack
+from degstalk_ns.avatar.gaussians import ActivatedGaussians
+from degstalk_ns.avatar.renderer import FrameRenderer, over_plate
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.kernels.memory import keep_freed_memory
+from degstalk_ns.metrics.frames import FrameMetrics
+from degstalk_ns.metrics.image import psnr
+from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
+from degstalk_ns.plates.cache import PlateCache
+from degstalk_ns.plugin.lazy import Lazy
+from degstalk_ns.training.densification import DensificationConfig, Densifier
+from degstalk_ns.training.losses import LossConfig
+from degstalk_ns.training.objective import (
+    FrameTarget,
+    Terms,
+    background_key,
+    face_terms,
+    first_non_finite,
+    fuse_terms,
+    mouth_terms,
+)
+from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
+
+COMPUTED_AT_ONCE: ContextVar[tuple[str, ...]] = ContextVar("computed_at_once", default=())
+"""Outputs that are computed before `get_outputs_for_camera` returns: whoever holds a lock only that long sets it."""
+Outputs = MutableMapping[str, Any]
+
+
+@dataclass
+class DegstalkModelConfig(ModelConfig):
+    """Every number of the method. Defaults are the release's."""
+
+    _target: type = field(default_factory=lambda: DegstalkModel)
+    # nerfstudio's, of rays: without effect here, so kept out of the help.
+    enable_collider: tyro.conf.Suppress[bool] = False
+    collider_params: tyro.conf.Suppress[dict[str, float] | None] = None
+    loss_coefficients: tyro.conf.Suppress[dict[str, float]] = field(default_factory=dict)
+    eval_num_rays_per_chunk: tyro.conf.Suppress[int] = 4096
+    prompt: tyro.conf.Suppress[str | None] = None
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    face_growth: DensificationConfig = field(default_factory=DensificationConfig)
+    mouth_growth: DensificationConfig = field(
+        default_factory=lambda: DensificationConfig(gradient_threshold=2e-4, green_key="shrink")
+    )
+    extent: float = SCENE_EXTENT
+    """Size of the scene that growth compares scales with, metres."""
+    fuse_opacity_lr: float = 0.001
+    """Learning rate of the face's opacities in the fuse stage (release: 0.001)."""
+    mouth_dilation: int = 0
+    """Window in pixels (odd) of a max filter on the mouth's alpha when rendering; 0 for none (release's option: 13)."""
+    keep_rim: bool = False
+    """Show the rim too by which the face's training target is wider than the head (``face_dilation``)."""
+    plates_in_memory: int = 32
+    """Plates kept in memory while rendering."""
+    free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour behind the head, 0..1, where the camera is not the recorded one and so no plate fits."""
+    seed: int = 0
+    """Of starting positions and patch grids."""
+
+
+class DegstalkModel(Model):
+    """DEGSTalk in nerfstudio. A training step renders the face for ``cameras[0]`` and the mouth for ``cameras[1]``;
+    elsewhere one camera gives one composed frame, driven by the recording at the camera's time."""
+
+    config: DegstalkModelConfig
+    sh_degree: Tensor
+    moving: Tensor
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        keep_freed_memory()
+        if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
+            raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
+        recording = self.kwargs["metadata"]["recording"]
+        assert isinstance(recording, Recording)
+        self.recording = recording
+        self.track = DrivingTrack(
+            *(
+                torch.from_numpy(part.copy())
+                for part in (recording.audio, recording.expression, recording.eyelids, recording.jaw)
+            )
+        )
+        self.recorded_track = self.track
+        rows = recording.track_rows
+        images = {row: image for image, row in rows.items()}
+        self.plates = PlateCache(
+            lambda row: read_frame(recording, images[row], what=("plate",)).plate,
+            torch.tensor(sorted(images)).numpy(),
+            self.config.plates_in_memory,
+        )
+        self.recorded = {
+            int(row): torch.from_numpy(c2w.copy())
+            for table in (recording.train, recording.val)
+            for row, c2w in zip(table.aud_ids, table.c2w, strict=True)
+        }
+        self.path_frames = sorted(self.recorded)
+        self.path = torch.stack([self.recorded[frame] for frame in self.path_frames])
+        self.avatar = Avatar(
+            self.config.avatar,
+            self.track.audio_channels,
+            self.track.audio_length,
+            self.track.expression_dim,
+            seed=self.config.seed,
+        )
+        self.renderer = FrameRenderer(self.avatar)
+        # What rendering needs to know of the training so far; in the checkpoint.
+        self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
+        self.register_buffer("moving", torch.zeros((), dtype=torch.bool))
+        self.step = 0
+        self.schedule: Schedule | None = None
+        self.densifiers = {
+            "face": Densifier(self.config.face_growth, self.config.extent),
+            "mouth": Densifier(self.config.mouth_growth, self.config.extent),
+        }
+        self.patches = torch.Generator()
+        self._metrics: FrameMetrics | None = None
+        self._lpips: Perceptual | None = None
+        self._optimizers: Optimizers | None = None
+        self._latest: dict[Region, RegionRender] = {}
+
+    def overlaps_plate(self, pixels: int) -> None:
+        """The face is trained to overlap its plate by ``pixels`` of the recorded frames: not shown, unless wanted."""
+        self.avatar.rim = 0.0 if self.config.keep_rim else pixels / self.recording.focal
+
+    # --- parameters -------------------------------------------------------------------------------------------------
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.avatar.parameter_groups()
+
+    def update_to_step(self, step: int) -> None:
+        self.step = step
+
+    # --- stages -----------------------------------------------------------------------------------------------------
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        assert attributes.trainer is not None and attributes.optimizers is not None
+        self.schedule = Schedule(self.config.schedule, attributes.trainer.config.max_num_iterations)
+        self._optimizers = attributes.optimizers
+        self._base_rates = {
+            name: config["optimizer"].lr for name, config in attributes.trainer.config.optimizers.items()
+        }
+        reason = prepare_lpips()
+        if reason is None:
+            self._lpips = Lpips()
+        else:
+            CONSOLE.print(f"[yellow]Training without its perceptual losses, evaluating without LPIPS: {reason}")
+        return [
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_step),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.grow),
+        ]
+
+    def enter_step(self, step: int) -> None:
+        """Before each step: its stage decides what is trainable, the learning rates and the SH degree."""
+        assert self.schedule is not None and self._optimizers is not None
+        self.step = step
+        stage = self.schedule.stage(step)
+        self.sh_degree.fill_(self.schedule.sh_degree(step, self.config.avatar.face.sh_degree))
+        self.moving.fill_(stage is not Stage.STATIC)
+        for name, parameters in self.avatar.parameter_groups().items():
+            trainable = self.schedule.trains(step, name)
+            rate = self._base_rates[name] * self.schedule.rate_factor(step, LearningRateKind.of(name))
+            if stage is Stage.FUSE and name == "face_opacities":
+                rate = self.config.fuse_opacity_lr
+            for parameter in parameters:
+                parameter.requires_grad_(trainable)
+            for group in self._optimizers.optimizers[name].param_groups:
+                group["lr"] = rate
+
+    def grow(self, step: int) -> None:
+        """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
+        assert self.schedule is not None and self._optimizers is not None
+        # In the fuse stage only colours and opacities are trained.
+        self.renderer.forget(fields=self.schedule.stage(step) is not Stage.FUSE)
+        if not self._latest:
+            return
+        for name, render in self._latest.items():
+            self.densifiers[name].observe(render.meta)
+        self._latest = {}
+        for name in REGIONS:
+            gaussians = self.avatar.region(name)
+            optimizers = {key: self._optimizers.optimizers[f"{name}_{key}"] for key in gaussians.params}
+            # Splitting draws random places: of the step, so that a resumed run draws the same.
+            with torch.random.fork_rng():
+                torch.manual_seed(self.config.seed * 1_000_003 + step)
+                report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule)
+            if report.changed:
+                for key, parameter in gaussians.params.items():
+                    self._optimizers.parameters[f"{name}_{key}"] = [parameter]
+
+    # --- rendering --------------------------------------------------------------------------------------------------
+
+    def moment(self, cameras: Cameras, index: int) -> tuple[View, int]:
+        """The camera as a view, and the frame of the track that it shows."""
+        camera = cameras.flatten()[index]
+        view = View.from_c2w(
+            camera.camera_to_worlds.to(self.device).float(),
+            (float(camera.fx), float(camera.fy)),
+            (float(camera.cx), float(camera.cy)),
+            (int(camera.width), int(camera.height)),
+        )
+        if camera.times is not None:
+            return view, self.track.frame_at(float(camera.times))
+        # nerfstudio's interpolated paths carry no times: the pose tells the moment, else it is the first frame.
+        moment = nearest_moment(camera.camera_to_worlds.cpu(), self.path)
+        return view, 0 if moment is None else self.path_frames[round(moment)]
+
+    @contextmanager
+    def driven_by(self, track: DrivingTrack) -> Iterator[None]:
+        """Inside, the head is driven by another track of the same length."""
+        previous, self.track = self.track, track
+        try:
+            yield
+        finally:
+            self.track = previous
+
+    def silent_track(self) -> DrivingTrack | None:
+        """The recorded track with silence for sound; None for features whose silence is not known."""
+        windows = silent_windows(self.recording.audio_name, self.recording.audio.shape)
+        return None if windows is None else self.recorded_track.with_audio(torch.from_numpy(windows))
+
+    def conditions(self, frame: int) -> Conditions:
+        """What drives ``frame`` of the track."""
+        return self.track.at_frame(frame).to(self.device)
+
+    def get_outputs(self, ray_bundle: Cameras) -> Outputs:  # type: ignore[override]
+        if not self.training:
+            return self._frame_outputs(ray_bundle)
+        assert self.schedule is not None, "training has not been set up"
+        stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
+        face_view, face_frame = self.moment(ray_bundle, 0)
+        mouth_view, mouth_frame = self.moment(ray_bundle, 1)
+        if stage is Stage.FUSE:
+            return self._fused_outputs(face_view, self.conditions(face_frame), degree)
+        face_motion = mouth_motion = None
+        mouth_conditions = self.conditions(mouth_frame)
+        if stage is Stage.MOTION:
+            face_motion = self.avatar.face_motion(self.conditions(face_frame))
+            mouth_motion = self.avatar.mouth_motion(mouth_conditions)
+        attention = [face_motion.audio_attention, face_motion.expression_attention] if face_motion is not None else []
+        face = self.avatar.render_region(
+            "face", face_view, face_motion.offsets if face_motion else None, degree, attention
+        )
+        mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
+        for render in (face, mouth):
+            means2d = render.meta["means2d"]
+            if means2d.requires_grad:
+                means2d.retain_grad()
+        self._latest = {"face": face, "mouth": mouth}
+        return {
+            "stage": stage,
+            "face": face,
+            "mouth": mouth,
+            "face_motion": face_motion,
+            "mouth_motion": mouth_motion,
+            "jaw": mouth_conditions.jaw,
+        }
+
+    def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
+        """Both regions of one frame; in the fuse stage nothing that moves them is trained, so it is computed once."""
+        motion = self.renderer.motion(conditions)
+        face, mouth = self.avatar.render_both(view, motion.face.offsets, motion.mouth, degree)
+        return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
+
+    def _frame_outputs(self, camera: Cameras) -> Outputs:
+        """Every output by name, each computed when it is first read: most readers want the picture alone."""
+        view, frame = self.moment(camera, 0)
+        conditions = self.conditions(frame)
+        fits = self._recorded_camera(frame).fits(view)
+
+        def layer(name: str, limit: bool = False) -> Callable[[Lazy], Tensor]:
+            def read(outputs: Lazy) -> Tensor:
+                value: Tensor = operator.attrgetter(name)(outputs["layers"])
+                return value.clamp(0.0, 1.0) if limit else value
+
+            return read
+
+        @one_line_errors()  # a file is read when the picture is
+        def plate(_: Lazy) -> Tensor:
+            if fits:
+                return self.plates.at_frame(frame, view.width, view.height, self.device)
+            return torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
+
+        def picture(outputs: Lazy) -> Tensor:
+            if self.config.mouth_dilation:
+                return layer("rgb", limit=True)(outputs)
+            return over_plate(outputs["head"], outputs["plate"])
+
+        outputs = Lazy(
+            {
+                "head": lambda _: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
+                "layers": lambda outputs: self.compose(view, conditions, outputs["plate"]),
+                "rgb": picture,
+                "accumulation": lambda outputs: (
+                    torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered
+                ),
+                "depth": layer("depth"),
+                "face": layer("face.colour", limit=True),
+                "mouth": layer("mouth.colour", limit=True),
+                "face_alpha": layer("face.alpha"),
+                "mouth_alpha": layer("mouth.alpha"),
+                "audio_attention": layer("audio_attention"),
+                "expression_attention": layer("expression_attention"),
+                "plate": plate,
+            },
+            hidden=("head", "layers"),
+        )
+        return outputs
+
+    @torch.no_grad()
+    def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
+        """A composed frame with what the training so far allows (motion, SH degree): the fastest way to a picture.
+
+        Args:
+            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8.
+
+        Returns:
+            [H, W, 3] of the plate's type, in 0..1 or 0..255.
+        """
+        if self.config.mouth_dilation:
+            bytes_wanted = plate.dtype == torch.uint8
+            rgb = self.compose(view, conditions, plate / 255.0 if bytes_wanted else plate).rgb.clamp(0.0, 1.0)
+            return (rgb * 255.0 + 0.5).to(torch.uint8) if bytes_wanted else rgb
+        return self.renderer.frame(view, conditions, plate, int(self.sh_degree), bool(self.moving))
+
+    def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
+        """A composed frame with all its layers; ``plate`` float32 in 0..1."""
+        return self.renderer.layers(
+            view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
+        )
+
+    def recorded_jaw(self, camera: Cameras) -> float:
+        """How far the jaw is open in the recording at the camera's time: its first coefficient."""
+        return float(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw[0])
+
+    @torch.no_grad()
+    def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:
+        """One region's Gaussians as ``conditions`` move them; None, or before the motion stage: as they are."""
+        offsets = None
+        if conditions is not None and bool(self.moving):
+            motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
+            offsets = motion(conditions.to(self.device)).offsets
+        return self.avatar.region(region).deformed(offsets)
+
+    def _recorded_camera(self, frame: int) -> RecordedCamera:
+        recording = self.recording
+        return RecordedCamera(
+            self.recorded[self.plates.nearest(frame)].to(self.device),
+            recording.focal,
+            recording.width,
+            recording.height,
+        )
+
+    def get_rgba_image(self, outputs: Outputs, output_name: str = "rgb") -> Tensor:
+        """The head with its coverage as alpha, [H, W, 4] in 0..1; over the plate it covers everything."""
+        return torch.cat([outputs[output_name], outputs["accumulation"]], -1)
+
+    @torch.no_grad()
+    def get_outputs_for_camera(  # type: ignore[override]
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> Outputs:
+        with one_line_errors():
+            outputs = self._frame_outputs(camera)
+            for name in outputs.keys() & COMPUTED_AT_ONCE.get():
+                outputs[name]
+            return outputs
+
+    # --- losses -----------------------------------------------------------------------------------------------------
+
+    def get_loss_dict(self, outputs: Outputs, batch: dict[str, Any], metrics_dict: Any = None) -> Terms:
+        if "stage" not in outputs:  # an evaluation batch
+            return {"rgb_l1": (outputs["rgb"] - batch["image"]).abs().mean()}
+        assert self.schedule is not None
+        step, losses = self.step, self.config.losses
+        self.patches.manual_seed(self.config.seed * 1_000_003 + step)
+        face_target, mouth_target = batch["face"], batch["mouth"]
+        if outputs["stage"] is Stage.FUSE:
+            lpips = self._lpips if self.schedule.fuse_perceptual(step) else None
+            terms = fuse_terms(outputs["face"], outputs["mouth"], face_target, losses, lpips, self.patches)
+        else:
+            lpips = self._lpips if self.schedule.perceptual(step) else None
+            key = background_key(losses.random_key, self.patches, face_target.image)
+            ignore_hair = self.schedule.ignores_hair(step, losses.hair_every)
+            terms = face_terms(
+                outputs["face"], outputs["face_motion"], face_target, losses, ignore_hair, key, lpips, self.patches
+            ) | mouth_terms(
+                outputs["mouth"],
+                outputs["mouth_motion"],
+                mouth_target,
+                outputs["jaw"],
+                losses,
+                key,
+                lpips,
+                self.patches,
+            )
+        with one_line_errors():
+            broken = first_non_finite(terms)
+            if broken is not None:
+                raise UserError(
+                    f"the loss term {broken} is not finite at step {step} ({outputs['stage'].value} stage); training "
+                    "stops and the last checkpoint is kept: resume from it with --load-dir and lower learning rates, "
+                    "and check the frames and masks of the dataset"
+                )
+        return terms
+
+    def get_metrics_dict(self, outputs: Outputs, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {
+            f"{name}_gaussians": torch.tensor(float(len(self.avatar.region(name).params["means"]))) for name in REGIONS
+        }
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def get_image_metrics_and_images(
+        self, outputs: Outputs, batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        target: FrameTarget = batch["target"]
+        truth, image = target.image, outputs["rgb"]
+        masks = torch.stack([target.face_region, target.mouth_region, target.hair], -1).float()
+        attention = torch.cat([outputs["audio_attention"], outputs["expression_attention"]], 1)
+        images = {
+            "composition": torch.cat([truth, image], 1),
+            "face": outputs["face"],
+            "mouth": outputs["mouth"],
+            "plate": outputs["plate"],
+            "masks": masks,
+            "attention": (attention / attention.amax().clamp_min(1e-6)).expand(-1, -1, 3),
+        }
+        if self._metrics is None:
+            self._metrics = FrameMetrics()
+            if self._metrics.left_out:
+                CONSOLE.print(f"[yellow]{self._metrics.left_out}")
+        regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
+        inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
+        metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
+        return metrics, images

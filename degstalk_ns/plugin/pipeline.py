@@ -1,0 +1,152 @@
+"""Adapter to nerfstudio's Pipeline: averages over all evaluation frames, also where a metric is missing in some, and
+tells what drives the mouth. No mathematics of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from nerfstudio.data.datamanagers.base_datamanager import DataManagerConfig
+from nerfstudio.models.base_model import ModelConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
+from torchvision.utils import save_image
+
+from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.errors import one_line_errors
+from degstalk_ns.metrics.face import FaceLandmarks, eye_closing, lmd_availability
+from degstalk_ns.metrics.frames import MetricTable, box_l1
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.plugin.viewer import TalkingHeadViewer
+
+
+@dataclass
+class DegstalkPipelineConfig(VanillaPipelineConfig):
+    """nerfstudio's pipeline with the talking-head datamanager and the DEGSTalk model."""
+
+    _target: type = field(default_factory=lambda: DegstalkPipeline)
+    datamanager: DataManagerConfig = field(default_factory=TalkingHeadDataManagerConfig)
+    model: ModelConfig = field(default_factory=DegstalkModelConfig)
+    measure_lips: bool = True
+    """When all evaluation frames are measured, find lips and eyes in rendered and true frames with MediaPipe (LMD, and
+    whether they open and close as recorded)."""
+    measure_driving: bool = True
+    """When all evaluation frames are measured, also render them with the driving frozen at the first frame and with
+    silence for sound: does the mouth move for the right reason?"""
+
+
+class DegstalkPipeline(VanillaPipeline):
+    """nerfstudio's pipeline; see the module."""
+
+    config: DegstalkPipelineConfig
+
+    @one_line_errors()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert isinstance(self.model, DegstalkModel)
+        assert isinstance(self.datamanager.config, TalkingHeadDataManagerConfig)
+        self.model.overlaps_plate(self.datamanager.config.face_dilation // 2)
+        self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
+
+    @one_line_errors()
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        super().load_pipeline(loaded_state, step)
+
+    def get_average_image_metrics(
+        self,
+        data_loader: Any,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """Means (and standard deviations) of each metric over the frames in which it could be measured.
+
+        Beside the model's metrics: ``fps`` (frames per second of rendering, reading the plate included), ``lmd``,
+        ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
+        latter, ``eye_opening`` and ``eye_opening_true`` (height over width) with Pearson's r of the two and, where
+        there are blinks, ``eye_closing_at_blinks`` (how far the eyes close then, as a share of how far the recorded
+        ones do, over ``blink_frames`` frames), ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1``
+        (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything that drives
+        is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each
+        moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
+        """
+        model = self.model
+        assert isinstance(model, DegstalkModel)
+        self.eval()
+        if output_path is not None:
+            output_path.mkdir(parents=True, exist_ok=True)
+        no_lips = lmd_availability() if self.config.measure_lips else "LMD is left out: measure_lips is off"
+        others = self._other_drivings() if self.config.measure_driving else {}
+        # The first frame pays for compilation and caches; it is rendered once before the clock counts.
+        model.get_outputs_for_camera(data_loader[0][0])["rgb"]
+        table, seconds = MetricTable(), []
+        progress = track(data_loader, "Evaluating all images", total=len(data_loader), console=CONSOLE, transient=True)
+        # MediaPipe must be closed while Python is still whole, hence here and not at exit.
+        with FaceLandmarks() as face_landmarks:
+            for index, (camera, batch) in enumerate(progress):
+                start = perf_counter()
+                image = model.get_outputs_for_camera(camera)
+                image["rgb"]  # outputs are computed when they are read
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds.append(perf_counter() - start)
+                metrics, pictures = model.get_image_metrics_and_images(image, batch)
+                truth, lips = batch["target"].image, batch["target"].lips
+                metrics["lips_l1"] = box_l1(image["rgb"], truth, lips)
+                metrics["recorded_jaw"] = model.recorded_jaw(camera)
+                found = None if no_lips else face_landmarks(image["rgb"], truth)
+                if found is not None:
+                    metrics["lmd"] = found.distance
+                    metrics["lip_opening"] = found.opening
+                    metrics["lip_opening_true"] = found.true_opening
+                    metrics["eye_opening"] = found.eyes
+                    metrics["eye_opening_true"] = found.true_eyes
+                for name, driving in others.items():
+                    with model.driven_by(driving):
+                        other = model.get_outputs_for_camera(camera)["rgb"]
+                    metrics[f"lips_l1_{name}"] = box_l1(other, truth, lips)
+                    metrics[f"lips_l1_change_{name}"] = box_l1(other, image["rgb"], lips)
+                table.add(metrics)
+                if output_path is not None:
+                    for name, picture in pictures.items():
+                        file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
+                        save_image(picture.permute(2, 0, 1).cpu(), file)
+        self.train()
+        for line in [no_lips] * bool(no_lips) + table.gaps():
+            CONSOLE.print(f"[yellow]{line}")
+        result = table.mean(with_std=get_std)
+        result["fps"] = len(seconds) / sum(seconds)
+        if "lips_l1_frozen" in result:
+            result["lips_l1_ratio_to_frozen"] = result["lips_l1"] / max(result["lips_l1_frozen"], 1e-12)
+        for name, other in (("jaw", "recorded_jaw"), ("truth", "lip_opening_true")):
+            related = table.relate("lip_opening", other)
+            if related is not None:
+                result[f"lip_opening_r_{name}"] = related
+        related = table.relate("eye_opening", "eye_opening_true")
+        if related is not None:
+            result["eye_opening_r_truth"] = related
+        closing = eye_closing(*table.columns("eye_opening", "eye_opening_true"))
+        if closing is not None:
+            result["eye_closing_at_blinks"], result["blink_frames"] = closing
+        elif not no_lips:
+            CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
+        return result
+
+    def _other_drivings(self) -> dict[str, DrivingTrack]:
+        """What the head is also driven by, to see what the recorded driving is worth."""
+        model = self.model
+        assert isinstance(model, DegstalkModel)
+        drivings = {"frozen": model.recorded_track.frozen(0)}
+        silence = model.silent_track()
+        if silence is None:
+            CONSOLE.print("[yellow]The effect of silence is not measured: these audio features have no known silence.")
+        else:
+            drivings["silent"] = silence
+        return drivings

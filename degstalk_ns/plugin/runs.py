@@ -1,0 +1,193 @@
+"""Adapter to nerfstudio's runs: a trained head from the `config.yml` of its run, ready to render, quietly.
+
+nerfstudio's own `eval_setup` imports every method there is, looks for relative folders in the current one, and prints;
+here the same steps are taken one by one and each ends in one clear line. No mathematics of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.errors import UserError, errors_caught_outside
+from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.model import DegstalkModel
+from degstalk_ns.plugin.pipeline import DegstalkPipeline, DegstalkPipelineConfig
+
+_EXPECTED = "expected the config.yml of a run of degstalk, for example outputs/me/degstalk-fast/<time>/config.yml"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained head.
+
+    Attributes:
+        config: of its run; paths in it are resolved.
+        config_path: the file it came from.
+        pipeline: in evaluation mode, on the GPU where there is one.
+        checkpoint: the file of its weights.
+        step: of training at which they were saved.
+    """
+
+    config: TrainerConfig
+    config_path: Path
+    pipeline: DegstalkPipeline
+    checkpoint: Path
+    step: int
+
+    @property
+    def model(self) -> DegstalkModel:
+        model = self.pipeline.model
+        assert isinstance(model, DegstalkModel)
+        return model
+
+    @property
+    def recording(self) -> Recording:
+        """The dataset it was trained on."""
+        return self.model.recording
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called, without any folder of this machine: ``me/degstalk-fast/<time>, step 6999``."""
+        parts = (self.config.experiment_name, self.config.method_name, self.config.timestamp)
+        return f"{'/'.join(str(part) for part in parts if part)}, step {self.step}"
+
+
+def load(config: Path, data: Path | None = None) -> Trained:
+    """The trained head of a run.
+
+    The checkpoint is looked for beside the config, and a relative dataset folder in the folder that the run was started
+    in, so the command need not be given there.
+
+    Args:
+        config: ``outputs/.../config.yml``.
+        data: folder of the dataset, where it is no longer where the training found it.
+
+    Raises:
+        UserError: no such file, not a config of ours, no checkpoint or one that does not fit, or the dataset is not
+            where it was or cannot be read.
+    """
+    path = Path(config)
+    run = _read_config(path)
+    folder = _dataset_folder(run, path, data)
+    manager = run.pipeline.datamanager
+    assert isinstance(manager, TalkingHeadDataManagerConfig)
+    run.data = manager.data = manager.dataparser.data = folder
+    checkpoint = _latest_checkpoint(path.resolve().parent / run.relative_model_dir)
+    state = _read_checkpoint(checkpoint)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _quiet_console(), errors_caught_outside():
+        pipeline = run.pipeline.setup(device=device, test_mode="test")
+        assert isinstance(pipeline, DegstalkPipeline)
+        pipeline.eval()
+        try:
+            pipeline.load_pipeline(state["pipeline"], state["step"])
+        except RuntimeError as error:
+            raise UserError(
+                f"{checkpoint}: its tensors do not fit ({_first_difference(error)}); it was made by another version of "
+                f"degstalk-ns, or {path.name} or the dataset {folder} was changed since: train again, or install that "
+                "version"
+            ) from None
+    return Trained(run, path, pipeline, checkpoint, int(state["step"]))
+
+
+def _read_config(path: Path) -> TrainerConfig:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {_EXPECTED}")
+    try:
+        run = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: cannot be read as a run's config ({reason}); {_EXPECTED}") from None
+    if not isinstance(run, TrainerConfig) or not isinstance(run.pipeline, DegstalkPipelineConfig):
+        what = f"a config of {run.method_name}" if isinstance(run, TrainerConfig) else "not a config of nerfstudio"
+        raise UserError(f"{path}: {what}; {_EXPECTED}")
+    _complete(run)
+    return run
+
+
+def _complete(config: Any) -> None:
+    """Options that did not exist when the config was written get their default, in place, at any depth."""
+    for item in dataclasses.fields(config):
+        if item.name not in vars(config):
+            if item.default_factory is not dataclasses.MISSING:
+                setattr(config, item.name, item.default_factory())
+            elif item.default is not dataclasses.MISSING:
+                setattr(config, item.name, item.default)
+        value = getattr(config, item.name, None)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            _complete(value)
+
+
+def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
+    if data is not None:
+        if not Path(data).is_dir():
+            raise UserError(f"--data {data}: no such dataset folder")
+        return Path(data)
+    manager = run.pipeline.datamanager
+    assert isinstance(manager, TalkingHeadDataManagerConfig)
+    recorded, outputs = Path(manager.data or manager.dataparser.data), Path(run.output_dir)
+    candidates = [recorded]
+    if recorded.is_absolute() == outputs.is_absolute() and len(path.resolve().parents) > 3:
+        # Where it lies as seen from outputs/<experiment>/<method>/<time>/config.yml: the whole project may have moved,
+        # and relative folders (of configs by earlier versions) count from where the training was started.
+        moved = path.resolve().parents[3] / os.path.relpath(recorded, outputs)
+        candidates = [recorded, moved] if recorded.is_absolute() else [moved, recorded]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate.resolve()
+    raise UserError(
+        f"{candidates[0]}: the dataset of this run is not there any more; say where it is with --data FOLDER"
+    )
+
+
+def _latest_checkpoint(folder: Path) -> Path:
+    """The checkpoint of the highest step in ``folder``."""
+    found = sorted(folder.glob("step-*.ckpt"))
+    if not found:
+        raise UserError(f"{folder}: holds no checkpoint (step-*.ckpt); has the training saved one yet?")
+    return found[-1]
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    allow_nerfstudio_checkpoints()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train again or restore the file") from None
+    if not isinstance(state, dict) or not isinstance(state.get("pipeline"), dict) or "step" not in state:
+        raise UserError(f"{path}: is no checkpoint of nerfstudio; train again or restore the file")
+    return state
+
+
+def _first_difference(error: RuntimeError) -> str:
+    """The first of what torch lists over many lines when tensors do not fit, and how many lines there are."""
+    lines = [" ".join(line.split()).rstrip(".,") for line in str(error).splitlines()[1:] if line.strip()]
+    if not lines:
+        return " ".join(str(error).split())
+    first = lines[0] if len(lines[0]) < 200 else f"{lines[0][:200]} ..."
+    return first if len(lines) == 1 else f"{first}, and {len(lines) - 1} more"
+
+
+@contextmanager
+def _quiet_console() -> Iterator[None]:
+    """Nothing of what nerfstudio says while it sets a pipeline up reaches the terminal."""
+    before, CONSOLE.quiet = CONSOLE.quiet, True
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = before

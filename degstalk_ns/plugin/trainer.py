@@ -1,0 +1,82 @@
+"""Adapter to nerfstudio's Trainer: a resumed run ends where the schedule ends, checkpoints are written whole or not
+at all, and mistakes of the user end in one line. No mathematics of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.decorators import check_main_thread
+
+from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.host import kept_local
+
+
+@dataclass
+class DegstalkTrainerConfig(TrainerConfig):
+    """nerfstudio's trainer; ``max_num_iterations`` is the length of the whole schedule, resumed or not."""
+
+    _target: type = field(default_factory=lambda: DegstalkTrainer)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `ns-viewer` puts its own viewer settings here.
+        super().__setattr__(name, kept_local(value) if name == "viewer" else value)
+
+    def save_config(self) -> None:
+        """As nerfstudio's, with absolute folders: `ns-eval`, `ns-render` and `ns-viewer` look for relative ones where
+        they are started, not where the training was."""
+        manager = self.pipeline.datamanager
+        assert isinstance(manager, TalkingHeadDataManagerConfig)
+        for owner, name in ((self, "output_dir"), (self, "data"), (manager, "data"), (manager.dataparser, "data")):
+            folder = getattr(owner, name)
+            if folder is not None:
+                setattr(owner, name, Path(folder).absolute())
+        super().save_config()
+
+
+class DegstalkTrainer(Trainer):
+    """nerfstudio's trainer with a schedule that has an end."""
+
+    @one_line_errors()
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """As nerfstudio's; mistakes of the user end in one line."""
+        super().setup(test_mode)
+
+    @one_line_errors()
+    def train(self) -> None:
+        """Train up to ``max_num_iterations``; nerfstudio would add as many again to a resumed run."""
+        total = self.config.max_num_iterations
+        if self._start_step >= total:
+            raise UserError(
+                f"the checkpoint is at step {self._start_step - 1} and the run has {total} steps: nothing is left to "
+                "train; evaluate it with ns-eval, or give a larger --max-num-iterations"
+            )
+        self.config.max_num_iterations = total - self._start_step
+        try:
+            super().train()
+        finally:
+            self.config.max_num_iterations = total
+
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """Write the checkpoint beside its folder, then move it in: a killed run never leaves half a checkpoint."""
+        final = self.checkpoint_dir
+        final.mkdir(parents=True, exist_ok=True)
+        self.checkpoint_dir = final.with_name(f"{final.name}.incomplete")
+        try:
+            super().save_checkpoint(step)
+            name = f"step-{step:09d}.ckpt"
+            os.replace(self.checkpoint_dir / name, final / name)
+            shutil.rmtree(self.checkpoint_dir)
+        finally:
+            self.checkpoint_dir = final
+        if self.config.save_only_latest_checkpoint:
+            for older in final.glob("*.ckpt"):
+                if older.name != name:
+                    older.unlink()

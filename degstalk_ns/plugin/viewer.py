@@ -1,0 +1,226 @@
+"""Hooks into nerfstudio's viewer, live during `ns-train` and in `ns-viewer`: every page that opens gets a session.
+
+nerfstudio finds this object on the pipeline when it makes its viewer. Nothing runs while no page is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import viser
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.utils import CameraState
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from nerfstudio.viewer.viewer_elements import ViewerControl
+from numpy.typing import NDArray
+
+from degstalk_ns.animation.new_sound import perform
+from degstalk_ns.animation.playback import Playback, of_new_sound, of_recording
+from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.audio.sound import SoundLimits, load_sound
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.errors import UserError
+from degstalk_ns.plates.cache import PlateCache
+from degstalk_ns.plugin.model import COMPUTED_AT_ONCE, DegstalkModel
+from degstalk_ns.viewer.access import guard
+from degstalk_ns.viewer.painter import FreeCamera
+from degstalk_ns.viewer.panel import RECORDED
+from degstalk_ns.viewer.session import Session
+from degstalk_ns.viewer.sliders import Control, controls
+from degstalk_ns.viewer.viser_patches import end_quietly, mend, spare_compression
+
+LONGEST_MINUTES: float = 10.0
+"""Of a sound that a page sends: its samples stay in memory, here and in the page."""
+LARGEST_MEGABYTES: float = 64.0
+"""Of a sound file that a page sends; it is held in memory while it is decoded."""
+
+
+class YieldingStateMachine(RenderStateMachine):
+    """nerfstudio's drawing thread of a page, which rests while our session draws, or has nothing but news for it."""
+
+    def __init__(self, viewer: Viewer, client: viser.ClientHandle, session: Session, tidy: Callable[[], None]) -> None:
+        super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
+        self._session = session
+        self._tidy = tidy
+
+    def _render_img(self, camera_state: CameraState) -> Any:
+        """nerfstudio lets the training go on before it reads the outputs: what it will read is computed before."""
+        panel = self.viewer.control_panel
+        wanted = [panel.output_render, *[panel.split_output_render] * panel.split, *["depth"] * panel.layer_depth]
+        token = COMPUTED_AT_ONCE.set(tuple(wanted))
+        try:
+            return super()._render_img(camera_state)
+        finally:
+            COMPUTED_AT_ONCE.reset(token)
+
+    def action(self, action: RenderAction) -> None:
+        self._tidy()
+        self._session.stand_aside(self.viewer.render_tab_state.preview_render)
+        if self._session.yields:
+            super().action(action)
+        elif action.action == "move":
+            self._session.camera_moved()
+        elif action.action in ("step", "rerender"):
+            self._session.redraw()
+
+
+class TalkingHeadViewer(ViewerControl):
+    """What the pipeline shows to nerfstudio's viewer.
+
+    Args:
+        model: of the pipeline, may be in training.
+        limits: of sound files that pages send.
+    """
+
+    def __init__(self, model: DegstalkModel, limits: SoundLimits | None = None) -> None:
+        self._model = model
+        self._limits = limits or SoundLimits(LONGEST_MINUTES, LARGEST_MEGABYTES)
+        self._sessions: dict[int, Session] = {}
+        self._opening = threading.Lock()
+        self._frustums_hidden = False
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        server = viewer.viser_server
+        guard(server)
+        spare_compression(server)
+        end_quietly(server)
+        mend(server._websock_server)
+        server.on_client_connect(self._opened)
+        server.on_client_disconnect(self._left)
+        # A page of an earlier run reconnects by itself, perhaps before this line.
+        for client in server.get_clients().values():
+            self._opened(client)
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def _opened(self, client: viser.ClientHandle) -> None:
+        with self._opening:
+            if client.client_id in self._sessions:
+                return
+            connection = client._websock_connection
+            mend(connection)
+            if connection._state.message_buffer.done:  # it has left before its first word was read
+                theirs = self.viewer.render_statemachines.get(client.client_id)
+                if theirs is not None:
+                    theirs.running = False
+                return
+            session = Session(
+                client,
+                self._model,
+                lambda: self.viewer.train_lock or contextlib.nullcontext(),
+                self._playbacks,
+                self._new_sound,
+                self._freed_plates,
+                self._controls,
+                lambda: self._free_camera(client),
+                lambda: int(self.viewer.control_panel.max_res),
+                lambda camera, frame: self._place_camera(client, frame) if camera != RECORDED else None,
+                self._drawn,
+                self._limits,
+            )
+            self._sessions[client.client_id] = session
+        machines = self.viewer.render_statemachines
+        theirs = machines.get(client.client_id)
+        ours = YieldingStateMachine(self.viewer, client, session, self._hide_frustums)
+        if theirs is not None:
+            theirs.running = False
+        machines[client.client_id] = ours
+        ours.start()
+        self._place_camera(client, int(next(iter(self._playbacks.values())).recorded[0]))
+        # It may have left meanwhile, when there was nothing to close yet.
+        if connection._state.message_buffer.done and self._sessions.pop(client.client_id, None) is not None:
+            ours.running = False
+            machines.pop(client.client_id, None)
+            session.close()
+
+    def _hide_frustums(self) -> None:
+        """Once: hundreds of frustums of cameras on one spot hide the head and cost the page much. A button brings them
+        back."""
+        # A page may come while they are still being made; this is set after them.
+        if self._frustums_hidden or getattr(self.viewer, "train_state", None) is None:
+            return
+        self._frustums_hidden = True
+        self.viewer.set_camera_visibility(False)
+        self.viewer.hide_images.visible, self.viewer.show_images.visible = False, True
+
+    def _left(self, client: viser.ClientHandle) -> None:
+        client.camera._state.camera_cb.clear()  # nerfstudio's fails with what a page said of its camera before it left
+        session = self._sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()
+
+    def _drawn(self, pixels: int, seconds: float) -> None:
+        """Nerfstudio shares time between training and drawing by how fast drawing is."""
+        from nerfstudio.utils import writer  # at the top it would import itself, where it is the first of nerfstudio
+
+        if writer.is_initialized() and seconds > 0:
+            writer.put_time(
+                name=writer.EventName.VIS_RAYS_PER_SEC,
+                duration=pixels / seconds,
+                step=self.viewer.step,
+                avg_over_steps=True,
+            )
+
+    # --- cameras ----------------------------------------------------------------------------------------------------
+
+    def _place_camera(self, client: viser.ClientHandle, frame: int) -> None:
+        """Put the page's camera where the frame was recorded from, upright, to orbit around the head."""
+        c2w = self._model.recorded[self._model.plates.nearest(frame)].numpy()
+        with client.atomic():
+            client.camera.fov = 2 * math.atan(self._model.recording.height / 2 / self._model.recording.focal)
+            client.camera.position = c2w[:3, 3].astype(np.float64) * VISER_NERFSTUDIO_SCALE_RATIO
+            client.camera.look_at = np.zeros(3)
+            client.camera.up_direction = np.array([0.0, 1.0, 0.0])
+
+    def _free_camera(self, client: viser.ClientHandle) -> FreeCamera:
+        state = self.viewer.get_camera_state(client)
+        return FreeCamera(state.c2w.float(), float(state.fov), float(state.aspect))
+
+    # --- what can be played -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _waveform(self) -> NDArray[np.float32] | None:
+        """The recording's sound; without it the timeline is silent."""
+        try:
+            return read_waveform(self._model.recording.layout.audio)
+        except UserError:
+            return None
+
+    @cached_property
+    def _playbacks(self) -> dict[str, Playback]:
+        recording, found = self._model.recording, {}
+        for name, table in (("training track", recording.train), ("validation track", recording.val)):
+            first, last = int(table.aud_ids.min()), int(table.aud_ids.max())
+            found[name] = of_recording(name, self._model.recorded_track, first, last, self._waveform)
+        return found
+
+    def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
+        progress(f"Reading {name} ...")
+        sound = load_sound(content, self._limits, name, too_long="cut it, or use degstalk render")
+        progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
+        performance = perform(sound, self._model.recording)
+        return of_new_sound(name, sound.samples, performance)
+
+    @cached_property
+    def _freed_plates(self) -> PlateCache:
+        """Plates for a jaw that moves otherwise than the recorded one."""
+        recording, model = self._model.recording, self._model
+        images = {row: image for image, row in recording.track_rows.items()}
+        return PlateCache(
+            lambda row: read_frame(recording, images[row], what=()).freed_plate,
+            np.array(sorted(images)),
+            model.config.plates_in_memory,
+        )
+
+    @cached_property
+    def _controls(self) -> list[Control]:
+        recording = self._model.recording
+        return controls(torch.from_numpy(recording.expression.copy()), recording.expression_names or None)

@@ -1,0 +1,113 @@
+"""Which frames to train on at which step: mouths from wide open to closed, blinks from none to full.
+
+Every choice is a pure function of the step and a seed, so that a resumed run continues exactly where it stopped.
+It must not know images, files or models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.training.schedule import Schedule, Stage
+
+
+@dataclass
+class CurriculumConfig:
+    """Numbers of the curriculum; all are the release's."""
+
+    window: float = 0.2
+    """Width of the sliding windows, as a fraction of the range of values."""
+    opening_every: int = 30
+    """Every so many motion steps the face trains on a frame in the window of mouth opening."""
+    blink_every: int = 15
+    """Every so many motion steps the face trains on a frame in the window of blink strength, unless it is the turn of
+    the window of mouth opening."""
+    min_mouth_pixels: int = 20
+    """Frames with fewer pixels of mouth interior are skipped by the mouth region."""
+    candidates: int = 24
+    """How many frames of the window a mouth step proposes. Origin: ours; each costs reading a mask."""
+    last_candidates: int = 4
+    """How many of the widest open mouths it proposes after them. Origin: ours."""
+    smallest_window: int = 16
+    """A window that holds fewer frames is widened to the nearest so many."""
+
+
+def sliding_window(values: NDArray[np.floating], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
+    """Indices of ``values`` [n] whose place in their range (1st to 99th percentile, scaled to 0..1) lies within
+    ``width / 2`` of ``centre``; the ``smallest`` nearest ones where the window holds fewer."""
+    # In double precision: in single, 1 - 0.9 exceeds 0.1, and the strongest frames would lie outside the last window.
+    values = np.asarray(values, np.float64)
+    low, high = np.percentile(values, [1, 99])
+    place = np.clip((values - low) / max(float(high - low), 1e-8), 0.0, 1.0)
+    centre = min(max(centre, width / 2), 1 - width / 2)
+    distance = np.abs(place - centre)
+    inside = np.flatnonzero(distance <= width / 2 + 1e-9)
+    if len(inside) < min(smallest, len(values)):
+        inside = np.sort(np.argsort(distance, kind="stable")[:smallest])
+    return inside
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, stream: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, stream, epoch]).permutation(count)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Chooses training frames. Indices run over the training frames 0..n-1.
+
+    Attributes:
+        mouth_opening: [n] how far the mouth is open, any unit.
+        blink: [n] how far the eyes are closed, any unit.
+    """
+
+    schedule: Schedule
+    mouth_opening: NDArray[np.floating]
+    blink: NDArray[np.floating]
+    config: CurriculumConfig = field(default_factory=CurriculumConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.mouth_opening) != len(self.blink) or not len(self.blink):
+            raise ValueError(
+                f"the curriculum needs one opening and one blink value a frame, got {len(self.mouth_opening)} and "
+                f"{len(self.blink)}"
+            )
+
+    def _drawn(self, step: int, stream: int) -> int:
+        """Draw without replacement: each epoch is one permutation."""
+        count = len(self.blink)
+        return int(_permutation(self.seed, stream, step // count, count)[step % count])
+
+    def _window(self, values: NDArray[np.floating], centre: float) -> NDArray[np.int64]:
+        return sliding_window(values, centre, self.config.window, self.config.smallest_window)
+
+    def face_frame(self, step: int) -> int:
+        """The frame the face (and, in the fuse stage, the whole portrait) trains on."""
+        if self.schedule.stage(step) is Stage.MOTION:
+            rng = np.random.default_rng([self.seed, 1, step])
+            if step % self.config.opening_every == 0:
+                return int(rng.choice(self._window(self.mouth_opening, self.schedule.progress(step))))
+            if step % self.config.blink_every == 0:
+                return int(rng.choice(self._window(self.blink, self.schedule.blink_progress(step))))
+        return self._drawn(step, stream=0)
+
+    def mouth_frames(self, step: int) -> list[int]:
+        """Frames the mouth may train on, in order of preference: the caller takes the first that has at least
+        ``min_mouth_pixels`` of mouth interior. In the fuse stage it is the face's frame alone."""
+        stage = self.schedule.stage(step)
+        if stage is Stage.FUSE:
+            return [self.face_frame(step)]
+        progress = self.schedule.progress(step)
+        rng = np.random.default_rng([self.seed, 2, step])
+        if stage is Stage.MOTION and progress >= 1.0:
+            frames = [self._drawn(step, stream=3), *rng.permutation(len(self.blink)).tolist()]
+        else:
+            # progress is 0 throughout the static stage: wide-open mouths only.
+            frames = rng.permutation(self._window(self.mouth_opening, 1.0 - progress)).tolist()
+        widest = np.argsort(-self.mouth_opening, kind="stable")[: self.config.last_candidates].tolist()
+        return [int(frame) for frame in frames[: self.config.candidates] + widest]

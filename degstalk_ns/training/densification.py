@@ -1,0 +1,273 @@
+"""Growing and pruning the Gaussians of one region, on top of ``gsplat.strategy.ops``.
+
+It must not know the stages of training (it asks a schedule), how Gaussians are drawn, nor nerfstudio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from gsplat.strategy import ops
+from torch import Tensor, nn
+
+from degstalk_ns.avatar.gaussians import base_colours
+from degstalk_ns.errors import UserError
+
+
+@dataclass
+class DensificationConfig:
+    """When a Gaussian is too coarse, too large, too faint or too green. Defaults: the face, as in DEGSTalk's release.
+
+    The steps at which it happens are the schedule's.
+    """
+
+    gradient_threshold: float = 5e-4
+    """Grow above this mean norm of the loss' gradient by the mean on screen, where the screen spans [-1, 1].
+    Origin: release (mouth: 2e-4)."""
+    split_scale: float = 0.005
+    """Gaussians of a largest scale above this fraction of the extent are split, others duplicated. Origin: release."""
+    prune_opacity_start: float = 0.05
+    """Opacity below which Gaussians are removed at the first growth. Origin: release."""
+    prune_opacity_end: float = 0.30
+    """The same at the last growth; linear between them. Origin: release."""
+    prune_radius: float | None = 20.0
+    """Radius on screen above which Gaussians are removed once the schedule prunes by size, pixels; None: never.
+    Origin: release."""
+    prune_scale: float = 0.1
+    """Largest scale above which Gaussians are removed once the schedule prunes by size, as a fraction of the extent.
+    Origin: release."""
+    green_key: Literal["prune", "shrink", "ignore"] = "prune"
+    """What happens to Gaussians of the key's colour: background that leaks in. Origin: release (mouth: "shrink")."""
+    key_colour: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    """The background that regions are trained on. Origin: release."""
+    key_tolerance: float = 0.1
+    """Largest difference per channel at which a colour counts as the key's. Origin: ours; the release names none."""
+    shrink_opacity: float = 0.1
+    """Shrunk Gaussians get at most this opacity. Origin: release."""
+    shrink_scale: float = 0.1
+    """Shrunk Gaussians' scales are multiplied by this. Origin: release (a tenth)."""
+    shrink_gradient: float = 0.5
+    """Shrunk Gaussians' screen gradients are multiplied by this before growth is decided. Origin: release (half)."""
+    shrink_floor: float = 1e-6
+    """Scales are not shrunk below this, world units. Origin: ours; shrinking the same Gaussian for ever underflows."""
+    max_gaussians: int | None = None
+    """Most Gaussians; where growth would exceed it, only those of the largest gradients grow. None: no limit.
+    Origin: ours."""
+    min_gaussians: int = 100
+    """Pruning never leaves fewer (or all, where there are not as many): the most opaque stay. Origin: ours."""
+
+
+class GrowthSchedule(Protocol):
+    """What growth asks of a schedule; ``stages.Schedule`` answers."""
+
+    def grows(self, step: int) -> bool:
+        """Whether to grow and prune after ``step``."""
+
+    def growth_progress(self, step: int) -> float:
+        """0 at the first growth of the run, 1 at the last: how far the least opacity has risen."""
+
+    def prunes_by_size(self, step: int) -> bool:
+        """Whether Gaussians may be removed for their size after ``step``."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did. ``total`` Gaussians are left; those pruned were removed before others grew."""
+
+    n_split: int
+    n_duplicated: int
+    n_pruned: int
+    n_shrunk: int
+    total: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether Parameter objects were replaced."""
+        return bool(self.n_split or self.n_duplicated or self.n_pruned)
+
+
+class Densifier:
+    """Adaptive density control of one region. Source: 3-D Gaussian splatting, section 5, with DEGSTalk's numbers."""
+
+    def __init__(self, config: DensificationConfig, extent: float = 1.0) -> None:
+        """
+        Args:
+            config: thresholds.
+            extent: size of the scene that scales are compared with, world units.
+
+        Raises:
+            UserError: a limit on the number of Gaussians below the least number.
+        """
+        if config.max_gaussians is not None and config.max_gaussians < config.min_gaussians:
+            raise UserError(
+                f"max_gaussians ({config.max_gaussians}) must not be below min_gaussians ({config.min_gaussians})"
+            )
+        self.config = config
+        self.extent = extent
+        self.state: dict[str, Tensor] = {}
+        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] views that saw it, "radii" [N] pixels, the
+        largest. Empty until something was observed."""
+
+    def observe(self, meta: dict[str, Any]) -> None:
+        """Remembers one view's gradients and radii. Call after ``backward()``.
+
+        Args:
+            meta: of ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N] (0 where
+                culled), "width", "height", "n_cameras".
+
+        Raises:
+            ValueError: no gradient was retained.
+        """
+        gradients = meta["means2d"].grad
+        if gradients is None:
+            raise ValueError("meta['means2d'] has no gradient: call retain_grad() on it before backward()")
+        radii = meta["radii"].detach()
+        half_screen = gradients.new_tensor([meta["width"] / 2, meta["height"] / 2])
+        # A loss is a mean over cameras: times their number it is each camera's own gradient, as in gsplat's strategy.
+        norms = (gradients.detach() * half_screen * meta["n_cameras"]).norm(dim=-1)  # [C, N]
+        seen = (radii > 0) & norms.isfinite()
+        n = radii.shape[1]
+        if not self.state or len(self.state["count"]) != n:
+            self.state = {name: torch.zeros(n, device=radii.device) for name in ("grad2d", "count", "radii")}
+        self.state["grad2d"] += norms.where(seen, 0.0).sum(dim=0)
+        self.state["count"] += seen.sum(dim=0)
+        self.state["radii"] = torch.maximum(self.state["radii"], radii.amax(dim=0).float())
+
+    @torch.no_grad()
+    def step(
+        self,
+        step: int,
+        params: nn.ParameterDict,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        schedule: GrowthSchedule,
+        colours: Tensor | Callable[[], Tensor] | None = None,
+    ) -> Report:
+        """Shrinks, prunes and grows if ``schedule`` says so, and then forgets what was observed. Call after the
+        optimizers have stepped.
+
+        Growing and pruning replace the Parameter objects in ``params`` and in the optimizers (whose moments follow; new
+        Gaussians start with none) and drop their ``.grad``.
+
+        Args:
+            step: of training.
+            params: of :class:`~degstalk_ns.avatar.gaussians.EmbeddedGaussians`.
+            optimizers: one per entry of ``params``, under the same name, holding that one parameter.
+            schedule: when.
+            colours: [N, 3] in [0, 1] to compare with the key, or a function that gives them; by default the colours
+                without their view-dependent part.
+
+        Returns:
+            What was done; all zero where the schedule does not grow after this step.
+
+        Raises:
+            ValueError: parameters and optimizers do not match.
+        """
+        total = len(params["means"])
+        if not schedule.grows(step):
+            return Report(0, 0, 0, 0, total)
+        if set(params.keys()) != set(optimizers):
+            raise ValueError(f"one optimizer per parameter: {sorted(params.keys())} against {sorted(optimizers)}")
+        if not self.state or len(self.state["count"]) != total:  # nothing seen yet, or another checkpoint was loaded
+            self.state = {
+                name: torch.zeros(total, device=params["means"].device) for name in ("grad2d", "count", "radii")
+            }
+        # gsplat makes new Parameters; what was frozen must stay so.
+        trainable = {name: parameter.requires_grad for name, parameter in params.items()}
+
+        gradients = self.state["grad2d"] / self.state["count"].clamp_min(1)
+        keyed = self._keyed(params, colours)
+        shrunk = 0
+        if self.config.green_key == "shrink":
+            shrunk = int(keyed.sum())
+            gradients = torch.where(keyed, gradients * self.config.shrink_gradient, gradients)
+            self._shrink(params, optimizers, keyed)
+
+        # Pruning first makes room under the limit. New Gaussians inherit opacity and colour, so for those rules the
+        # order is immaterial. Too large ones about to be split are not removed: their parts may not be too large.
+        grows = gradients > self.config.gradient_threshold
+        large = params["scales"].exp().amax(dim=-1) > self.config.split_scale * self.extent
+        removed = self._too_faint(params, schedule.growth_progress(step))
+        if self.config.green_key == "prune":
+            removed |= keyed
+        if schedule.prunes_by_size(step):
+            removed |= self._too_large(params) & ~(grows & large)
+        self._spare_the_last(removed, params["opacities"])
+        if removed.any():
+            ops.remove(params, optimizers, self.state, removed)
+        kept = ~removed
+        n_split, n_duplicated = self._grow(params, optimizers, gradients[kept], grows[kept], large[kept])
+
+        for name, parameter in params.items():
+            parameter.requires_grad_(trainable[name])
+        for value in self.state.values():
+            value.zero_()
+        return Report(n_split, n_duplicated, int(removed.sum()), shrunk, len(params["means"]))
+
+    def _keyed(self, params: nn.ParameterDict, colours: Tensor | Callable[[], Tensor] | None) -> Tensor:
+        """[N] bool: colour within the tolerance of the key's."""
+        if self.config.green_key == "ignore":
+            return torch.zeros(len(params["means"]), dtype=torch.bool, device=params["means"].device)
+        if colours is None:
+            colours = base_colours(params["sh0"])
+        elif not isinstance(colours, Tensor):
+            colours = colours()
+        key = colours.new_tensor(self.config.key_colour)
+        return (colours.clamp(0.0, 1.0) - key).abs().amax(dim=-1) <= self.config.key_tolerance
+
+    def _shrink(self, params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer], mask: Tensor) -> None:
+        """Makes Gaussians small and faint in place, and lets their optimizers forget where they were heading."""
+        c = self.config
+        opacities, scales = params["opacities"], params["scales"]
+        opacities[mask] = opacities[mask].clamp_max(torch.tensor(c.shrink_opacity).logit().item())
+        current = scales[mask].exp()
+        scales[mask] = torch.maximum(current * c.shrink_scale, current.clamp_max(c.shrink_floor)).log()
+        for name in ("opacities", "scales"):
+            for moment, value in optimizers[name].state[params[name]].items():
+                if moment != "step":
+                    value[mask] = 0
+
+    def _too_faint(self, params: nn.ParameterDict, progress: float) -> Tensor:
+        """[N] bool: too faint for how far training has come (0 to 1)."""
+        c = self.config
+        threshold = c.prune_opacity_start + (c.prune_opacity_end - c.prune_opacity_start) * progress
+        return params["opacities"].sigmoid() < threshold
+
+    def _too_large(self, params: nn.ParameterDict) -> Tensor:
+        """[N] bool: too large in space or on screen."""
+        large = params["scales"].exp().amax(dim=-1) > self.config.prune_scale * self.extent
+        if self.config.prune_radius is not None:
+            large |= self.state["radii"] > self.config.prune_radius
+        return large
+
+    def _spare_the_last(self, removed: Tensor, opacities: Tensor) -> None:
+        """Takes the most opaque out of ``removed`` until enough Gaussians stay."""
+        short = min(self.config.min_gaussians, len(removed)) - int((~removed).sum())
+        if short > 0:
+            spared = torch.where(removed, opacities, -torch.inf).topk(short).indices
+            removed[spared] = False
+
+    def _grow(
+        self,
+        params: nn.ParameterDict,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        gradients: Tensor,
+        grows: Tensor,
+        large: Tensor,
+    ) -> tuple[int, int]:
+        """Splits large and duplicates small Gaussians where the screen gradient is high; returns how many of each."""
+        if self.config.max_gaussians is not None:
+            room = max(self.config.max_gaussians - len(grows), 0)  # either way a Gaussian becomes two
+            if int(grows.sum()) > room:
+                best = torch.where(grows, gradients, -torch.inf).topk(room).indices
+                grows = torch.zeros_like(grows).index_fill(0, best, True)
+        duplicated, split = grows & ~large, grows & large
+        n_duplicated, n_split = int(duplicated.sum()), int(split.sum())
+        if n_duplicated:
+            ops.duplicate(params, optimizers, self.state, duplicated)
+            split = torch.cat([split, split.new_zeros(n_duplicated)])  # copies are appended, and not split at once
+        if n_split:
+            ops.split(params, optimizers, self.state, split)
+        return n_split, n_duplicated

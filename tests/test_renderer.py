@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from test_avatar import SIZE, _avatar, _conditions, _view
+
+from degstalk_ns.avatar.avatar import Avatar
+from degstalk_ns.avatar.renderer import FrameRenderer, _covered_box
+
+TOLERANCE = 1e-5
+VISIBLE = 1e-3
+
+
+@pytest.fixture
+def avatar() -> Avatar:
+    """Fields that move the Gaussians visibly, and Gaussians of every opacity, so that some hide what is behind."""
+    avatar = _avatar()
+    random = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for field in (avatar.face_field, avatar.mouth_field):
+            for parameter in field.parameters():
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=random))
+        for name in ("face", "mouth"):
+            params = avatar.region(name).params  # type: ignore[arg-type]
+            params["embeddings"].copy_(torch.randn(params["embeddings"].shape, generator=random))
+            params["opacities"].copy_(3 * torch.randn(params["opacities"].shape, generator=random))
+            params["sh0"].copy_(torch.randn(params["sh0"].shape, generator=random))
+            params["shN"].copy_(0.2 * torch.randn(params["shN"].shape, generator=random))
+    return avatar
+
+
+def _plate() -> torch.Tensor:
+    return torch.rand(SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("moving", "rim"), [(True, 0.0), (False, 0.0), (True, 2.0)])
+def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, rim: float) -> None:
+    renderer, plate = FrameRenderer(avatar), _plate()
+    avatar.rim = rim / float(_view().K[0, 0])
+    assert avatar.rim_pixels(_view()) == rim
+    for seed in (0, 1, 0):
+        with torch.no_grad():
+            truth = avatar.render(_view(), _conditions(seed), plate, 2, moving)
+        assert torch.allclose(
+            renderer.frame(_view(), _conditions(seed), plate, 2, moving), truth.rgb.clamp(0, 1), atol=TOLERANCE
+        )
+        head = renderer.head(_view(), _conditions(seed), 2, moving)
+        assert torch.allclose(head.covered, truth.covered, atol=TOLERANCE)
+        layers = renderer.layers(_view(), _conditions(seed), plate, 2, moving)
+        for name in ("rgb", "depth", "audio_attention", "expression_attention"):
+            assert torch.allclose(getattr(layers, name), getattr(truth, name), atol=TOLERANCE)
+
+
+def test_without_its_rim_the_head_covers_less(avatar: Avatar) -> None:
+    renderer = FrameRenderer(avatar)
+    whole = renderer.head(_view(), _conditions(), 2)
+    avatar.rim = 2.0 / float(_view().K[0, 0])
+    less = renderer.head(_view(), _conditions(), 2)
+    assert (less.covered <= whole.covered + 1e-6).all() and less.covered.sum() < whole.covered.sum()
+    assert torch.allclose(less.face.colour * whole.face.alpha, whole.face.colour * less.face.alpha, atol=1e-6)
+
+
+def test_bytes_over_a_plate_of_bytes(avatar: Avatar) -> None:
+    plate = (_plate() * 255).to(torch.uint8)
+    before = plate.clone()
+    renderer = FrameRenderer(avatar)
+    rgb = renderer.frame(_view(), _conditions(), plate, 2)
+    truth = renderer.frame(_view(), _conditions(), plate.float() / 255, 2)
+    assert rgb.dtype == torch.uint8 and torch.equal(plate, before)
+    assert (rgb.float() - truth * 255).abs().max() <= 0.501
+
+
+def test_the_plate_is_untouched_outside_the_box_and_nothing_is_drawn_there(avatar: Avatar) -> None:
+    with torch.no_grad():
+        for name in ("face", "mouth"):
+            params = avatar.region(name).params  # type: ignore[arg-type]
+            params["means"].mul_(0.3)
+            params["scales"].sub_(1.0)
+    head = FrameRenderer(avatar).head(_view(), _conditions(), 2, moving=False)
+    for render in (head.face, head.mouth):
+        y0, y1, x0, x1 = _covered_box(render)
+        assert 0 < (y1 - y0) * (x1 - x0) < SIZE * SIZE
+        outside = render.alpha.clone()
+        assert outside.abs().max() > 0
+        outside[y0:y1, x0:x1] = 0
+        assert outside.abs().max() == 0
+
+
+def test_a_head_out_of_sight_leaves_the_plate(avatar: Avatar) -> None:
+    with torch.no_grad():
+        for name in ("face", "mouth"):
+            avatar.region(name).params["means"].add_(50.0)  # type: ignore[arg-type]
+    plate = _plate()
+    assert torch.equal(FrameRenderer(avatar).frame(_view(), _conditions(), plate, 0), plate)
+
+
+@pytest.mark.parametrize("group", ["face_means", "mouth_embeddings", "face_sh0", "mouth_opacities", "face_field_grids"])
+def test_written_parameters_are_noticed(avatar: Avatar, group: str) -> None:
+    renderer = FrameRenderer(avatar)
+    before = renderer.frame(_view(), _conditions(), _plate(), 2)
+    with torch.no_grad():
+        for parameter in avatar.parameter_groups()[group]:
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        truth = avatar.render(_view(), _conditions(), _plate(), 2).rgb.clamp(0, 1)
+    after = renderer.frame(_view(), _conditions(), _plate(), 2)
+    assert (after - truth).abs().max() < TOLERANCE < VISIBLE < (after - before).abs().max()
+
+
+def test_steps_of_fused_optimizers_are_noticed_when_told(avatar: Avatar) -> None:
+    renderer = FrameRenderer(avatar)
+    before = renderer.frame(_view(), _conditions(), _plate(), 2)
+    parameters = list(avatar.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=0.01, fused=True)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    renderer.forget()
+    after = renderer.frame(_view(), _conditions(), _plate(), 2)
+    with torch.no_grad():
+        truth = avatar.render(_view(), _conditions(), _plate(), 2).rgb.clamp(0, 1)
+    assert (after - truth).abs().max() < TOLERANCE < VISIBLE < (after - before).abs().max()
+
+
+def test_what_sees_only_the_place_is_computed_once(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = FrameRenderer(avatar)
+    renderer.frame(_view(), _conditions(), _plate(), 2)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(avatar.face_field, "prepared", refuse)
+    monkeypatch.setattr(avatar.mouth_field, "prepared", refuse)
+    renderer.frame(_view(), _conditions(1), _plate(), 2)

@@ -1,0 +1,83 @@
+import itertools
+
+import pytest
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
+
+RELEASE = Schedule(ScheduleConfig(), 60_000)
+
+
+@pytest.mark.parametrize(
+    ("step", "stage"),
+    [(0, "static"), (2_999, "static"), (3_000, "motion"), (49_999, "motion"), (50_000, "fuse"), (59_999, "fuse")],
+)
+def test_stages_of_the_release(step: int, stage: str) -> None:
+    assert RELEASE.stage(step) is Stage(stage)
+
+
+def test_a_shorter_run_is_the_same_recipe_in_small() -> None:
+    small = Schedule(ScheduleConfig(), 600)
+    for step in range(600):
+        assert small.stage(step) is RELEASE.stage(step * 100)
+        assert small.perceptual(step) == RELEASE.perceptual(step * 100)
+        assert small.fuse_perceptual(step) == RELEASE.fuse_perceptual(step * 100)
+
+
+def test_growth_of_the_release() -> None:
+    growing = [step for step in range(60_000) if RELEASE.grows(step)]
+    assert growing[0] == 500
+    assert growing[-1] == 48_900
+    assert {b - a for a, b in itertools.pairwise(growing)} == {100}
+    assert RELEASE.growth_progress(500) == 0 and RELEASE.growth_progress(49_000) == 1
+    assert not RELEASE.prunes_by_size(3_000) and RELEASE.prunes_by_size(3_001)
+
+
+def test_every_stage_happens_in_the_shortest_run() -> None:
+    assert [Schedule(ScheduleConfig(motion_end=0.7), 3).stage(step) for step in range(3)] == list(Stage)
+    with pytest.raises(UserError, match="at least 3 steps"):
+        Schedule(ScheduleConfig(), 2)
+
+
+def test_stages_out_of_order_are_refused() -> None:
+    with pytest.raises(UserError, match="follow each other"):
+        Schedule(ScheduleConfig(static_end=0.9, motion_end=0.5), 100)
+
+
+def test_what_trains_when() -> None:
+    groups = ["face_means", "face_embeddings", "face_sh0", "mouth_shN", "face_opacities", "mouth_opacities"]
+    groups += ["face_field_grids", "mouth_field_networks"]
+    on = {step: [group for group in groups if RELEASE.trains(step, group)] for step in (0, 3_000, 50_000)}
+    assert on[0] == ["face_means", "face_sh0", "mouth_shN", "face_opacities", "mouth_opacities"]
+    assert on[3_000] == groups
+    assert on[50_000] == ["face_sh0", "mouth_shN", "face_opacities"]
+
+
+def test_learning_rates() -> None:
+    means, fields = LearningRateKind.of("face_means"), LearningRateKind.of("mouth_field_grids")
+    assert RELEASE.rate_factor(0, means) == 1 and RELEASE.rate_factor(45_000, means) == pytest.approx(0.01)
+    assert RELEASE.rate_factor(55_000, means) == pytest.approx(0.01)
+    assert RELEASE.rate_factor(22_500, means) == pytest.approx(0.1)
+    assert RELEASE.rate_factor(40_000, fields) == pytest.approx(0.5)
+    assert LearningRateKind.of("face_sh0") is LearningRateKind.CONSTANT
+    assert RELEASE.rate_factor(30_000, LearningRateKind.CONSTANT) == 1
+
+
+def test_hair_is_ignored_in_six_of_seven_motion_steps() -> None:
+    assert not any(RELEASE.ignores_hair(step, 7) for step in range(3_000))
+    assert sum(RELEASE.ignores_hair(step, 7) for step in range(7_000, 14_000)) == 6_000
+    assert not any(RELEASE.ignores_hair(step, 7) for step in range(46_000, 60_000))
+
+
+def test_sh_degree_rises_every_thousand_steps() -> None:
+    assert [RELEASE.sh_degree(step, 2) for step in (0, 999, 1_000, 2_000, 50_000)] == [0, 0, 1, 2, 2]
+
+
+def test_the_windows_slide_through_the_motion_stage() -> None:
+    assert RELEASE.progress(0) == RELEASE.progress(3_000) == 0
+    assert RELEASE.progress(40_000) == RELEASE.progress(59_000) == 1
+    assert 0.4 < RELEASE.progress(21_500) < 0.6
+    assert all(RELEASE.blink_progress(step) == RELEASE.progress(step) for step in range(0, 60_000, 500))
+    early = Schedule(ScheduleConfig(blink_end=0.2), 60_000)
+    assert early.blink_progress(3_000) == 0 and early.blink_progress(7_500) == 0.5 and early.blink_progress(12_000) == 1
+    assert early.progress(21_500) == RELEASE.progress(21_500)
