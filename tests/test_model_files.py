@@ -74,6 +74,6 @@ def test_importing_downloads_nothing() -> None:
         "import socket\n"
         "def refuse(*a, **k): raise SystemExit('network used at import')\n"
         "socket.socket.connect = refuse\n"
-        "import degstalk_ns.preprocess.model_files"
+        "import degstalk_ns.landmarks.model_files"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

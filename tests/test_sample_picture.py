@@ -191,8 +191,8 @@ def test_bits_do_not_depend_on_the_number_of_threads(scene: Scene, pictures: lis
 
 PROGRAM = """
 import sys, numpy as np
-from degstalk_ns.sample.shading import seen, shade
-from degstalk_ns.sample.surfels import Surfels
+from degstalk_ns.sample.drawing.shading import seen, shade
+from degstalk_ns.sample.body.surfels import Surfels
 random = np.random.default_rng(0)
 def draw(*shape): return random.normal(size=shape).astype(np.float32)
 def unit(array): return array / np.linalg.norm(array, axis=1, keepdims=True)
