@@ -8,7 +8,7 @@ import torch
 
 from degstalk_ns.avatar.avatar import Composition, RegionRender
 from degstalk_ns.avatar.compositing import compose
-from degstalk_ns.viewer.display import OUTPUTS, Lens, Look, coloured
+from degstalk_ns.viewer.display import OUTPUTS, Display, DisplayOptions, coloured
 
 SIZE = (6, 8)
 
@@ -29,7 +29,7 @@ def frame() -> Composition:
 
 def _look(frame: Composition, real: torch.Tensor | None = None, **choices: object) -> np.ndarray:
     behind = torch.full((*SIZE, 3), 0.1)
-    return Lens().picture(frame, behind, Look(**choices), 0.7, real)  # type: ignore[arg-type]
+    return Display().picture(frame, behind, DisplayOptions(**choices), 0.7, real)  # type: ignore[arg-type]
 
 
 def test_layers_are_taken_away(frame: Composition) -> None:
@@ -49,7 +49,7 @@ def test_every_output_is_a_picture_of_its_own(frame: Composition) -> None:
 
 
 def test_attention_keeps_its_scale_from_frame_to_frame(frame: Composition) -> None:
-    lens, behind, look = Lens(), torch.zeros(*SIZE, 3), Look(output="audio attention")
+    lens, behind, look = Display(), torch.zeros(*SIZE, 3), DisplayOptions(output="audio attention")
     lens.picture(frame, behind, look, 0.7)
     assert lens.scales["audio attention"] == pytest.approx(3.0)
     frame.audio_attention = frame.audio_attention / 10

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.animation.mouth_model import Articulation, _ridge
+from degstalk_ns.animation.mouth_model import MouthModel, _ridge
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def recorded() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def learned(recorded: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Articulation:
-    return Articulation.fit(*(part[:500] for part in recorded))
+def learned(recorded: tuple[np.ndarray, np.ndarray, np.ndarray]) -> MouthModel:
+    return MouthModel.fit(*(part[:500] for part in recorded))
 
 
 def test_the_recorded_sound_gives_the_recorded_mouth(
-    learned: Articulation, recorded: tuple[np.ndarray, np.ndarray, np.ndarray]
+    learned: MouthModel, recorded: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     windows, opening, values = (part[500:] for part in recorded)
     assert learned.skill > 0.9
@@ -37,7 +37,7 @@ def test_the_recorded_sound_gives_the_recorded_mouth(
 
 
 def test_silence_closes_the_mouth_and_speech_opens_it(
-    learned: Articulation, recorded: tuple[np.ndarray, np.ndarray, np.ndarray]
+    learned: MouthModel, recorded: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     levels = np.where(np.arange(100) < 50, -60.0, 0.0)
     _, opening = learned.values(recorded[0][500:], levels)
@@ -46,7 +46,7 @@ def test_silence_closes_the_mouth_and_speech_opens_it(
     assert opening.max() <= learned.widest + 1e-6
 
 
-def test_loudness_alone_opens_in_order(learned: Articulation) -> None:
+def test_loudness_alone_opens_in_order(learned: MouthModel) -> None:
     still = np.tile(learned.centre.reshape(1, 4, 6), (200, 1, 1))
     _, opening = learned.values(still, np.linspace(-60, 0, 200), share=1.0)
     assert (np.diff(opening) >= -1e-6).all()
@@ -56,10 +56,10 @@ def test_loudness_alone_opens_in_order(learned: Articulation) -> None:
 def test_a_mouth_that_never_moves_stays() -> None:
     rng = np.random.default_rng(0)
     windows = rng.normal(size=(40, 2, 3))
-    learned = Articulation.fit(windows, np.full(40, 0.2), np.full((40, 2), 0.7))
+    learned = MouthModel.fit(windows, np.full(40, 0.2), np.full((40, 2), 0.7))
     told, opening = learned.values(windows, np.zeros(40))
     assert np.allclose(opening, 0.2, atol=1e-3) and np.allclose(told, 0.7, atol=1e-3)
-    one = Articulation.fit(windows[:1], np.array([0.2]), np.array([[0.7]]))
+    one = MouthModel.fit(windows[:1], np.array([0.2]), np.array([[0.7]]))
     assert np.isfinite(one.values(windows, np.zeros(40))[0]).all()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from degstalk_ns.animation.mouth_model import Articulation
-from degstalk_ns.animation.new_sound import perform
+from degstalk_ns.animation.animation import Animation
+from degstalk_ns.animation.mouth_model import MouthModel
 from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import mel_windows
@@ -40,21 +40,21 @@ def named(plain: Recording) -> Recording:
 
 
 def test_the_track_is_as_long_as_the_sound(named: Recording) -> None:
-    made = perform(_sound(2.02), named)
-    assert len(made.track) == len(made.rows) == 51
+    made = Animation.from_sound(_sound(2.02), named)
+    assert len(made.track) == len(made.recorded) == 51
     assert made.track.audio.shape[1:] == named.audio.shape[1:]
-    assert (np.abs(np.diff(made.rows)) == 1).all()
-    assert set(made.rows) <= set(named.train.aud_ids.tolist())
+    assert (np.abs(np.diff(made.recorded)) == 1).all()
+    assert set(made.recorded) <= set(named.train.aud_ids.tolist())
 
 
 def test_eyes_and_brows_are_the_recorded_moments_and_the_mouth_is_not(named: Recording) -> None:
-    made = perform(_sound(), named)
+    made = Animation.from_sound(_sound(), named)
     expression = made.track.expression.numpy()
-    assert (expression[:, 1:] == named.expression[made.rows][:, 1:]).all()
-    assert (made.track.eyelids.numpy() == named.eyelids[made.rows]).all()
-    assert np.abs(expression[:, 0] - named.expression[made.rows, 0]).max() > 0.1
+    assert (expression[:, 1:] == named.expression[made.recorded][:, 1:]).all()
+    assert (made.track.eyelids.numpy() == named.eyelids[made.recorded]).all()
+    assert np.abs(expression[:, 0] - named.expression[made.recorded, 0]).max() > 0.1
     # Another recorded mouth at the same moments changes nothing but what was learned of it: no recorded row leaks in.
-    calm = perform(_sound(), named, "neutral")
+    calm = Animation.from_sound(_sound(), named, upper_face="neutral")
     assert np.allclose(calm.track.expression[:, 0], made.track.expression[:, 0])
     brow = calm.track.expression[:, 2].numpy()
     assert np.ptp(brow) == 0 and brow[0] == pytest.approx(named.expression[named.train.aud_ids, 2].mean())
@@ -63,7 +63,7 @@ def test_eyes_and_brows_are_the_recorded_moments_and_the_mouth_is_not(named: Rec
 
 def test_the_mouth_is_closed_in_silence(named: Recording) -> None:
     sound = _sound()
-    made = perform(sound, named)
+    made = Animation.from_sound(sound, named)
     levels = frame_levels(mel_windows(sound.samples))
     quiet = levels < levels.max() - 40
     jaw = made.track.expression[:, 0].numpy()
@@ -73,18 +73,19 @@ def test_the_mouth_is_closed_in_silence(named: Recording) -> None:
 
 
 def test_unnamed_expressions_exchange_what_the_sound_explains(plain: Recording) -> None:
-    source, neutral = (perform(_sound(), plain, choice) for choice in ("source", "neutral"))
+    source, neutral = (Animation.from_sound(_sound(), plain, upper_face=choice) for choice in ("source", "neutral"))
+    assert any("does not name its expression values" in note for note in source.notes)
     train = plain.train.aud_ids
-    learned = Articulation.fit(plain.audio[train], plain.mouth_opening[train], plain.expression[train])
+    learned = MouthModel.fit(plain.audio[train], plain.mouth_opening[train], plain.expression[train])
     left = plain.expression[train] - learned.explained(plain.audio[train], plain.mouth_opening[train])
     added = (source.track.expression - neutral.track.expression).numpy()
-    assert np.allclose(added, left[source.rows - train[0]], atol=1e-4) and np.abs(added).max() > 0.01
+    assert np.allclose(added, left[source.recorded - train[0]], atol=1e-4) and np.abs(added).max() > 0.01
     # Column 0 is the opening itself: nothing of the recorded one is left.
     assert np.abs(added[:, 0]).max() < 0.02
 
 
 def test_the_level_of_the_sound_does_not_matter_within_reason(named: Recording) -> None:
-    loud, soft = (perform(_sound(gain=gain), named) for gain in (0.3, 0.1))
+    loud, soft = (Animation.from_sound(_sound(gain=gain), named) for gain in (0.3, 0.1))
     assert np.allclose(loud.track.audio, soft.track.audio, atol=0.02)
     reference = speech_level(frame_levels(named.audio))
     assert speech_level(frame_levels(loud.track.audio.numpy())) == pytest.approx(reference, abs=1.0) or loud.notes
@@ -94,15 +95,15 @@ def test_features_that_cannot_be_computed_are_refused_or_given(make: Callable[..
     recording = read_recording(make(audio="ds"))
     sound = _sound()
     with pytest.raises(UserError, match=r"'ds' features.*--audio-features"):
-        perform(sound, recording)
+        Animation.from_sound(sound, recording)
     path = tmp_path / "aud_ds.npy"
     windows = np.random.default_rng(0).normal(size=(49, 16, 29)).astype(np.float32)
     np.save(path, windows)
-    made = perform(sound, recording, features=path)
+    made = Animation.from_sound(sound, recording, features=path)
     assert len(made.track) == 50 and (made.track.audio[:49].numpy() == windows).all()
     np.save(path, windows[:20])
     with pytest.raises(UserError, match="holds 20 frames"):
-        perform(sound, recording, features=path)
+        Animation.from_sound(sound, recording, features=path)
     np.save(tmp_path / "aud_x.npy", windows[:, :8])
     with pytest.raises(UserError, match="this head listens to"):
-        perform(sound, recording, features=tmp_path / "aud_x.npy")
+        Animation.from_sound(sound, recording, features=tmp_path / "aud_x.npy")

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-import torch
 
-from degstalk_ns.avatar.compositing import compose, dilate_layer, inside_rim, over
 from degstalk_ns.plates.build import dilate, erode, frame_plate, freed_plate
 
 
@@ -31,31 +29,7 @@ def test_half_transparent_torso_is_mixed_with_the_clean_plate() -> None:
     assert tuple(frame_plate(frame, head, torso, clean)[20, 20]) == (131, 80, 80)
 
 
-def test_composition_is_equation_7() -> None:
-    torch.manual_seed(0)
-    f, m, plate = (torch.rand(4, 5, 3, dtype=torch.float64) for _ in range(3))
-    af, am = (torch.rand(4, 5, 1, dtype=torch.float64) for _ in range(2))
-    expected = f + (1 - af) * (m + (1 - am) * plate)
-    assert torch.allclose(compose(f, af, m, am, plate), expected)
-    assert torch.allclose(compose(f, af * 0, m, am * 0, plate * 0), f + m)
-
-
-def test_dilated_mouth_covers_more_in_its_own_colour() -> None:
-    alpha = torch.zeros(31, 31, 1)
-    alpha[15, 15] = 1
-    colour = alpha * torch.tensor([0.8, 0.2, 0.1])
-    grown_colour, grown = dilate_layer(colour, alpha, 13)
-    assert grown.sum() == 13 * 13
-    assert torch.allclose(grown_colour[12, 12], torch.tensor([0.8, 0.2, 0.1]), atol=1e-4)
-    assert grown_colour[0, 0].abs().max() == 0
-    with pytest.raises(ValueError, match="odd"):
-        dilate_layer(colour, alpha, 12)
-
-
-def test_over_and_windows() -> None:
-    assert torch.allclose(
-        over(torch.full((1, 1, 3), 0.3), torch.full((1, 1, 1), 0.5), torch.ones(1, 1, 3)), torch.tensor(0.8)
-    )
+def test_masks_grow_and_shrink_by_odd_windows() -> None:
     mask = np.zeros((9, 9), bool)
     mask[4, 4] = True
     assert dilate(mask, 3).sum() == 9 and erode(dilate(mask, 3), 3).sum() == 1
@@ -128,22 +102,3 @@ def test_freed_plate_without_a_head_is_the_frame() -> None:
     scene = _neck_scene()
     scene["head_region"][:] = False
     assert (freed_plate(**scene) == scene["frame"]).all()
-
-
-def test_the_silhouette_moves_inwards_but_not_at_the_images_border() -> None:
-    covered = torch.zeros(40, 40, 1)
-    covered[:, 10:30] = 1.0
-    covered[20, 20] = 0.9  # slightly translucent places inside stay
-    left = inside_rim(covered, 3)
-    assert (left[:, 14:26] == 1).all() and (left[:, :12] == 0).all() and (left[:, 28:] == 0).all()
-    assert ((left[:, 12:14] > 0) & (left[:, 12:14] < 1)).all()  # soft over a pixel to each side of the new edge
-
-
-def test_the_silhouette_between_two_pixels_stays_between_them() -> None:
-    covered = torch.zeros(20, 30, 1)
-    covered[:, 10:] = 1.0
-    edges = []
-    for share in (0.0, 0.25, 0.5):
-        covered[:, 9] = share
-        edges.append(float(inside_rim(covered, 2)[10].sum()))
-    assert edges[0] < edges[1] < edges[2] < edges[0] + 1

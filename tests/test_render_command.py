@@ -9,12 +9,13 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import torch
 from plyfile import PlyData
 
 from degstalk_ns.avatar.gaussians import load_ply
 from degstalk_ns.dataparsers.frame import read_frame
-from degstalk_ns.export import render
 from degstalk_ns.plugin import runs
+from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.scripts import cli
 
 
@@ -112,15 +113,15 @@ def test_an_interrupted_render_goes_on_and_gives_the_same_video(
     options = ("--audio", speech, "--video.segment-frames", 10)
     whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     assert _render(trained_config, whole, *options) == 0
-    real, calls = render.picture, []
+    real, calls = DegstalkModel.frame, []
 
-    def failing(*arguments: object) -> np.ndarray:
+    def failing(*arguments: object) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 15:
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(render, "picture", failing)
+    monkeypatch.setattr(DegstalkModel, "frame", failing)
     assert _render(trained_config, output, *options) == cli.INTERRUPTED
     assert not output.exists()
     capsys.readouterr()

@@ -33,31 +33,48 @@ def _plate() -> torch.Tensor:
     return torch.rand(SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("moving", "rim"), [(True, 0.0), (False, 0.0), (True, 2.0)])
-def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, rim: float) -> None:
+@pytest.mark.parametrize(("moving", "overlap"), [(True, 0.0), (False, 0.0), (True, 2.0)])
+def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, overlap: float) -> None:
     renderer, plate = FrameRenderer(avatar), _plate()
-    avatar.rim = rim / float(_view().K[0, 0])
-    assert avatar.rim_pixels(_view()) == rim
+    avatar.plate_overlap = overlap / float(_view().K[0, 0])
+    assert avatar.overlap_pixels(_view()) == overlap
     for seed in (0, 1, 0):
         with torch.no_grad():
             truth = avatar.render(_view(), _conditions(seed), plate, 2, moving)
         assert torch.allclose(
             renderer.frame(_view(), _conditions(seed), plate, 2, moving), truth.rgb.clamp(0, 1), atol=TOLERANCE
         )
-        head = renderer.head(_view(), _conditions(seed), 2, moving)
-        assert torch.allclose(head.covered, truth.covered, atol=TOLERANCE)
+        pair = renderer.regions(_view(), _conditions(seed), 2, moving)
+        assert torch.allclose(pair.covered, truth.covered, atol=TOLERANCE)
         layers = renderer.layers(_view(), _conditions(seed), plate, 2, moving)
         for name in ("rgb", "depth", "audio_attention", "expression_attention"):
             assert torch.allclose(getattr(layers, name), getattr(truth, name), atol=TOLERANCE)
 
 
-def test_without_its_rim_the_head_covers_less(avatar: Avatar) -> None:
+def test_without_the_overlap_less_is_covered(avatar: Avatar) -> None:
     renderer = FrameRenderer(avatar)
-    whole = renderer.head(_view(), _conditions(), 2)
-    avatar.rim = 2.0 / float(_view().K[0, 0])
-    less = renderer.head(_view(), _conditions(), 2)
+    whole = renderer.regions(_view(), _conditions(), 2)
+    avatar.plate_overlap = 2.0 / float(_view().K[0, 0])
+    less = renderer.regions(_view(), _conditions(), 2)
     assert (less.covered <= whole.covered + 1e-6).all() and less.covered.sum() < whole.covered.sum()
     assert torch.allclose(less.face.colour * whole.face.alpha, whole.face.colour * less.face.alpha, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [3, 9])
+def test_a_dilated_mouth_is_the_same_in_the_fast_frame_and_in_the_layers(avatar: Avatar, window: int) -> None:
+    renderer, plate = FrameRenderer(avatar), _plate()
+    with torch.no_grad():  # a mouth that ends within the picture
+        params = avatar.region("mouth").params
+        params["means"].mul_(0.3)
+        params["scales"].sub_(1.0)
+        layers = avatar.render(_view(), _conditions(), plate, 2, mouth_dilation=window)
+    frame = renderer.frame(_view(), _conditions(), plate, 2, mouth_dilation=window)
+    assert torch.allclose(frame, layers.rgb.clamp(0, 1), atol=TOLERANCE)
+    pair = renderer.regions(_view(), _conditions(), 2, mouth_dilation=window)
+    assert torch.allclose(pair.covered, layers.covered, atol=TOLERANCE)
+    plain = renderer.regions(_view(), _conditions(), 2)
+    assert layers.mouth.alpha.sum() > plain.mouth.alpha.sum() * 1.02
+    assert (renderer.frame(_view(), _conditions(), plate, 2) - frame).abs().max() > VISIBLE
 
 
 def test_bytes_over_a_plate_of_bytes(avatar: Avatar) -> None:
@@ -76,8 +93,8 @@ def test_the_plate_is_untouched_outside_the_box_and_nothing_is_drawn_there(avata
             params = avatar.region(name).params  # type: ignore[arg-type]
             params["means"].mul_(0.3)
             params["scales"].sub_(1.0)
-    head = FrameRenderer(avatar).head(_view(), _conditions(), 2, moving=False)
-    for render in (head.face, head.mouth):
+    pair = FrameRenderer(avatar).regions(_view(), _conditions(), 2, moving=False)
+    for render in (pair.face, pair.mouth):
         y0, y1, x0, x1 = _covered_box(render)
         assert 0 < (y1 - y0) * (x1 - x0) < SIZE * SIZE
         outside = render.alpha.clone()

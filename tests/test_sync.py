@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from degstalk_ns.viewer.sync import FollowedSound, InFlight, Lead, Rate, Timeline
-
-
-def test_frames_and_moments_of_a_timeline() -> None:
-    line = Timeline(50, 25.0)
-    assert line.duration == 2.0 and line.seconds_of(10) == 0.4
-    assert [line.frame_at(t) for t in (-1.0, 0.0, 0.019, 0.021, 1.96, 9.0)] == [0, 0, 0, 1, 49, 49]
-    assert line.frame_at(2.04, loop=True) == 1 and line.frame_at(-0.04, loop=True) == 49
-    assert line.apart(0.1, 1.9) == pytest.approx(-1.8)
-    assert line.apart(0.1, 1.9, loop=True) == pytest.approx(0.2)
-    with pytest.raises(ValueError):
-        Timeline(0, 25.0)
+from degstalk_ns.viewer.sync import FollowedSound, InFlight, Lead
 
 
 def test_the_sound_runs_on_between_reports_and_old_reports_are_left_out() -> None:
@@ -78,12 +67,3 @@ def test_a_page_is_not_flooded_and_lost_frames_are_forgotten() -> None:
     assert not flight.full(0.3, playing=False) and list(flight.sent) == [3]
     flight.start(4, 0.4)
     assert not flight.full(1.3, playing=False) and list(flight.sent) == [4]
-
-
-def test_rate_counts_what_happened_lately() -> None:
-    rate = Rate(window=2.0)
-    assert rate.per_second(0.0) == 0.0
-    for k in range(50):
-        rate.tick(k * 0.1)
-    assert rate.per_second(4.9) == pytest.approx(10.0)
-    assert rate.per_second(60.0) == 0.0

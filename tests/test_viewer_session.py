@@ -29,7 +29,7 @@ import viser
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from degstalk_ns.animation.playback import of_recording
+from degstalk_ns.animation.animation import Animation
 from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import SoundLimits
@@ -125,13 +125,10 @@ def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
         probe.bind(("127.0.0.1", 0))
         server = viser.ViserServer("127.0.0.1", probe.getsockname()[1] + 1, verbose=False)
     Painter.paint = lambda *_: np.full((16, 16, 3), 128, np.uint8)  # type: ignore[method-assign]
-    plates: Any = SimpleNamespace(at_frame=lambda *_: None)
-    model: Any = SimpleNamespace(
-        recording=recording, config=SimpleNamespace(free_background=(1.0, 1.0, 1.0)), plates=plates, device="cpu"
-    )
-    head = TalkingHeadViewer(model, LIMITS)
-    track: Any = recording.audio
-    first = of_recording("training track", track, 0, 20, None)
+    frames: Any = SimpleNamespace(plate=lambda *_: None)
+    model: Any = SimpleNamespace(recording=recording, free_background=(1.0, 1.0, 1.0), frames=frames, device="cpu")
+    adapter = TalkingHeadViewer(model, LIMITS)
+    first = Animation.from_recording(recording, "train").between(0.0, 21 / 25)
     sessions: list[Session] = []
 
     end_quietly(server)
@@ -144,8 +141,7 @@ def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
                 model,
                 contextlib.nullcontext,
                 {"training track": first},
-                head._new_sound,
-                plates,
+                adapter._new_sound,
                 (),
                 lambda: None,  # type: ignore[arg-type, return-value]
                 lambda: 16,

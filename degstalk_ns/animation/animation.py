@@ -1,13 +1,14 @@
-"""A take: everything that one export shows, frame by frame - what drives the head, what lies behind it, from where it
-is seen, and the sound - from a new sound, a part of the recording, or a camera path.
+"""An animation: everything that one video or one open page shows, frame by frame. What drives the head, which recorded
+moment lends camera and plate, from where the head is seen, and the audio that goes with it.
 
-It must not know nerfstudio, how a frame is rendered, nor how a video is written.
+It must not know nerfstudio, how a frame is rendered, nor how a video or a page shows it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,45 +16,128 @@ import numpy as np
 import torch
 
 from degstalk_ns.animation.camera_path import CameraPath
-from degstalk_ns.animation.new_sound import Performance
+from degstalk_ns.animation.new_sound import NewSoundConfig, UpperFace, driven_by_sound
 from degstalk_ns.animation.ping_pong import Rows
-from degstalk_ns.audio.sound import Sound
+from degstalk_ns.audio.sound import Sound, SoundLimits, Soundtrack, load_sound
 from degstalk_ns.avatar.camera import View
-from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
-from degstalk_ns.export.writer import Soundtrack
 from degstalk_ns.rates import FRAME_RATE
 
 Split = Literal["train", "val", "all"]
+UNLIMITED = SoundLimits(longest_minutes=float("inf"), largest_megabytes=float("inf"))
+"""For a recording's own audio: it was accepted when the dataset was made."""
 
 
 @dataclass(frozen=True, eq=False)
-class Take:
-    """Attributes:
-    track: what drives the head. rows: [N] its row at each frame.
-    recorded: [N] row of the recording that lends camera and plate.
-    freed: whether the plates must be free of the recorded jaw (new sound).
-    views: one a frame, or None for the recorded cameras.
-    soundtrack: or None for a silent video.
-    spoken: what drives it, in words.
-    notes: what the user should know, one line each.
+class Animation:
+    """N frames at 25 a second.
+
+    Attributes:
+        name: in words, for menus and messages.
+        track: what drives the head. rows: [N] row of the track at each frame.
+        recorded: [N] row of the recording that lends camera and plate to each frame.
+        freed: whether plates must be free of the recorded jaw. True with new audio; then no recorded frame shows what
+            should be seen, so there is no ground truth either.
+        sound: audio that accompanies the frames, or None for silence.
+        views: [N] cameras, or None for the recorded ones.
+        spoken: what drives the head, in words, for a video's metadata: no file's name, which may tell too much.
+        notes: what the user should know, one line each.
+
+    Raises:
+        ValueError: no frame, or parts of different lengths.
     """
 
+    name: str
     track: DrivingTrack
     rows: Rows
     recorded: Rows
     freed: bool
-    views: list[View] | None
-    soundtrack: Soundtrack | None
-    spoken: str
+    sound: Soundtrack | None
+    views: list[View] | None = None
+    spoken: str = ""
     notes: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __post_init__(self) -> None:
+        lengths = {len(self.rows), len(self.recorded), len(self.rows if self.views is None else self.views)}
+        if len(lengths) != 1 or not len(self.rows):
+            raise ValueError(f"an animation needs frames, and as many rows, recorded rows and views: got {lengths}")
 
-    def between(self, start: float, end: float | None) -> Take:
-        """The part from ``start`` to ``end`` seconds, to the nearest frame.
+    # --- where one comes from ---------------------------------------------------------------------------------------
+
+    @staticmethod
+    def from_sound(
+        sound: Sound,
+        recording: Recording,
+        *,
+        upper_face: UpperFace = "source",
+        features: Path | None = None,
+        config: NewSoundConfig | None = None,
+    ) -> Animation:
+        """New audio, spoken by the head of ``recording``; arguments and errors are those of
+        :func:`~degstalk_ns.animation.new_sound.driven_by_sound`."""
+        track, recorded, notes = driven_by_sound(sound, recording, upper_face, features, config)
+        return Animation(
+            name=sound.name,
+            track=track,
+            rows=np.arange(len(recorded)),
+            recorded=recorded,
+            freed=True,
+            sound=Soundtrack(sound, 0.0, sound.seconds),
+            spoken="new audio",
+            notes=notes,
+        )
+
+    @staticmethod
+    def from_recording(recording: Recording, split: Split = "all") -> Animation:
+        """A part of the recording, as it was: every frame from the split's first to its last.
+
+        Where a frame has no files (dropped by the dataset's maker), its neighbour's camera and plate are shown. Audio
+        that is missing or cannot be read is replaced by silence, and a note says so.
+        """
+        tables = {"train": (recording.train,), "val": (recording.val,), "all": (recording.train, recording.val)}[split]
+        known = np.sort(np.concatenate([table.aud_ids for table in tables]))
+        rows = np.arange(known[0], known[-1] + 1)
+        sound, notes = _recorded_sound(recording, int(rows[0]), len(rows))
+        return Animation(
+            name={"train": "training track", "val": "validation track", "all": "whole track"}[split],
+            track=recorded_track(recording),
+            rows=rows,
+            recorded=_nearest(known, rows),
+            freed=False,
+            sound=sound,
+            spoken=f"the recorded track ({split})",
+            notes=notes,
+        )
+
+    @staticmethod
+    def from_path(recording: Recording, path: CameraPath, name: str = "the camera path") -> Animation:
+        """A camera path with times: the moments of the recording that the path asks for, at its speed, silent.
+
+        Args:
+            name: of the path, for messages.
+
+        Raises:
+            UserError: the path has no times.
+        """
+        views, times = path.at(path.frames)
+        if times is None:
+            raise UserError(
+                f"{name}: its cameras have no times, so they do not tell what the head does; add --audio or --track, "
+                "over which the path is then spread, or export it with times (a keyframe's time in the viewer's "
+                "Render tab)"
+            )
+        track = recorded_track(recording)
+        rows = np.array([track.frame_at(float(time)) for time in times], np.int64)
+        known = np.sort(np.concatenate([recording.train.aud_ids, recording.val.aud_ids]))
+        spoken = "recorded moments along a camera path"
+        return Animation(name, track, rows, _nearest(known, rows), False, None, views, spoken)
+
+    # --- parts of it ------------------------------------------------------------------------------------------------
+
+    def between(self, start: float, end: float | None = None) -> Animation:
+        """The part from ``start`` to ``end`` in seconds (None is the end), each to the nearest frame.
 
         Raises:
             UserError: nothing lies between.
@@ -63,22 +147,42 @@ class Take:
         if first < 0 or first >= last:
             raise UserError(
                 f"--start {start:g} and --end {'the end' if end is None else f'{end:g}'}: nothing lies between them in "
-                f"the {len(self) / FRAME_RATE:.2f} s there are"
+                f"the {self.duration:.2f} s there are"
             )
-        sound = self.soundtrack
-        if sound is not None:
-            seconds = min((last - first) / FRAME_RATE, sound.seconds - first / FRAME_RATE)
-            sound = replace(sound, start=sound.start + first / FRAME_RATE, seconds=seconds)
         cut = slice(first, last)
         views = None if self.views is None else self.views[cut]
-        return replace(self, rows=self.rows[cut], recorded=self.recorded[cut], views=views, soundtrack=sound)
+        sound = self.sound and self.sound.part(first / FRAME_RATE, (last - first) / FRAME_RATE)
+        return replace(self, rows=self.rows[cut], recorded=self.recorded[cut], views=views, sound=sound)
 
-    def seen_from(self, path: CameraPath) -> Take:
+    def seen_from(self, path: CameraPath) -> Animation:
         """The same, seen along a camera path that is spread over it."""
         return replace(self, views=path.at(len(self))[0])
 
+    # --- frames and moments -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def duration(self) -> float:
+        """Seconds until the last frame has been shown."""
+        return len(self) / FRAME_RATE
+
+    def frame_at(self, seconds: float, loop: bool = False) -> int:
+        """The frame nearest to a moment; outside, the first or last one, or with ``loop`` that of the next round."""
+        frame = round(seconds * FRAME_RATE)
+        return frame % len(self) if loop else min(max(frame, 0), len(self) - 1)
+
+    def seconds_of(self, frame: int) -> float:
+        """The moment that a frame stands for."""
+        return frame / FRAME_RATE
+
+    def conditions(self, frame: int) -> Conditions:
+        """What drives the head at ``frame`` in 0..N-1."""
+        return self.track.at_frame(int(self.rows[frame]))
+
     def fingerprint(self) -> str:
-        """Of everything that its pictures and its sound depend on, but the head."""
+        """Of everything that its pictures and its audio depend on, except the trained avatar."""
         digest = hashlib.sha256()
         for part in (self.track.audio, self.track.expression, self.track.eyelids):
             digest.update(part.contiguous().numpy().tobytes())
@@ -91,55 +195,11 @@ class Take:
         return digest.hexdigest()
 
 
-def take_of_sound(sound: Sound, performance: Performance) -> Take:
-    """A new sound, performed."""
-    return Take(
-        track=performance.track,
-        rows=np.arange(len(performance.rows)),
-        recorded=performance.rows,
-        freed=True,
-        views=None,
-        soundtrack=Soundtrack(sound.source, sound.name, 0.0, sound.seconds),
-        spoken="new audio",
-        notes=performance.notes,
-    )
-
-
-def take_of_recording(recording: Recording, track: DrivingTrack, split: Split) -> Take:
-    """A part of the recording, as it was: every frame from the split's first to its last.
-
-    Where a frame has no files (dropped by the dataset's maker), its neighbour's camera and plate are shown.
-    """
-    tables = {"train": (recording.train,), "val": (recording.val,), "all": (recording.train, recording.val)}[split]
-    known = np.sort(np.concatenate([table.aud_ids for table in tables]))
-    rows = np.arange(known[0], known[-1] + 1)
-    return Take(
-        track=track,
-        rows=rows,
-        recorded=_nearest(known, rows),
-        freed=False,
-        views=None,
-        soundtrack=_recorded_sound(recording.layout.audio, int(rows[0]), len(rows)),
-        spoken=f"the recorded track ({split})",
-        notes=() if recording.layout.audio.exists() else (f"{recording.layout.audio}: missing; the video is silent",),
-    )
-
-
-def take_of_path(recording: Recording, track: DrivingTrack, path: CameraPath, name: Path) -> Take:
-    """A camera path with times: moments of the recording as the path asks for them, at its speed, silent.
-
-    Raises:
-        UserError: the path has no times.
-    """
-    views, times = path.at(path.frames)
-    if times is None:
-        raise UserError(
-            f"{name}: its cameras have no times, so they do not tell what the head does; add --audio or --track, over "
-            "which the path is then spread, or export it with times (a keyframe's time in the viewer's Render tab)"
-        )
-    rows = np.array([track.frame_at(float(time)) for time in times], np.int64)
-    known = np.sort(np.concatenate([recording.train.aud_ids, recording.val.aud_ids]))
-    return Take(track, rows, _nearest(known, rows), False, views, None, "recorded moments along a camera path")
+@lru_cache(maxsize=2)
+def recorded_track(recording: Recording) -> DrivingTrack:
+    """What drove the head over the whole recording; one track for all who ask for the same recording."""
+    parts = (recording.audio, recording.expression, recording.eyelids, recording.jaw)
+    return DrivingTrack(*(torch.from_numpy(part.copy()) for part in parts))
 
 
 def _nearest(known: Rows, rows: Rows) -> Rows:
@@ -149,7 +209,13 @@ def _nearest(known: Rows, rows: Rows) -> Rows:
     return np.where(rows - before <= known[after] - rows, before, known[after])
 
 
-def _recorded_sound(path: Path, first: int, frames: int) -> Soundtrack | None:
+def _recorded_sound(recording: Recording, first: int, frames: int) -> tuple[Soundtrack | None, tuple[str, ...]]:
+    """The recording's audio during ``frames`` frames from ``first`` on, or None with a note that says why."""
+    path = recording.layout.audio
     if not path.exists():
-        return None
-    return Soundtrack(path, path.name, first / FRAME_RATE, frames / FRAME_RATE)
+        return None, (f"{path}: missing; there is no audio",)
+    try:
+        sound = load_sound(path, UNLIMITED)
+    except UserError as error:
+        return None, (f"{error}; there is no audio",)
+    return Soundtrack(sound, first / FRAME_RATE, frames / FRAME_RATE), ()

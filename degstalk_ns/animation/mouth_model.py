@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ArticulationConfig:
+class MouthModelConfig:
     """How the mouth is made to follow. Origins: ours, chosen on one talking clip, unless said otherwise."""
 
     loudness_share: float = 0.5
@@ -47,7 +47,7 @@ class ArticulationConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Articulation:
+class MouthModel:
     """What was learned of one person's mouth. Arrays are float64.
 
     Attributes:
@@ -59,7 +59,7 @@ class Articulation:
         skill: correlation of the learned opening with the recorded one, in parts it was not learned from.
     """
 
-    config: ArticulationConfig
+    config: MouthModelConfig
     centre: Array
     weights: Array
     posture: Array
@@ -75,15 +75,15 @@ class Articulation:
         windows: NDArray[np.floating],
         opening: NDArray[np.floating],
         values: NDArray[np.floating],
-        config: ArticulationConfig | None = None,
-    ) -> Articulation:
+        config: MouthModelConfig | None = None,
+    ) -> MouthModel:
         """Learns from a recording.
 
         Args:
             windows: [T, L, C] audio windows. opening: [T] of the mouth, 0 is closed, any unit.
             values: [T, M] expression values that belong to the mouth.
         """
-        config = config or ArticulationConfig()
+        config = config or MouthModelConfig()
         inputs = windows.reshape(len(windows), -1).astype(np.float64)
         opening, values = opening.astype(np.float64), values.astype(np.float64)
         low, high, top = np.percentile(opening, [config.closed_percentile, config.open_percentile, 99.0])
@@ -96,7 +96,7 @@ class Articulation:
         spread = float(guess.std())
         skill = float(np.corrcoef(guess, opening)[0, 1]) if spread > 0 and opening.std() > 0 else 0.0
         centre, (weights,) = _ridge(inputs, targets, strength)
-        return Articulation(
+        return MouthModel(
             config=config,
             centre=centre,
             weights=weights,

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from degstalk_ns.animation.mouth_model import Articulation, ArticulationConfig
-from degstalk_ns.animation.ping_pong import PlayingConfig, Rows, calm_turns, longest_run, ping_pong
+from degstalk_ns.animation.mouth_model import MouthModel, MouthModelConfig
+from degstalk_ns.animation.ping_pong import PingPongConfig, Rows, calm_turns, longest_run, ping_pong
 from degstalk_ns.audio.features import read_windows
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import frame_count, mel_windows
@@ -33,60 +33,56 @@ FEATURES_TOLERANCE: Final[int] = 10
 
 
 @dataclass(frozen=True)
-class SpeechConfig:
-    """How a new sound is performed."""
+class NewSoundConfig:
+    """How a new sound drives the head."""
 
-    articulation: ArticulationConfig = field(default_factory=ArticulationConfig)
-    playing: PlayingConfig = field(default_factory=PlayingConfig)
-
-
-@dataclass(frozen=True, eq=False)
-class Performance:
-    """A new sound, performed.
-
-    Attributes:
-        track: drives the head; as long as the sound, 25 frames a second.
-        rows: [N] row of the recording whose camera, plate, eyes and upper face accompany each frame.
-        notes: what the user should know, one line each.
-    """
-
-    track: DrivingTrack
-    rows: Rows
-    notes: tuple[str, ...] = ()
+    mouth: MouthModelConfig = field(default_factory=MouthModelConfig)
+    ping_pong: PingPongConfig = field(default_factory=PingPongConfig)
 
 
-def perform(
+def driven_by_sound(
     sound: Sound,
     recording: Recording,
     upper_face: UpperFace = "source",
     features: Path | None = None,
-    config: SpeechConfig | None = None,
-) -> Performance:
+    config: NewSoundConfig | None = None,
+) -> tuple[DrivingTrack, Rows, tuple[str, ...]]:
     """What drives the head over a new sound.
 
-    Sound: the windows the head was trained on, at the recording's level of speech (see :data:`MOST_GAIN_DB`). Mouth:
-    expression values that :class:`~degstalk_ns.animation.mouth_model.Articulation` says from the sound; none of the
-    recorded mouth is left in them. Where the dataset does not name its expression values (a 3DMM's coefficients each
-    move everything), what sound and opening explain of them is exchanged instead, and a trace of the recorded mouth
-    stays. Eyelids, head motion and plate: the training part of the recording to and fro, so blinks go on.
+    Audio: the windows that the avatar was trained on, at the recording's level of speech (see :data:`MOST_GAIN_DB`).
+    Mouth: expression values that :class:`~degstalk_ns.animation.mouth_model.MouthModel` predicts from the audio; none
+    of the recorded mouth is left in them. Where the dataset does not name its expression values (each coefficient of a
+    3DMM moves everything), what audio and opening explain of them is exchanged instead, and a trace of the recorded
+    mouth stays; a note says so. Eyelids, head motion and plate: the training part of the recording, forward and
+    backward in turn, so blinks go on.
 
     Args:
         upper_face: "source" takes brows, eyes and cheeks from the recorded moment too, "neutral" holds them at the
             recording's mean.
-        features: windows of the sound computed elsewhere (.npy [N, L, C]), for heads trained on other than log-mel.
+        features: windows of the sound computed elsewhere (.npy [N, L, C]), for avatars trained on other features than
+            log-mel.
+
+    Returns:
+        The track, as long as the sound at 25 frames a second; [N] row of the recording whose camera, plate, eyes and
+        upper face accompany each frame; notes for the user, one line each.
 
     Raises:
         UserError: features that cannot be computed here and were not given, or do not fit.
     """
-    config = config or SpeechConfig()
-    rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.playing)
+    config = config or NewSoundConfig()
+    rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.ping_pong)
     windows, levels, notes = _heard(sound, recording, features)
     columns = mouth_columns(recording)
+    if not named_columns(recording):
+        notes += (
+            f"{recording.layout.root}: the dataset does not name its expression values, so all of them follow the new "
+            "audio and a trace of the recorded mouth stays; `degstalk process` names them",
+        )
     train = recording.train.aud_ids
     values = recording.expression[train][:, columns]
     openings = recording.mouth_opening[train]
-    articulation = Articulation.fit(recording.audio[train], openings, values, config.articulation)
-    spoken, _ = articulation.values(windows, levels)
+    mouth = MouthModel.fit(recording.audio[train], openings, values, config.mouth)
+    spoken, _ = mouth.values(windows, levels)
     held = recording.expression[train].mean(0)
     expression = recording.expression[rows] if upper_face == "source" else np.tile(held, (len(rows), 1))
     expression = expression.copy()
@@ -94,7 +90,7 @@ def perform(
         expression[:, columns] = spoken
     elif upper_face == "source":
         stretch = recording.audio[first : last + 1], recording.mouth_opening[first : last + 1]
-        expression += spoken - articulation.explained(*stretch)[rows - first]
+        expression += spoken - mouth.explained(*stretch)[rows - first]
     else:
         expression = spoken
     track = DrivingTrack(
@@ -103,16 +99,20 @@ def perform(
         eyelids=torch.from_numpy(recording.eyelids[rows]),
         jaw=torch.from_numpy(recording.jaw[rows]),
     )
-    return Performance(track, rows, (*sound.notes, *notes))
+    return track, rows, (*sound.notes, *notes)
+
+
+def named_columns(recording: Recording) -> list[int]:
+    """Columns of the expression whose names say that they belong to the mouth."""
+    return [k for k, name in enumerate(recording.expression_names) if name.startswith(MOUTH_NAMES)]
 
 
 def mouth_columns(recording: Recording) -> Rows:
     """Columns of the expression that belong to the mouth; all of them where the dataset does not name them."""
-    named = [k for k, name in enumerate(recording.expression_names) if name.startswith(MOUTH_NAMES)]
-    return np.asarray(named or range(recording.expression.shape[1]), np.int64)
+    return np.asarray(named_columns(recording) or range(recording.expression.shape[1]), np.int64)
 
 
-def _moments(recording: Recording, count: int, config: PlayingConfig) -> tuple[Rows, int, int]:
+def _moments(recording: Recording, count: int, config: PingPongConfig) -> tuple[Rows, int, int]:
     """Rows of the recording for ``count`` frames, and the stretch of consecutive rows that they are taken from."""
     table = recording.train
     first, last = longest_run(table.aud_ids)

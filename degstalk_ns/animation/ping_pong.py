@@ -14,7 +14,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PlayingConfig:
+class PingPongConfig:
     """Where the recorded motion is turned around. Origin: ours."""
 
     turning_share: float = 0.15
@@ -53,7 +53,7 @@ def longest_run(rows: NDArray[np.integer]) -> tuple[int, int]:
 
 
 def calm_turns(
-    c2w: NDArray[np.floating], blink: NDArray[np.floating], config: PlayingConfig | None = None
+    c2w: NDArray[np.floating], blink: NDArray[np.floating], config: PingPongConfig | None = None
 ) -> tuple[int, int]:
     """The two frames of a stretch between which it is best played to and fro: the head rests there, the eyes are open.
 
@@ -63,7 +63,7 @@ def calm_turns(
     Returns:
         Places in 0..n-1, the first smaller than the second where n > 1.
     """
-    config = config or PlayingConfig()
+    config = config or PingPongConfig()
     count = len(c2w)
     if count < 3:
         return 0, count - 1

@@ -59,6 +59,30 @@ class Sound:
         return len(self.samples) / SAMPLE_RATE
 
 
+@dataclass(frozen=True, eq=False)
+class Soundtrack:
+    """A part of a sound, to accompany frames.
+
+    Attributes:
+        sound: the whole. start, seconds: of the part; it may reach beyond the sound's end, where there is silence.
+    """
+
+    sound: Sound
+    start: float
+    seconds: float
+
+    def part(self, start: float, seconds: float) -> Soundtrack:
+        """A part of this part, ``start`` counted from its own start; no longer than what is left of it."""
+        return Soundtrack(self.sound, self.start + start, min(seconds, self.seconds - start))
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """[S] float32 in [-1, 1], 16 kHz mono, exactly ``seconds`` long."""
+        first, count = round(self.start * SAMPLE_RATE), round(self.seconds * SAMPLE_RATE)
+        there = self.sound.samples[first : first + count]
+        return np.pad(there, (0, count - len(there)))
+
+
 def load_sound(
     source: Path | bytes,
     limits: SoundLimits | None = None,
@@ -85,7 +109,7 @@ def load_sound(
         raise UserError(f"{name}: is empty; expected a sound file (wav, mp3, flac, ogg or m4a)")
     if size > limits.largest_megabytes * 1e6:
         raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.largest_megabytes:g} MB are accepted")
-    longest = round(limits.longest_minutes * 60 * SAMPLE_RATE)
+    longest = limits.longest_minutes * 60 * SAMPLE_RATE
     blocks: list[NDArray[np.float32]] = []
     count = 0
     for block in decoded(source, SAMPLE_RATE, "mono", name):

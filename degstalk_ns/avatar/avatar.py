@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from degstalk_ns.avatar.camera import View
-from degstalk_ns.avatar.compositing import alpha_over, compose, inside_rim, over
+from degstalk_ns.avatar.compositing import alpha_over, compose, dilate_layer, inside_rim, over
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
@@ -66,6 +66,11 @@ class RegionRender:
         """Its rows y0 to y1 and columns x0 to x1 (ends excluded)."""
         return RegionRender(self.channels[y0:y1, x0:x1], self.alpha[y0:y1, x0:x1], self.meta)
 
+    def dilated(self, window: int) -> RegionRender:
+        """Its alpha grown by a max filter of ``window`` pixels (odd), its channels with it: see
+        :func:`~degstalk_ns.avatar.compositing.dilate_layer`."""
+        return RegionRender(*dilate_layer(self.channels, self.alpha, window), self.meta)
+
     def over_key(self, key: Tensor) -> Tensor:
         """The region over one colour [3], [H, W, 3]."""
         return over(self.colour, self.alpha, key)
@@ -96,7 +101,7 @@ class Motion:
     mouth: Offsets
 
 
-def without_rim(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[RegionRender, RegionRender]:
+def without_overlap(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[RegionRender, RegionRender]:
     """Both regions with their common silhouette moved inwards by ``pixels``; 0 leaves them as they are."""
     if pixels < 1:
         return face, mouth
@@ -167,7 +172,7 @@ class Avatar(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.rim = 0.0
+        self.plate_overlap = 0.0
         """Tangent of the angle by which the face was trained to overlap its plate; taken off where frames are shown."""
         self.gaussians = nn.ModuleDict(
             {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
@@ -180,9 +185,9 @@ class Avatar(nn.Module):
         assert isinstance(gaussians, EmbeddedGaussians)
         return gaussians
 
-    def rim_pixels(self, view: View) -> int:
-        """How wide the overlap is in ``view``."""
-        return round(self.rim * float(view.K[0, 0])) if self.rim else 0
+    def overlap_pixels(self, view: View) -> int:
+        """How wide the overlap with the plate is in ``view``, pixels."""
+        return round(self.plate_overlap * float(view.K[0, 0])) if self.plate_overlap else 0
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All trainable parameters by name: ``face_means`` ... for Gaussians, ``face_field_grids`` ... for fields."""
@@ -264,7 +269,8 @@ class Avatar(nn.Module):
             conditions: what drives it.
             plate: [H, W, 3] in 0..1, what lies behind the regions.
             moving: False renders the canonical head (before the motion stage).
-            mouth_dilation: window of the max filter on the mouth's alpha, pixels; 0 for none.
+            mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none. The mouth layer of
+                the composition is the dilated one.
             motion: of these conditions, where it is already known.
         """
         means = self.region("face").params["means"]
@@ -276,8 +282,10 @@ class Avatar(nn.Module):
             attention = [motion.face.audio_attention, motion.face.expression_attention]
         face = self.render_region("face", view, face_offsets, sh_degree, attention, depth=True)
         mouth = self.render_region("mouth", view, mouth_offsets, sh_degree, depth=True)
-        face, mouth = without_rim(face, mouth, self.rim_pixels(view))
-        rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate, mouth_dilation)
+        face, mouth = without_overlap(face, mouth, self.overlap_pixels(view))
+        if mouth_dilation:
+            mouth = mouth.dilated(mouth_dilation)
+        rgb = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, plate)
         covered = alpha_over(face.alpha, mouth.alpha)
         depth = (face.extras[..., 2:] + (1 - face.alpha) * mouth.extras) / covered.clamp_min(1e-6)
         return Composition(rgb, face, mouth, face.extras[..., 0:1], face.extras[..., 1:2], depth)

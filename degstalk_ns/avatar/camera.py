@@ -25,6 +25,10 @@ class View:
     width: int
     height: int
 
+    def to(self, device: torch.device) -> View:
+        """The same on another device."""
+        return View(self.viewmat.to(device), self.K.to(device), self.width, self.height)
+
     @staticmethod
     def from_c2w(c2w: Tensor, focal: tuple[float, float], centre: tuple[float, float], size: tuple[int, int]) -> View:
         """From a camera-to-world matrix [3 or 4, 4] with OpenGL axes (x right, y up, z backward), focal lengths and

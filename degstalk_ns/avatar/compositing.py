@@ -25,36 +25,42 @@ def over(colour: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
     return colour + (1.0 - alpha) * behind
 
 
-def compose(
-    face: Tensor, face_alpha: Tensor, mouth: Tensor, mouth_alpha: Tensor, plate: Tensor, mouth_dilation: int = 0
-) -> Tensor:
+def compose(face: Tensor, face_alpha: Tensor, mouth: Tensor, mouth_alpha: Tensor, plate: Tensor) -> Tensor:
     """Equation 7: ``C = F + (1 - a_F) * (M + (1 - a_M) * plate)``.
 
     Args:
         face, mouth: premultiplied colours [H, W, 3].
         face_alpha, mouth_alpha: [H, W, 1] in 0..1.
         plate: [H, W, 3].
-        mouth_dilation: window in pixels (odd) of a max filter on the mouth's alpha; 0 leaves it as it is. Where the
-            filter raises alpha, the mouth's colour is raised with it, so that no dark rim appears.
 
     Returns:
         The composed frame [H, W, 3].
     """
-    if mouth_dilation:
-        mouth, mouth_alpha = dilate_layer(mouth, mouth_alpha, mouth_dilation)
     return over(face, face_alpha, over(mouth, mouth_alpha, plate))
 
 
-def dilate_layer(colour: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Spread a premultiplied layer outwards: alpha by a max filter of ``size`` pixels (odd), colour by the mean
-    straight colour of the layer in the same window. Shapes [H, W, 3] and [H, W, 1]."""
+def dilate_layer(channels: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Spread a premultiplied layer outwards, against gaps between lips and teeth (an option of the release).
+
+    Args:
+        channels: [H, W, C] premultiplied: colour, and further channels such as depth.
+        alpha: [H, W, 1] in 0..1.
+        size: window of the max filter, pixels (odd).
+
+    Returns:
+        The channels, raised where alpha is raised by the layer's mean straight values in the same window, so that no
+        dark rim appears; and alpha after the max filter.
+
+    Raises:
+        ValueError: an even window, or none.
+    """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"a dilation window must be odd and positive, got {size}")
     grown = F.max_pool2d(alpha.permute(2, 0, 1), size, 1, size // 2).permute(1, 2, 0)
-    both = torch.cat([colour, alpha], -1).permute(2, 0, 1)
+    both = torch.cat([channels, alpha], -1).permute(2, 0, 1)
     mean = F.avg_pool2d(both, size, 1, size // 2).permute(1, 2, 0)
-    straight = mean[..., :3] / mean[..., 3:].clamp_min(1e-6)
-    return colour + (grown - alpha) * straight, grown
+    straight = mean[..., :-1] / mean[..., -1:].clamp_min(1e-6)
+    return channels + (grown - alpha) * straight, grown
 
 
 def inside_rim(covered: Tensor, pixels: int) -> Tensor:

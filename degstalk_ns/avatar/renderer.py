@@ -43,16 +43,32 @@ class _Seen:
 
 
 @dataclass
-class Head:
+class RegionPair:
     """Both regions without a plate."""
 
     face: RegionRender
     mouth: RegionRender
+    mouth_dilation: int = 0
+    """Window in pixels (odd) of a max filter on the mouth's alpha; 0 for none. It is applied when they are composed."""
 
     @property
     def covered(self) -> Tensor:
         """How much of a plate is hidden, [H, W, 1] in 0..1."""
-        return alpha_over(self.face.alpha, self.mouth.alpha)
+        return alpha_over(self.face.alpha, self.dilated_mouth.alpha)
+
+    @property
+    def dilated_mouth(self) -> RegionRender:
+        """The mouth as it is composed."""
+        return self.mouth.dilated(self.mouth_dilation) if self.mouth_dilation else self.mouth
+
+    def box(self) -> Box:
+        """A box that holds every pixel that either may cover; the whole image where that is not known."""
+        mouth, reach = _covered_box(self.mouth), self.mouth_dilation // 2
+        if reach and mouth[0] < mouth[1]:
+            height, width = self.mouth.alpha.shape[:2]
+            y0, y1, x0, x1 = mouth
+            mouth = max(y0 - reach, 0), min(y1 + reach, height), max(x0 - reach, 0), min(x1 + reach, width)
+        return _union(_covered_box(self.face), mouth)
 
 
 class FrameRenderer:
@@ -98,11 +114,23 @@ class FrameRenderer:
         return self.avatar.render(view, conditions, plate, sh_degree, moving, mouth_dilation, motion)
 
     @torch.no_grad()
-    def head(self, view: View, conditions: Conditions, sh_degree: int, moving: bool = True) -> Head:
-        """Both regions without a plate; ``moving``: False gives the canonical head."""
-        return self.drawn(self.deformed(self.motion(conditions) if moving else None), view, sh_degree)
+    def regions(
+        self, view: View, conditions: Conditions, sh_degree: int, moving: bool = True, mouth_dilation: int = 0
+    ) -> RegionPair:
+        """Both regions without a plate; arguments of :meth:`frame`."""
+        pair = self.drawn(self.deformed(self.motion(conditions) if moving else None), view, sh_degree)
+        pair.mouth_dilation = mouth_dilation
+        return pair
 
-    def frame(self, view: View, conditions: Conditions, plate: Tensor, sh_degree: int, moving: bool = True) -> Tensor:
+    def frame(
+        self,
+        view: View,
+        conditions: Conditions,
+        plate: Tensor,
+        sh_degree: int,
+        moving: bool = True,
+        mouth_dilation: int = 0,
+    ) -> Tensor:
         """The composed frame alone, as :meth:`Avatar.render` computes it.
 
         Args:
@@ -111,11 +139,12 @@ class FrameRenderer:
             plate: [H, W, 3] behind the head, float32 in 0..1 or uint8; it is not changed.
             sh_degree: of the spherical harmonics in use.
             moving: False shows the canonical head.
+            mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none.
 
         Returns:
             [H, W, 3] of the plate's type, in 0..1 or 0..255.
         """
-        return over_plate(self.head(view, conditions, sh_degree, moving), plate)
+        return over_plate(self.regions(view, conditions, sh_degree, moving, mouth_dilation), plate)
 
     @torch.no_grad()
     def deformed(self, motion: Motion | None) -> ActivatedGaussians:
@@ -132,14 +161,14 @@ class FrameRenderer:
         )
 
     @torch.no_grad()
-    def drawn(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> Head:
+    def drawn(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> RegionPair:
         """What :meth:`deformed` gave, on the image."""
         face = len(self.avatar.region("face"))
         regions = rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane)
-        head, pixels = Head(*regions), self.avatar.rim_pixels(view)
+        pair, pixels = RegionPair(*regions), self.avatar.overlap_pixels(view)
         if pixels:
-            _take_off_rim(head, pixels)
-        return head
+            _take_off_overlap(pair, pixels)
+        return pair
 
     def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
         avatar = self.avatar
@@ -175,19 +204,21 @@ def _added(value: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor
 
 
 @torch.no_grad()
-def over_plate(head: Head, plate: Tensor) -> Tensor:
-    """A head over a plate [H, W, 3], float32 in 0..1 or uint8, which is touched only where a region may cover it.
+def over_plate(pair: RegionPair, plate: Tensor) -> Tensor:
+    """Both regions over a plate [H, W, 3], float32 in 0..1 or uint8, which is touched only where a region may cover it.
 
     Returns:
         [H, W, 3] of the plate's type, in 0..1 or 0..255.
     """
     rgb = plate.clone(memory_format=torch.contiguous_format)
-    box = _union(_covered_box(head.face), _covered_box(head.mouth))
+    box = pair.box()
     if box[0] == box[1]:
         return rgb
     part = cropped(rgb, box)
     behind = part.float() / 255.0 if plate.dtype == torch.uint8 else part
-    face, mouth = head.face.cropped(*box), head.mouth.cropped(*box)
+    face, mouth = pair.face.cropped(*box), pair.mouth.cropped(*box)
+    if pair.mouth_dilation:
+        mouth = mouth.dilated(pair.mouth_dilation)
     image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, behind)
     if plate.dtype == torch.uint8:
         image = image.mul_(255.0).add_(0.5)
@@ -197,13 +228,13 @@ def over_plate(head: Head, plate: Tensor) -> Tensor:
     return rgb
 
 
-def _take_off_rim(head: Head, pixels: int) -> None:
-    """As :func:`degstalk_ns.avatar.avatar.without_rim`, in place and only where the regions are."""
-    height, width = head.face.alpha.shape[:2]
-    y0, y1, x0, x1 = _union(_covered_box(head.face), _covered_box(head.mouth))
+def _take_off_overlap(pair: RegionPair, pixels: int) -> None:
+    """As :func:`degstalk_ns.avatar.avatar.without_overlap`, in place and only where the regions are."""
+    height, width = pair.face.alpha.shape[:2]
+    y0, y1, x0, x1 = _union(_covered_box(pair.face), _covered_box(pair.mouth))
     margin = pixels + 1  # what is empty around them counts too
     box = max(y0 - margin, 0), min(y1 + margin, height), max(x0 - margin, 0), min(x1 + margin, width)
-    regions = head.face.cropped(*box), head.mouth.cropped(*box)
+    regions = pair.face.cropped(*box), pair.mouth.cropped(*box)
     left = inside_rim(alpha_over(regions[0].alpha, regions[1].alpha), pixels)
     for region in regions:
         region.channels.mul_(left)

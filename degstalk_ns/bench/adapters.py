@@ -14,6 +14,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from degstalk_ns.animation.frames import backdrop
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.bench.render import Played, Shot, scene_of
 from degstalk_ns.bench.work import Work, count_work
@@ -43,7 +44,7 @@ def played(config: Path, data: Path | None = None) -> Played:
 
     def plate(place: int) -> Tensor:
         view, frame = moments[place]
-        return model.plates.at_frame(frame, view.width, view.height, model.device)
+        return backdrop(model, view, frame).float() / 255.0
 
     return Played(head.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate)
 

@@ -37,6 +37,11 @@ class Progress:
     def __init__(self, console: Console | None) -> None:
         self._console = console
 
+    def say(self, line: str) -> None:
+        """One line of text between the bars."""
+        if self._console is not None:
+            self._console.print(line, markup=False, soft_wrap=True)
+
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Advance]:
         """Shows a stage of ``total`` frames while the block runs; gives the callback that moves it."""

@@ -1,112 +1,182 @@
-"""Adapter between a trained head and an export: a take's frames as images, plates read ahead, in one place.
+"""An animation as a video, or as single frames: plates read ahead, interrupted exports gone on with.
 
-What a take shows is `takes.py`'s business, how a frame is composed the model's. No mathematics of its own.
+What is shown is the animation's business, how a frame is composed the portrait's. It must not know nerfstudio.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from degstalk_ns import __version__
-from degstalk_ns.animation.animation import Take
-from degstalk_ns.avatar.camera import RecordedCamera, View
-from degstalk_ns.avatar.driving import Conditions
-from degstalk_ns.dataparsers.frame import read_frame
-from degstalk_ns.errors import errors_caught_outside
-from degstalk_ns.plugin.model import DegstalkModel
-from degstalk_ns.plugin.runs import Trained
+from degstalk_ns.animation.animation import Animation
+from degstalk_ns.animation.frames import Image, Portrait, Size, backdrop
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.console.progress import Progress
+from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.errors import UserError, errors_caught_outside
+from degstalk_ns.export.provenance import Provenance
+from degstalk_ns.export.watermark import Watermark
+from degstalk_ns.export.writer import VideoConfig, VideoExport
 
-Image = NDArray[np.uint8]
 READ_AHEAD: int = 4
 """Frames whose plates are read while others are rendered."""
 
 
-def picture(model: DegstalkModel, view: View, conditions: Conditions, plate: Image) -> Image:
-    """One composed frame over ``plate``, both RGB [H, W, 3] uint8. The one place where exports render."""
-    behind = torch.from_numpy(np.array(plate)).to(model.device)  # the reader's arrays may be views or read-only
-    return model.frame(view, conditions.to(model.device), behind).cpu().numpy()
+class Run(Protocol):
+    """A trained run, as :func:`degstalk_ns.load_run` loads one.
 
-
-class TakeRenderer:
-    """Renders the frames of a take.
-
-    Args:
-        head: what is seen. take: what it does.
-        side_by_side: the recorded frame to the left of the rendered one; only for takes seen by the recorded camera.
+    Attributes:
+        portrait: what is drawn. recording: the dataset it was trained on.
+        name: what the checkpoint is called, without any folder.
     """
 
-    def __init__(self, head: Trained, take: Take, side_by_side: bool = False) -> None:
-        self._model, self._recording, self._take = head.model, head.recording, take
-        self._side_by_side = side_by_side
-        self._images = {row: image for image, row in self._recording.track_rows.items()}
-        self._free = np.round(np.array(self._model.config.free_background) * 255).astype(np.uint8)
-
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of its images."""
-        views, recording = self._take.views, self._recording
-        width, height = (views[0].width, views[0].height) if views else (recording.width, recording.height)
-        return (2 * width if self._side_by_side else width), height
-
-    def frames(self, first: int, end: int) -> Iterator[Image]:
-        """Images ``first`` to ``end`` (excluded) of the take, RGB [H, W, 3] uint8.
-
-        Raises:
-            UserError: a file of the dataset is missing or broken.
-        """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plates") as reader, errors_caught_outside():
-            ahead: dict[int, Future[tuple[View, Image, Image | None]]] = {}
-            try:
-                for number in range(first, end):
-                    for later in range(number, min(number + 1 + READ_AHEAD, end)):
-                        if later not in ahead:
-                            ahead[later] = reader.submit(self._scene, later)
-                    view, plate, truth = ahead.pop(number).result()
-                    conditions = self._take.track.at_frame(int(self._take.rows[number]))
-                    image = picture(self._model, view, conditions, plate)
-                    yield image if truth is None else np.concatenate([truth, image], 1)
-            finally:
-                for future in ahead.values():
-                    future.cancel()
-
-    def _scene(self, number: int) -> tuple[View, Image, Image | None]:
-        """View, plate and (side by side) the recorded frame of one image."""
-        take, recording, device = self._take, self._recording, self._model.device
-        row = int(take.recorded[number])
-        frame = read_frame(recording, self._images[row], what=())
-        c2w = self._model.recorded[row]
-        if take.views is None:
-            size = (recording.width, recording.height)
-            view = View.from_c2w(c2w.to(device), (recording.focal,) * 2, (recording.cx, recording.cy), size)
-        else:
-            own = take.views[number]
-            view = View(own.viewmat.to(device), own.K.to(device), own.width, own.height)
-            camera = RecordedCamera(c2w.to(device), recording.focal, recording.width, recording.height)
-            if not camera.fits(view):
-                return view, np.broadcast_to(self._free, (view.height, view.width, 3)), None
-        plate = frame.freed_plate if take.freed else frame.plate
-        if plate.shape[:2] != (view.height, view.width):
-            plate = _resized(plate, view.width, view.height)
-        return view, plate, frame.image if self._side_by_side else None
-
-    def fingerprint(self, head: Trained) -> str:
-        """Of everything that the images depend on: parts of an export with another one are not used."""
-        digest = hashlib.sha256(head.checkpoint.read_bytes())
-        digest.update(str((self._take.fingerprint(), self._side_by_side, self.size, self._model.config)).encode())
-        layout = self._recording.layout
-        made = [layout.transforms(split).stat().st_mtime_ns for split in ("train", "val")]
-        digest.update(str((layout.root.resolve(), made, __version__)).encode())
-        return digest.hexdigest()
+    def portrait(self) -> Portrait: ...
+    @property
+    def recording(self) -> Recording: ...
+    @property
+    def name(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Of all that its pictures depend on, so that parts of an export with another one are not used."""
+        ...
 
 
-def _resized(plate: Image, width: int, height: int) -> Image:
-    import cv2
+@dataclass(frozen=True)
+class RenderSummary:
+    """What :func:`render_video` did.
 
-    shrink = height < plate.shape[0]
-    return np.asarray(cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR))
+    Attributes:
+        frames: of the video. rendered: of them, in this run (the others were there from an interrupted one).
+        seconds: that rendering took.
+    """
+
+    output: Path
+    frames: int
+    rendered: int
+    seconds: float
+
+
+def picture_size(run: Run, animation: Animation, side_by_side: bool = False) -> Size:
+    """Width and height of the pictures of an animation."""
+    views, frames = animation.views, run.portrait.frames
+    width, height = (views[0].width, views[0].height) if views else frames.size
+    return (2 * width if side_by_side else width), height
+
+
+def render_frames(
+    run: Run, animation: Animation, first: int = 0, end: int | None = None, side_by_side: bool = False
+) -> Iterator[Image]:
+    """Pictures ``first`` to ``end`` (excluded; None is the last) of an animation, one at a time.
+
+    Args:
+        side_by_side: the recorded frame to the left of the rendered one.
+
+    Yields:
+        RGB [H, W, 3] uint8, or [H, 2 W, 3] side by side.
+
+    Raises:
+        UserError: a file of the dataset is missing or damaged, or there is no recorded frame to be shown beside.
+    """
+    portrait = run.portrait
+    if side_by_side and (animation.freed or animation.views is not None):
+        raise UserError("side by side: only the recording itself, seen by its own camera, has recorded frames")
+
+    def scene(number: int) -> tuple[View, torch.Tensor, Image | None]:
+        row = int(animation.recorded[number])
+        own = None if animation.views is None else animation.views[number]
+        view = (portrait.frames.view(row) if own is None else own).to(portrait.device)
+        truth = portrait.frames.truth(row) if side_by_side else None
+        return view, backdrop(portrait, view, row, animation.freed), truth
+
+    last = len(animation) if end is None else end
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plates") as reader, errors_caught_outside():
+        ahead: dict[int, Future[tuple[View, torch.Tensor, Image | None]]] = {}
+        try:
+            for number in range(first, last):
+                for later in range(number, min(number + 1 + READ_AHEAD, last)):
+                    if later not in ahead:
+                        ahead[later] = reader.submit(scene, later)
+                view, plate, truth = ahead.pop(number).result()
+                conditions = animation.conditions(number).to(portrait.device)
+                image = portrait.frame(view, conditions, plate).cpu().numpy()
+                yield image if truth is None else np.concatenate([truth, image], 1)
+        finally:
+            for future in ahead.values():
+                future.cancel()
+
+
+def render_video(
+    run: Run,
+    animation: Animation,
+    output: Path | str,
+    *,
+    side_by_side: bool = False,
+    watermark: bool = False,
+    overwrite: bool = False,
+    config: VideoConfig | None = None,
+    progress: Progress | None = None,
+) -> RenderSummary:
+    """Renders an animation into an .mp4 with its audio; interrupted, the same call goes on where it stopped.
+
+    The video's metadata say that it is synthetic, by which version and checkpoint it was made, and when.
+
+    Args:
+        run: as :func:`degstalk_ns.load_run` gives it.
+        animation: what is shown.
+        output: the video; a name that ends in .mp4.
+        side_by_side: the recorded frame to the left of the rendered one.
+        watermark: the word "synthetic" in the corner of every frame.
+        overwrite: replace the output where it exists.
+        config: how the video is compressed; the defaults where None.
+        progress: where progress is shown; None is silent.
+
+    Raises:
+        UserError: the output exists or cannot be written, or a file of the dataset is missing or damaged.
+    """
+    output, config, progress = Path(output), config or VideoConfig(), progress or Progress(None)
+    check_output(output, overwrite)
+    mark = Watermark(*picture_size(run, animation, side_by_side)) if watermark else None
+    asked = (run.fingerprint(), animation.fingerprint(), __version__, side_by_side, config, watermark)
+    export = VideoExport(output, len(animation), hashlib.sha256(str(asked).encode()).hexdigest(), config)
+    missing = export.missing()
+    wanted = sum(last - first for first, last in missing)
+    if wanted < len(animation):
+        progress.say(f"going on: {len(animation) - wanted} of {len(animation)} frames are there already")
+    begin = time.perf_counter()
+    if missing:
+        with progress.stage("frames", wanted) as advance:
+            for first, last in missing:
+
+                def pictures(first: int = first, last: int = last) -> Iterator[Image]:
+                    for image in render_frames(run, animation, first, last, side_by_side):
+                        yield image if mark is None else mark.draw(image)
+                        advance(1)
+
+                export.write(first, pictures())
+    seconds = time.perf_counter() - begin
+    with progress.stage("joining", len(animation)) as advance:
+        export.finish(animation.sound, Provenance.now(run.name, animation.spoken).metadata(), advance)
+    return RenderSummary(output, len(animation), wanted, seconds)
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuses what is no place for a video.
+
+    Raises:
+        UserError: another ending than .mp4, a folder, or a file that exists where ``overwrite`` is False.
+    """
+    if output.suffix.lower() != ".mp4":
+        raise UserError(f"--output {output}: expected a name that ends in .mp4")
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder; give a name for the video in it")
+    if output.exists() and not overwrite:
+        raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")

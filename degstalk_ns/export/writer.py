@@ -21,7 +21,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.sound import decoded, natural_format
+from degstalk_ns.audio.sound import Soundtrack, decoded, natural_format
 from degstalk_ns.errors import UserError
 from degstalk_ns.rates import FRAME_RATE
 
@@ -45,21 +45,6 @@ class VideoConfig:
     """Of AAC, bits a second."""
     segment_frames: int = 250
     """Frames in one part: so much is rendered again at most after an interruption (10 s of video)."""
-
-
-@dataclass(frozen=True)
-class Soundtrack:
-    """A part of a sound.
-
-    Attributes:
-        source: a sound file, or its content. name: for messages.
-        start, seconds: of the part.
-    """
-
-    source: Path | bytes
-    name: str
-    start: float
-    seconds: float
 
 
 class VideoExport:
@@ -190,7 +175,7 @@ class VideoExport:
 
     def _encoded_sound(self, container: Any, track: Soundtrack) -> Iterator[tuple[Any, float]]:
         """AAC packets with their times in seconds; as long as the part of the sound, and no longer than the video."""
-        rate, layout = natural_format(track.source, track.name)
+        rate, layout = natural_format(track.sound.source, track.sound.name)
         stream = container.add_stream("aac", rate=rate, layout=layout)
         stream.bit_rate = self.config.audio_bit_rate
         stream.time_base = Fraction(1, rate)
@@ -199,7 +184,7 @@ class VideoExport:
 
         def packets() -> Iterator[tuple[Any, float]]:
             place = -skip  # of the next block in the part that is wanted
-            for block in decoded(track.source, rate, layout, track.name):
+            for block in decoded(track.sound.source, rate, layout, track.sound.name):
                 begin, end = max(-place, 0), min(block.shape[1], count - place)
                 place += block.shape[1]
                 if begin < end:

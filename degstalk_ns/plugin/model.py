@@ -6,8 +6,7 @@ own, and no file is read here but through the plates' reader.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -23,21 +22,22 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from degstalk_ns.animation.animation import recorded_track
+from degstalk_ns.animation.frames import FrameSource
 from degstalk_ns.audio.silence import silent_windows
 from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
-from degstalk_ns.avatar.camera import RecordedCamera, View, nearest_moment
+from degstalk_ns.avatar.camera import View, nearest_moment
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.avatar.gaussians import ActivatedGaussians
-from degstalk_ns.avatar.renderer import FrameRenderer, over_plate
-from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.avatar.renderer import FrameRenderer, RegionPair
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.metrics.frames import FrameMetrics
 from degstalk_ns.metrics.image import psnr
 from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
-from degstalk_ns.plates.cache import PlateCache
-from degstalk_ns.plugin.lazy import Lazy
+from degstalk_ns.plates.lengths import odd_window
+from degstalk_ns.plugin.outputs import evaluation_images, frame_outputs
 from degstalk_ns.training.densification import DensificationConfig, Densifier
 from degstalk_ns.training.losses import LossConfig
 from degstalk_ns.training.objective import (
@@ -51,6 +51,8 @@ from degstalk_ns.training.objective import (
 )
 from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
 
+LARGEST_DILATION: float = 0.1
+"""Of the mouth, as a fraction of the picture's height: beyond it the mouth would cover the chin."""
 COMPUTED_AT_ONCE: ContextVar[tuple[str, ...]] = ContextVar("computed_at_once", default=())
 """Outputs that are computed before `get_outputs_for_camera` returns: whoever holds a lock only that long sets it."""
 Outputs = MutableMapping[str, Any]
@@ -78,8 +80,9 @@ class DegstalkModelConfig(ModelConfig):
     """Size of the scene that growth compares scales with, metres."""
     fuse_opacity_lr: float = 0.001
     """Learning rate of the face's opacities in the fuse stage (release: 0.001)."""
-    mouth_dilation: int = 0
-    """Window in pixels (odd) of a max filter on the mouth's alpha when rendering; 0 for none (release's option: 13)."""
+    mouth_dilation: float = 0.0
+    """Dilates the mouth's alpha in every rendered picture, against gaps between lips and teeth: half the width of the
+    max filter as a fraction of the picture's height; 0 for none (release's option: 6/512, a window of 13 at 512)."""
     keep_rim: bool = False
     """Show the rim too by which the face's training target is wider than the head (``face_dilation``)."""
     plates_in_memory: int = 32
@@ -101,32 +104,18 @@ class DegstalkModel(Model):
     def populate_modules(self) -> None:
         super().populate_modules()
         keep_freed_memory()
-        if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
-            raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
+        if not 0 <= self.config.mouth_dilation <= LARGEST_DILATION:
+            raise UserError(
+                f"mouth_dilation must be a fraction of the picture's height from 0 to {LARGEST_DILATION}, got "
+                f"{self.config.mouth_dilation}"
+            )
         recording = self.kwargs["metadata"]["recording"]
         assert isinstance(recording, Recording)
         self.recording = recording
-        self.track = DrivingTrack(
-            *(
-                torch.from_numpy(part.copy())
-                for part in (recording.audio, recording.expression, recording.eyelids, recording.jaw)
-            )
-        )
-        self.recorded_track = self.track
-        rows = recording.track_rows
-        images = {row: image for image, row in rows.items()}
-        self.plates = PlateCache(
-            lambda row: read_frame(recording, images[row], what=("plate",)).plate,
-            torch.tensor(sorted(images)).numpy(),
-            self.config.plates_in_memory,
-        )
-        self.recorded = {
-            int(row): torch.from_numpy(c2w.copy())
-            for table in (recording.train, recording.val)
-            for row, c2w in zip(table.aud_ids, table.c2w, strict=True)
-        }
-        self.path_frames = sorted(self.recorded)
-        self.path = torch.stack([self.recorded[frame] for frame in self.path_frames])
+        self.track = self.recorded_track = recorded_track(recording)
+        self.frames = FrameSource(recording, self.config.plates_in_memory)
+        self._path_rows, self._path = self.frames.path()
+        self._off_path_said = False
         self.avatar = Avatar(
             self.config.avatar,
             self.track.audio_channels,
@@ -152,7 +141,7 @@ class DegstalkModel(Model):
 
     def overlaps_plate(self, pixels: int) -> None:
         """The face is trained to overlap its plate by ``pixels`` of the recorded frames: not shown, unless wanted."""
-        self.avatar.rim = 0.0 if self.config.keep_rim else pixels / self.recording.focal
+        self.avatar.plate_overlap = 0.0 if self.config.keep_rim else pixels / self.recording.focal
 
     # --- parameters -------------------------------------------------------------------------------------------------
 
@@ -232,9 +221,14 @@ class DegstalkModel(Model):
         )
         if camera.times is not None:
             return view, self.track.frame_at(float(camera.times))
-        # nerfstudio's interpolated paths carry no times: the pose tells the moment, else it is the first frame.
-        moment = nearest_moment(camera.camera_to_worlds.cpu(), self.path)
-        return view, 0 if moment is None else self.path_frames[round(moment)]
+        # nerfstudio's interpolated paths carry no times: the pose tells the moment.
+        moment = nearest_moment(camera.camera_to_worlds.cpu(), self._path)
+        if moment is None and not self._off_path_said:
+            self._off_path_said = True
+            CONSOLE.print(
+                "[yellow]A camera without a time lies off the recorded path: it shows the recording's first frame."
+            )
+        return view, int(self._path_rows[0 if moment is None else round(moment)])
 
     @contextmanager
     def driven_by(self, track: DrivingTrack) -> Iterator[None]:
@@ -294,51 +288,20 @@ class DegstalkModel(Model):
         return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
 
     def _frame_outputs(self, camera: Cameras) -> Outputs:
-        """Every output by name, each computed when it is first read: most readers want the picture alone."""
-        view, frame = self.moment(camera, 0)
-        conditions = self.conditions(frame)
-        fits = self._recorded_camera(frame).fits(view)
+        view, row = self.moment(camera, 0)
+        return frame_outputs(self, view, row, self.conditions(row))
 
-        def layer(name: str, limit: bool = False) -> Callable[[Lazy], Tensor]:
-            def read(outputs: Lazy) -> Tensor:
-                value: Tensor = operator.attrgetter(name)(outputs["layers"])
-                return value.clamp(0.0, 1.0) if limit else value
+    def _shown(self, view: View) -> tuple[int, bool, int]:
+        """What the training so far allows (SH degree, whether fields move), and the mouth's dilation in pixels."""
+        dilation = self.config.mouth_dilation
+        window = odd_window(dilation, view.height) if dilation else 0
+        return int(self.sh_degree), bool(self.moving), window
 
-            return read
+    @property
+    def free_background(self) -> tuple[float, float, float]:
+        """RGB in 0..1 behind the head where no plate fits."""
+        return self.config.free_background
 
-        @one_line_errors()  # a file is read when the picture is
-        def plate(_: Lazy) -> Tensor:
-            if fits:
-                return self.plates.at_frame(frame, view.width, view.height, self.device)
-            return torch.tensor(self.config.free_background, device=self.device).expand(view.height, view.width, 3)
-
-        def picture(outputs: Lazy) -> Tensor:
-            if self.config.mouth_dilation:
-                return layer("rgb", limit=True)(outputs)
-            return over_plate(outputs["head"], outputs["plate"])
-
-        outputs = Lazy(
-            {
-                "head": lambda _: self.renderer.head(view, conditions, int(self.sh_degree), bool(self.moving)),
-                "layers": lambda outputs: self.compose(view, conditions, outputs["plate"]),
-                "rgb": picture,
-                "accumulation": lambda outputs: (
-                    torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["head"].covered
-                ),
-                "depth": layer("depth"),
-                "face": layer("face.colour", limit=True),
-                "mouth": layer("mouth.colour", limit=True),
-                "face_alpha": layer("face.alpha"),
-                "mouth_alpha": layer("mouth.alpha"),
-                "audio_attention": layer("audio_attention"),
-                "expression_attention": layer("expression_attention"),
-                "plate": plate,
-            },
-            hidden=("head", "layers"),
-        )
-        return outputs
-
-    @torch.no_grad()
     def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
         """A composed frame with what the training so far allows (motion, SH degree): the fastest way to a picture.
 
@@ -348,17 +311,15 @@ class DegstalkModel(Model):
         Returns:
             [H, W, 3] of the plate's type, in 0..1 or 0..255.
         """
-        if self.config.mouth_dilation:
-            bytes_wanted = plate.dtype == torch.uint8
-            rgb = self.compose(view, conditions, plate / 255.0 if bytes_wanted else plate).rgb.clamp(0.0, 1.0)
-            return (rgb * 255.0 + 0.5).to(torch.uint8) if bytes_wanted else rgb
-        return self.renderer.frame(view, conditions, plate, int(self.sh_degree), bool(self.moving))
+        return self.renderer.frame(view, conditions, plate, *self._shown(view))
+
+    def regions(self, view: View, conditions: Conditions) -> RegionPair:
+        """Both regions without a plate."""
+        return self.renderer.regions(view, conditions, *self._shown(view))
 
     def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
         """A composed frame with all its layers; ``plate`` float32 in 0..1."""
-        return self.renderer.layers(
-            view, conditions, plate, int(self.sh_degree), bool(self.moving), self.config.mouth_dilation
-        )
+        return self.renderer.layers(view, conditions, plate, *self._shown(view))
 
     def recorded_jaw(self, camera: Cameras) -> float:
         """How far the jaw is open in the recording at the camera's time: its first coefficient."""
@@ -372,15 +333,6 @@ class DegstalkModel(Model):
             motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
             offsets = motion(conditions.to(self.device)).offsets
         return self.avatar.region(region).deformed(offsets)
-
-    def _recorded_camera(self, frame: int) -> RecordedCamera:
-        recording = self.recording
-        return RecordedCamera(
-            self.recorded[self.plates.nearest(frame)].to(self.device),
-            recording.focal,
-            recording.width,
-            recording.height,
-        )
 
     def get_rgba_image(self, outputs: Outputs, output_name: str = "rgb") -> Tensor:
         """The head with its coverage as alpha, [H, W, 4] in 0..1; over the plate it covers everything."""
@@ -446,16 +398,6 @@ class DegstalkModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         target: FrameTarget = batch["target"]
         truth, image = target.image, outputs["rgb"]
-        masks = torch.stack([target.face_region, target.mouth_region, target.hair], -1).float()
-        attention = torch.cat([outputs["audio_attention"], outputs["expression_attention"]], 1)
-        images = {
-            "composition": torch.cat([truth, image], 1),
-            "face": outputs["face"],
-            "mouth": outputs["mouth"],
-            "plate": outputs["plate"],
-            "masks": masks,
-            "attention": (attention / attention.amax().clamp_min(1e-6)).expand(-1, -1, 3),
-        }
         if self._metrics is None:
             self._metrics = FrameMetrics()
             if self._metrics.left_out:
@@ -463,4 +405,4 @@ class DegstalkModel(Model):
         regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
         inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
         metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
-        return metrics, images
+        return metrics, evaluation_images(outputs, target)

@@ -7,6 +7,7 @@ here the same steps are taken one by one and each ends in one clear line. No mat
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pickle
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, errors_caught_outside
 from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
@@ -60,10 +62,23 @@ class Trained:
         return self.model.recording
 
     @property
+    def portrait(self) -> Portrait:
+        """What draws it."""
+        return self.model
+
+    @property
     def name(self) -> str:
         """What the checkpoint is called, without any folder of this machine: ``me/degstalk-fast/<time>, step 6999``."""
         parts = (self.config.experiment_name, self.config.method_name, self.config.timestamp)
         return f"{'/'.join(str(part) for part in parts if part)}, step {self.step}"
+
+    def fingerprint(self) -> str:
+        """Of all that its pictures depend on: weights, the model's settings, and when the dataset was made."""
+        digest = hashlib.sha256(self.checkpoint.read_bytes())
+        layout = self.recording.layout
+        made = [layout.transforms(split).stat().st_mtime_ns for split in ("train", "val")]
+        digest.update(str((self.model.config, layout.root.resolve(), made)).encode())
+        return digest.hexdigest()
 
 
 def load(config: Path, data: Path | None = None) -> Trained:

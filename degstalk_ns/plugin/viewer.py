@@ -19,15 +19,9 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
-from numpy.typing import NDArray
 
-from degstalk_ns.animation.new_sound import perform
-from degstalk_ns.animation.playback import Playback, of_new_sound, of_recording
-from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.animation.animation import Animation
 from degstalk_ns.audio.sound import SoundLimits, load_sound
-from degstalk_ns.dataparsers.frame import read_frame
-from degstalk_ns.errors import UserError
-from degstalk_ns.plates.cache import PlateCache
 from degstalk_ns.plugin.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.viewer.access import guard
 from degstalk_ns.viewer.painter import FreeCamera
@@ -116,9 +110,8 @@ class TalkingHeadViewer(ViewerControl):
                 client,
                 self._model,
                 lambda: self.viewer.train_lock or contextlib.nullcontext(),
-                self._playbacks,
+                self._animations,
                 self._new_sound,
-                self._freed_plates,
                 self._controls,
                 lambda: self._free_camera(client),
                 lambda: int(self.viewer.control_panel.max_res),
@@ -134,7 +127,7 @@ class TalkingHeadViewer(ViewerControl):
             theirs.running = False
         machines[client.client_id] = ours
         ours.start()
-        self._place_camera(client, int(next(iter(self._playbacks.values())).recorded[0]))
+        self._place_camera(client, int(next(iter(self._animations.values())).recorded[0]))
         # It may have left meanwhile, when there was nothing to close yet.
         if connection._state.message_buffer.done and self._sessions.pop(client.client_id, None) is not None:
             ours.running = False
@@ -173,7 +166,7 @@ class TalkingHeadViewer(ViewerControl):
 
     def _place_camera(self, client: viser.ClientHandle, frame: int) -> None:
         """Put the page's camera where the frame was recorded from, upright, to orbit around the head."""
-        c2w = self._model.recorded[self._model.plates.nearest(frame)].numpy()
+        c2w = self._model.frames.c2w(frame).numpy()
         with client.atomic():
             client.camera.fov = 2 * math.atan(self._model.recording.height / 2 / self._model.recording.focal)
             client.camera.position = c2w[:3, 3].astype(np.float64) * VISER_NERFSTUDIO_SCALE_RATIO
@@ -187,38 +180,15 @@ class TalkingHeadViewer(ViewerControl):
     # --- what can be played -----------------------------------------------------------------------------------------
 
     @cached_property
-    def _waveform(self) -> NDArray[np.float32] | None:
-        """The recording's sound; without it the timeline is silent."""
-        try:
-            return read_waveform(self._model.recording.layout.audio)
-        except UserError:
-            return None
+    def _animations(self) -> dict[str, Animation]:
+        found = [Animation.from_recording(self._model.recording, split) for split in ("train", "val")]
+        return {animation.name: animation for animation in found}
 
-    @cached_property
-    def _playbacks(self) -> dict[str, Playback]:
-        recording, found = self._model.recording, {}
-        for name, table in (("training track", recording.train), ("validation track", recording.val)):
-            first, last = int(table.aud_ids.min()), int(table.aud_ids.max())
-            found[name] = of_recording(name, self._model.recorded_track, first, last, self._waveform)
-        return found
-
-    def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Playback:
+    def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Animation:
         progress(f"Reading {name} ...")
         sound = load_sound(content, self._limits, name, too_long="cut it, or use degstalk render")
         progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
-        performance = perform(sound, self._model.recording)
-        return of_new_sound(name, sound.samples, performance)
-
-    @cached_property
-    def _freed_plates(self) -> PlateCache:
-        """Plates for a jaw that moves otherwise than the recorded one."""
-        recording, model = self._model.recording, self._model
-        images = {row: image for image, row in recording.track_rows.items()}
-        return PlateCache(
-            lambda row: read_frame(recording, images[row], what=()).freed_plate,
-            np.array(sorted(images)),
-            model.config.plates_in_memory,
-        )
+        return Animation.from_sound(sound, self._model.recording)
 
     @cached_property
     def _controls(self) -> list[Control]:

@@ -34,7 +34,7 @@ WIPE_EDGE: tuple[int, int, int] = (255, 211, 105)
 
 
 @dataclass
-class Look:
+class DisplayOptions:
     """Choices of the one who looks."""
 
     output: Output = "rgb"
@@ -56,13 +56,13 @@ class Look:
 
 
 @dataclass
-class Lens:
+class Display:
     """Turns compositions into pictures; remembers the scale of the attention pictures from frame to frame."""
 
     scales: dict[str, float] = field(default_factory=dict)
 
     def picture(
-        self, frame: Composition, behind: Tensor, look: Look, distance: float, truth: Tensor | None = None
+        self, frame: Composition, behind: Tensor, options: DisplayOptions, distance: float, truth: Tensor | None = None
     ) -> NDArray[np.uint8]:
         """One picture.
 
@@ -76,30 +76,30 @@ class Lens:
             RGB uint8 [H, W, 3], or [H, 2 W, 3] with the truth beside it.
         """
         none = torch.zeros_like(frame.face.alpha)
-        face_alpha = frame.face.alpha if look.face else none
-        mouth_alpha = frame.mouth.alpha if look.mouth else none
+        face_alpha = frame.face.alpha if options.face else none
+        mouth_alpha = frame.mouth.alpha if options.mouth else none
         rgb = compose(
-            frame.face.colour * float(look.face),
+            frame.face.colour * float(options.face),
             face_alpha,
-            frame.mouth.colour * float(look.mouth),
+            frame.mouth.colour * float(options.mouth),
             mouth_alpha,
             behind,
         ).clamp(0, 1)
         covered = alpha_over(face_alpha, mouth_alpha)
-        if look.output == "rgb":
+        if options.output == "rgb":
             shown = bytes_of(rgb)
-        elif look.output == "opacity":
+        elif options.output == "opacity":
             shown = bytes_of(covered.expand(-1, -1, 3))
-        elif look.output == "depth":
+        elif options.output == "depth":
             near = distance - DEPTH_AROUND
             shown = coloured(1 - (frame.depth - near) / (2 * DEPTH_AROUND), covered)
-        elif look.output == "error map":
+        elif options.output == "error map":
             error = torch.zeros_like(none) if truth is None else (rgb - truth).abs().mean(-1, keepdim=True)
             shown = coloured(error / ERROR_FULL_SCALE, torch.ones_like(error))
         else:
-            values = frame.audio_attention if look.output == "audio attention" else frame.expression_attention
-            shown = coloured(values * float(look.face) / self._scale(look.output, values), covered)
-        return with_truth(shown, truth, look)
+            values = frame.audio_attention if options.output == "audio attention" else frame.expression_attention
+            shown = coloured(values * float(options.face) / self._scale(options.output, values), covered)
+        return with_truth(shown, truth, options)
 
     def _scale(self, name: str, values: Tensor) -> float:
         flat = values.flatten()
@@ -109,14 +109,14 @@ class Lens:
         return self.scales[name]
 
 
-def with_truth(shown: NDArray[np.uint8], truth: Tensor | None, look: Look) -> NDArray[np.uint8]:
+def with_truth(shown: NDArray[np.uint8], truth: Tensor | None, options: DisplayOptions) -> NDArray[np.uint8]:
     """A picture [H, W, 3] with the true frame beside it (right) or wiped across it (from the left)."""
-    if truth is None or look.truth == "off":
+    if truth is None or options.truth == "off":
         return shown
     true = bytes_of(truth)
-    if look.truth == "beside":
+    if options.truth == "beside":
         return np.concatenate([shown, true], 1)
-    edge = round(min(max(look.wipe, 0.0), 1.0) * shown.shape[1])
+    edge = round(min(max(options.wipe, 0.0), 1.0) * shown.shape[1])
     wiped = np.concatenate([true[:, :edge], shown[:, edge:]], 1)
     if 0 < edge < shown.shape[1]:
         wiped[:, max(edge - 1, 0) : edge + 1] = WIPE_EDGE

@@ -1,6 +1,7 @@
-"""Draws one frame of a playback as someone wants to see it: camera, conditions, layers. No mathematics of its own.
+"""Renders one frame of an animation as somebody asked for it: camera, conditions, layers. No mathematics of its own.
 
-It must not know pages, panels or clocks. Several pages may draw from one model; each takes the training's lock.
+It must not know pages, panels or clocks, nor nerfstudio. Several pages may render from one avatar; each takes the
+training's lock.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degstalk_ns.animation.playback import Playback
+from degstalk_ns.animation.animation import Animation
+from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.avatar.camera import View
-from degstalk_ns.dataparsers.frame import read_frame
-from degstalk_ns.plates.cache import PlateCache
-from degstalk_ns.plugin.model import DegstalkModel
-from degstalk_ns.viewer.display import Lens, Look, bytes_of, with_truth
+from degstalk_ns.viewer.display import Display, DisplayOptions, bytes_of, with_truth
 from degstalk_ns.viewer.sliders import Control, overridden
+
+SMALLEST_SIDE: int = 16
+"""Pixels: the least side of a picture from a free camera, however narrow its page."""
 
 
 @dataclass(frozen=True)
@@ -36,107 +38,88 @@ class FreeCamera:
 
 
 @dataclass
-class Wishes:
-    """How someone wants to see the head."""
+class PaintRequest:
+    """How somebody wants to see the head."""
 
-    look: Look = field(default_factory=Look)
+    longest_side: int
+    """Of the picture, pixels."""
+    options: DisplayOptions = field(default_factory=DisplayOptions)
     camera: FreeCamera | None = None
     """None follows the recorded camera, with its plate."""
     colour: tuple[int, int, int] = (255, 255, 255)
     """RGB 0..255 behind the head where there is no plate."""
     overrides: Mapping[Control, float] = field(default_factory=dict)
-    longest_side: int = 512
-    """Pixels."""
 
 
 class Painter:
-    """Draws for one page.
+    """Renders for one page.
 
     Args:
-        model: may be in training. freed_plates: for new sounds. lock: what keeps training and drawing apart.
+        portrait: may be in training. lock: what keeps training and rendering apart.
     """
 
-    def __init__(
-        self, model: DegstalkModel, freed_plates: PlateCache, lock: Callable[[], AbstractContextManager[object]]
-    ) -> None:
-        self._model = model
-        self._freed = freed_plates
+    def __init__(self, portrait: Portrait, lock: Callable[[], AbstractContextManager[object]]) -> None:
+        self._portrait = portrait
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="degstalk-plates")
         self._lock = lock
-        self._lens = Lens()
+        self._display = Display()
         self._closed = False
-        self._images = {row: image for image, row in model.recording.track_rows.items()}
 
-    def paint(self, playback: Playback, frame: int, wishes: Wishes) -> NDArray[np.uint8]:
-        """One picture, RGB uint8 [H, W, 3]."""
-        model, look = self._model, wishes.look
-        recorded = model.plates.nearest(int(playback.recorded[frame]))
-        free = wishes.camera
-        view = self._recorded_view(recorded, wishes) if free is None else self._free_view(free, wishes)
-        device = model.device
-        if free is None and look.plate:
-            behind = self._plates(playback).at_frame(recorded, view.width, view.height, device)
+    def paint(self, animation: Animation, frame: int, request: PaintRequest) -> NDArray[np.uint8]:
+        """One picture, RGB uint8 [H, W, 3] (twice as wide with the true frame beside it)."""
+        portrait, options, free = self._portrait, request.options, request.camera
+        row = int(animation.recorded[frame])
+        if free is None:
+            view = portrait.frames.view(row, portrait.frames.size_within(request.longest_side))
         else:
-            colour = torch.tensor(wishes.colour, device=device) / 255
+            view = self._free_view(free, request.longest_side)
+        view, size = view.to(portrait.device), (view.width, view.height)
+        if free is None and options.plate:
+            plate = portrait.frames.plate(row, size, animation.freed)
+            behind = torch.from_numpy(np.array(plate)).to(portrait.device).float() / 255
+        else:
+            colour = torch.tensor(request.colour, device=portrait.device) / 255
             behind = colour.expand(view.height, view.width, 3)
-        truth = None
-        if free is None and look.needs_truth and playback.true:
-            truth = self._truth(recorded, view)
-        conditions = overridden(playback.conditions(frame), wishes.overrides).to(device)
+        truth: Tensor | None = None
+        if free is None and options.needs_truth and not animation.freed:
+            image = portrait.frames.truth(row, size)
+            truth = torch.from_numpy(np.array(image)).to(portrait.device).float() / 255
+        conditions = overridden(animation.conditions(frame), request.overrides).to(portrait.device)
         with torch.no_grad(), self._lock():
-            if look.plain:
-                return with_truth(bytes_of(model.frame(view, conditions, behind)), truth, look)
-            composition = model.compose(view, conditions, behind)
+            if options.plain:
+                return with_truth(bytes_of(portrait.frame(view, conditions, behind)), truth, options)
+            composition = portrait.compose(view, conditions, behind)
         distance = float(torch.linalg.norm(view.viewmat[:3, 3]))
-        return self._lens.picture(composition, behind, look, distance, truth)
+        return self._display.picture(composition, behind, options, distance, truth)
 
-    def prepare(self, playback: Playback, frames: Sequence[int]) -> None:
+    def prepare(self, animation: Animation, numbers: Sequence[int]) -> None:
         """Read the plates of frames that will probably be painted soon, meanwhile, in a thread."""
-        plates = self._plates(playback)
-        source = self._model.recording
-        for frame in frames:
-            if frame < len(playback.recorded) and not self._closed:
+        frames = self._portrait.frames
+        for number in numbers:
+            if number < len(animation) and not self._closed:
                 with suppress(RuntimeError):  # closed just now
-                    row = int(playback.recorded[frame])
-                    self._reader.submit(plates.at_frame, row, source.width, source.height, self._model.device)
+                    self._reader.submit(frames.plate, int(animation.recorded[number]), None, animation.freed)
 
     def close(self) -> None:
         """End the thread that reads plates."""
         self._closed = True
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    def _plates(self, playback: Playback) -> PlateCache:
-        return self._model.plates if playback.true else self._freed
-
-    def _truth(self, recorded: int, view: View) -> Tensor:
-        image = read_frame(self._model.recording, self._images[recorded], what=()).image
-        if image.shape[:2] != (view.height, view.width):
-            image = np.asarray(cv2.resize(image, (view.width, view.height), interpolation=cv2.INTER_AREA), np.uint8)
-        return torch.from_numpy(np.ascontiguousarray(image)).to(self._model.device).float() / 255
-
-    def _recorded_view(self, recorded: int, wishes: Wishes) -> View:
-        source = self._model.recording
-        factor = min(1.0, wishes.longest_side / max(source.width, source.height))
-        return View.from_c2w(
-            self._model.recorded[recorded].to(self._model.device),
-            (source.focal * factor, source.focal * factor),
-            (source.cx * factor, source.cy * factor),
-            (round(source.width * factor), round(source.height * factor)),
-        )
-
-    def _free_view(self, camera: FreeCamera, wishes: Wishes) -> View:
-        side = wishes.longest_side
+    @staticmethod
+    def _free_view(camera: FreeCamera, side: int) -> View:
         width, height = (side, side / camera.aspect) if camera.aspect >= 1 else (side * camera.aspect, side)
-        size = (max(round(width), 16), max(round(height), 16))
+        size = (max(round(width), SMALLEST_SIDE), max(round(height), SMALLEST_SIDE))
         focal = size[1] / 2 / float(np.tan(camera.fov / 2))
-        return View.from_c2w(
-            camera.c2w.to(self._model.device).float(), (focal, focal), (size[0] / 2, size[1] / 2), size
-        )
+        return View.from_c2w(camera.c2w.float(), (focal, focal), (size[0] / 2, size[1] / 2), size)
 
 
-def jpeg(picture: NDArray[np.uint8], quality: int = 88) -> bytes:
-    """An RGB picture as a JPEG file; 88 of 100 shows no blocks on skin."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+JPEG_QUALITY: int = 88
+"""Of 100: shows no blocks on skin, and a frame is small enough for 25 a second."""
+
+
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """An RGB picture as a JPEG file."""
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise RuntimeError("the picture could not be encoded")
     return data.tobytes()

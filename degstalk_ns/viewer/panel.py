@@ -1,4 +1,4 @@
-"""The controls of one page: timeline, looks and expression. It must not know how anything is drawn or played.
+"""The controls of one page: timeline, display options and expression. It must not know how anything is drawn or played.
 
 What is chosen is told to one listener; the play bar and the waveform are the page's own business (`page.js`).
 """
@@ -14,9 +14,10 @@ import numpy as np
 import viser
 from numpy.typing import NDArray
 
-from degstalk_ns.viewer.display import OUTPUTS, TRUTHS, Look
+from degstalk_ns.animation.animation import Animation
+from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.viewer.display import OUTPUTS, TRUTHS, DisplayOptions
 from degstalk_ns.viewer.sliders import Control
-from degstalk_ns.viewer.sync import Timeline
 from degstalk_ns.viewer.waveform import png, waveform_picture
 
 RECORDED, FREE, OWN = "recorded camera", "free camera", "nerfstudio's own view"
@@ -34,7 +35,7 @@ class Listener(Protocol):
     def scrubbed(self, seconds: float) -> None: ...
     def driver_chosen(self, name: str) -> None: ...
     def file_sent(self, name: str, content: bytes) -> None: ...
-    def look_changed(self) -> None: ...
+    def options_changed(self) -> None: ...
     def camera_chosen(self, camera: str) -> None: ...
 
 
@@ -87,7 +88,7 @@ class Panel:
             self.colour = gui.add_rgb("Background", colour, visible=False)
         self.camera.on_update(_by_hand(self._camera_chosen))
         for handle in (self.output, self.truth, self.wipe, self.face, self.mouth, self.plate, self.colour):
-            handle.on_update(_by_hand(self._look_changed))
+            handle.on_update(_by_hand(self._options_changed))
 
         self._sliders: dict[Control, Any] = {}
         with gui.add_folder("Expression", order=_ABOVE + 2, expand_by_default=False):
@@ -100,9 +101,9 @@ class Panel:
 
     # --- what is chosen ---------------------------------------------------------------------------------------------
 
-    def look(self) -> Look:
+    def options(self) -> DisplayOptions:
         """The layers, output and truth that are chosen now."""
-        return Look(
+        return DisplayOptions(
             output=self.output.value,
             face=self.face.value,
             mouth=self.mouth.value,
@@ -115,9 +116,9 @@ class Panel:
         self._show_what_matters()
         self._listener.camera_chosen(self.camera.value)
 
-    def _look_changed(self) -> None:
+    def _options_changed(self) -> None:
         self._show_what_matters()
-        self._listener.look_changed()
+        self._listener.options_changed()
 
     def _show_what_matters(self) -> None:
         recorded = self.camera.value == RECORDED
@@ -132,7 +133,7 @@ class Panel:
     def _overrider(self, control: Control, slider: Any) -> Callable[[], None]:
         def override() -> None:
             self.overrides = {**self.overrides, control: float(slider.value)}
-            self._listener.look_changed()
+            self._listener.options_changed()
 
         return override
 
@@ -140,20 +141,20 @@ class Panel:
         self.overrides = {}
         for control, slider in self._sliders.items():
             slider.value = control.usual
-        self._listener.look_changed()
+        self._listener.options_changed()
 
     # --- what is shown ----------------------------------------------------------------------------------------------
 
-    def show_sound(self, waveform: NDArray[np.float32], timeline: Timeline) -> None:
-        """Waveform and slider of another sound."""
+    def show_sound(self, waveform: NDArray[np.float32], animation: Animation) -> None:
+        """Waveform and slider of another animation."""
         picture = base64.b64encode(png(waveform_picture(waveform))).decode()
         self._play_bar.content = _PLAY_BAR.replace("PICTURE", picture)
         if self._time is not None:
             self._time.remove()
-        self._last = last = timeline.seconds_of(timeline.count - 1)
+        self._last = last = animation.seconds_of(len(animation) - 1)
         with self._timeline:
             slider = self._gui.add_slider(
-                "Time, s", 0.0, max(last, 1e-3), 1 / timeline.rate, 0.0, order=1, disabled=timeline.count == 1
+                "Time, s", 0.0, max(last, 1e-3), 1 / FRAME_RATE, 0.0, order=1, disabled=len(animation) == 1
             )
         self._time, self._told = slider, 0.0
 

@@ -1,6 +1,6 @@
 """One open page: follows its sound, draws what its panel asks for, and leaves nothing behind when it closes.
 
-It must not know nerfstudio's viewer; it is given a camera to ask for and a model to draw with.
+It must not know nerfstudio; it is given a camera to ask for and a portrait to render.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import viser
+from numpy.typing import NDArray
 
-from degstalk_ns.animation.playback import Playback
+from degstalk_ns.animation.animation import Animation
+from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.audio.sound import SoundLimits
 from degstalk_ns.errors import UserError
-from degstalk_ns.plates.cache import PlateCache
-from degstalk_ns.plugin.model import DegstalkModel
+from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 from degstalk_ns.viewer.page import Page
-from degstalk_ns.viewer.painter import FreeCamera, Painter, Wishes, jpeg
+from degstalk_ns.viewer.painter import FreeCamera, Painter, PaintRequest, jpeg
 from degstalk_ns.viewer.panel import FREE, OWN, RECORDED, Panel
 from degstalk_ns.viewer.sliders import Control
 from degstalk_ns.viewer.sync import FollowedSound, InFlight, Lead
@@ -42,10 +44,10 @@ class Session:
 
     Args:
         client: viser's handle of the page.
-        model: draws the head. lock: what keeps training and drawing apart.
-        playbacks: what can be played, the first one first.
-        new_sound: makes a playback of a file's bytes and name; tells its progress; raises UserError.
-        freed_plates: for new sounds. controls: sliders for the face.
+        portrait: what is rendered. lock: what keeps training and rendering apart.
+        animations: what can be played, by name, the first one first.
+        new_sound: makes an animation of a file's bytes and name; tells its progress; raises UserError.
+        controls: sliders for the face.
         free_camera: where the page's own camera is now. longest_side: of pictures, pixels.
         camera_chosen: told "recorded camera", "free camera" or "nerfstudio's own view", and the recorded frame shown.
         drawn: told how many pixels were drawn in how many seconds. limits: of files.
@@ -54,11 +56,10 @@ class Session:
     def __init__(
         self,
         client: viser.ClientHandle,
-        model: DegstalkModel,
+        portrait: Portrait,
         lock: Callable[[], AbstractContextManager[object]],
-        playbacks: Mapping[str, Playback],
-        new_sound: Callable[[bytes, str, Callable[[str], None]], Playback],
-        freed_plates: PlateCache,
+        animations: Mapping[str, Animation],
+        new_sound: Callable[[bytes, str, Callable[[str], None]], Animation],
         controls: Sequence[Control],
         free_camera: Callable[[], FreeCamera],
         longest_side: Callable[[], int],
@@ -66,13 +67,13 @@ class Session:
         drawn: Callable[[int, float], None],
         limits: SoundLimits,
     ) -> None:
-        self._playbacks = dict(playbacks)
+        self._animations = dict(animations)
         self._new_sound = new_sound
         self._free_camera = free_camera
         self._longest_side = longest_side
         self._tell_camera = camera_chosen
         self._tell_drawn = drawn
-        self._painter = Painter(model, freed_plates, lock)
+        self._painter = Painter(portrait, lock)
         self._wake = threading.Condition()
         self._closed = False
         self._heard = False
@@ -85,13 +86,13 @@ class Session:
         self._number = 0
         self._last_frame = self._drawn = -1
         self._slider_moved = self._scrubbed_at = 0.0
-        self._playback = next(iter(self._playbacks.values()))
-        colour = tuple(round(255 * value) for value in model.config.free_background)
+        self._animation = next(iter(self._animations.values()))
+        colour = tuple(round(255 * value) for value in portrait.free_background)
         largest = int(limits.largest_megabytes * 1e6)
         self._page = Page(client, self._reported, largest)
         self._uploads = BoundedUploads(client, largest, self._refused)
-        self._panel = Panel(client.gui, self, list(self._playbacks), controls, colour)  # type: ignore[arg-type]
-        self._load(self._playback)
+        self._panel = Panel(client.gui, self, list(self._animations), controls, colour)  # type: ignore[arg-type]
+        self._load(self._animation)
         self._thread = threading.Thread(target=self._run, name="degstalk-page", daemon=True)
         # Python ends while daemon threads run, and what they then try fails.
         atexit.register(self._end)
@@ -182,11 +183,11 @@ class Session:
             self._wake.notify_all()
         self._page.seek(seconds)
 
-    def look_changed(self) -> None:
-        look = self._panel.look()
-        if look.needs_truth and not self._playback.true and self._panel.camera.value == RECORDED:
+    def options_changed(self) -> None:
+        options = self._panel.options()
+        if options.needs_truth and self._animation.freed and self._panel.camera.value == RECORDED:
             self._page.say("A new sound has no true frames.")
-        elif look.output == "error map" and self._panel.camera.value == FREE:
+        elif options.output == "error map" and self._panel.camera.value == FREE:
             self._page.say("Errors are known from the recorded camera only.")
         else:
             self._page.say("")
@@ -194,20 +195,20 @@ class Session:
 
     def camera_chosen(self, camera: str) -> None:
         self._page.hold_still(camera == RECORDED)
-        self._tell_camera(camera, int(self._playback.recorded[self._current_frame()]))
+        self._tell_camera(camera, int(self._animation.recorded[self._current_frame()]))
         if camera == OWN:
             self._page.hide()
-        self.look_changed()
+        self.options_changed()
 
     def driver_chosen(self, name: str) -> None:
-        self._load(self._playbacks[name])
+        self._load(self._animations[name])
 
     def file_sent(self, name: str, content: bytes) -> None:
         """A file has arrived; it is read in a thread of its own, for viser's are few."""
 
         def read() -> None:
             try:
-                playback = self._new_sound(content, name, self._page.say)
+                animation = self._new_sound(content, name, self._page.say)
             except UserError as error:
                 self._page.say(str(error), "problem")
                 return
@@ -218,36 +219,38 @@ class Session:
             if self._closed:
                 return
             # One sound of one's own at a time: memory stays bounded however many are tried.
-            self._playbacks = {key: value for key, value in self._playbacks.items() if value.true}
-            self._playbacks[playback.name] = playback
-            self._panel.show_drivers(list(self._playbacks), playback.name)
-            self._load(playback)
-            drives = f"{name} drives the head ({playback.timeline.duration:.1f} s)."
-            self._page.say("\n".join((drives, *playback.notes)), "good")
+            self._animations = {key: value for key, value in self._animations.items() if not value.freed}
+            self._animations[animation.name] = animation
+            self._panel.show_drivers(list(self._animations), animation.name)
+            self._load(animation)
+            drives = f"{name} drives the head ({animation.duration:.1f} s)."
+            self._page.say("\n".join((drives, *animation.notes)), "good")
 
         threading.Thread(target=read, name="degstalk-upload", daemon=True).start()
 
-    def _load(self, playback: Playback) -> None:
+    def _load(self, animation: Animation) -> None:
         with self._wake:
             self._clip += 1
-            self._playback = playback
+            self._animation = animation
             self._sound.position, self._sound.playing = 0.0, False
             self._last_frame = -1
             self._wanted = True
             self._wake.notify_all()
-        self._panel.show_sound(playback.waveform, playback.timeline)
+        self._panel.show_sound(waveform(animation), animation)
         if self._heard:
             self._send_sound()
 
     def _send_sound(self) -> None:
         with self._wake:
-            clip, playback = self._clip, self._playback
-        self._page.load_sound(clip, playback.waveform, playback.timeline.duration, playback.timeline.rate)
+            clip, animation = self._clip, self._animation
+        self._page.load_sound(clip, waveform(animation), animation.duration, FRAME_RATE)
+        if animation.notes and not animation.freed:
+            self._page.say("\n".join(animation.notes), "problem")
 
     # --- drawing ----------------------------------------------------------------------------------------------------
 
     def _current_frame(self) -> int:
-        return self._playback.timeline.frame_at(self._sound.position)
+        return self._animation.frame_at(self._sound.position)
 
     def _greet(self) -> None:
         while not (self._heard or self._closed):
@@ -267,62 +270,69 @@ class Session:
                     traceback.print_exc()
                 self._page.say(str(error) if isinstance(error, UserError) else f"Not drawn: {error}", "problem")
 
-    def _next_frame(self) -> tuple[Playback, int] | None:
+    def _next_frame(self) -> tuple[Animation, int] | None:
         """The next frame to draw, waiting until there is one; None when the page is closed."""
         with self._wake:
             while not self._closed:
-                now, timeline = perf_counter(), self._playback.timeline
+                now, animation = perf_counter(), self._animation
                 if self.yields:
                     self._wake.wait()
                 elif self._in_flight.full(now, self._sound.playing):
                     self._wake.wait(self._in_flight.patience / 10)
                 elif self._sound.playing:
                     ahead = self._sound.now(now) + self._lead.seconds
-                    frame = timeline.frame_at(ahead, self._sound.loop)
+                    frame = animation.frame_at(ahead, self._sound.loop)
                     if frame != self._last_frame or self._wanted:
                         self._wanted, self._last_frame = False, frame
-                        return self._playback, frame
+                        return animation, frame
                     # Until the next frame's turn, half a frame before its moment.
-                    rest = (round(ahead * timeline.rate) + 0.5) / timeline.rate - ahead
+                    rest = (round(ahead * FRAME_RATE) + 0.5) / FRAME_RATE - ahead
                     self._wake.wait(max(rest, 1e-3))
                 elif self._wanted:
                     self._wanted, self._last_frame = False, self._current_frame()
-                    return self._playback, self._last_frame
+                    return animation, self._last_frame
                 else:
                     self._wake.wait()
         return None
 
-    def _draw(self, playback: Playback, frame: int) -> None:
-        wishes = Wishes(
-            look=self._panel.look(),
+    def _draw(self, animation: Animation, frame: int) -> None:
+        request = PaintRequest(
+            options=self._panel.options(),
             camera=self._free_camera() if self._panel.camera.value == FREE else None,
             colour=self._panel.colour.value,
             overrides=self._panel.overrides,
             longest_side=self._longest_side(),
         )
         start = perf_counter()
-        picture = self._painter.paint(playback, frame, wishes)
+        picture = self._painter.paint(animation, frame, request)
         self._tell_drawn(picture.shape[0] * picture.shape[1], perf_counter() - start)
         data = jpeg(picture)
         if self._sound.playing:
-            step = min(max(frame - self._drawn, 1), 25)
-            self._painter.prepare(playback, [frame + step, frame + 2 * step])
+            step = min(max(frame - self._drawn, 1), round(FRAME_RATE))
+            self._painter.prepare(animation, [frame + step, frame + 2 * step])
         self._drawn = frame
         now = perf_counter()
         with self._wake:
-            if self._closed or playback is not self._playback:
+            if self._closed or animation is not self._animation:
                 return
             self._number += 1
             self._in_flight.start(self._number, now)
         if not self.yields:
-            self._page.show(self._number, playback.timeline.seconds_of(frame), data)
+            self._page.show(self._number, animation.seconds_of(frame), data)
         still = not self._sound.playing  # then no later frame will move it
         if (still or now - self._slider_moved > SLIDER_EVERY) and now - self._scrubbed_at > SLIDER_REST:
             self._slider_moved = now
-            self._panel.show_time(playback.timeline.seconds_of(self._current_or(frame)))
+            self._panel.show_time(animation.seconds_of(self._current_or(frame)))
 
     def _current_or(self, frame: int) -> int:
         """Where the sound is, or the frame that was drawn while it stands still."""
         if not self._sound.playing:
             return frame
-        return self._playback.timeline.frame_at(self._sound.now(perf_counter()), self._sound.loop)
+        return self._animation.frame_at(self._sound.now(perf_counter()), self._sound.loop)
+
+
+def waveform(animation: Animation) -> NDArray[np.float32]:
+    """Its audio as samples [S] at 16 kHz in [-1, 1], as long as its frames; silence where it has none."""
+    count = round(animation.duration * SAMPLE_RATE)
+    samples = np.zeros(0, np.float32) if animation.sound is None else animation.sound.samples[:count]
+    return np.pad(samples, (0, count - len(samples)))

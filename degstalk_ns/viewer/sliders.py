@@ -40,29 +40,19 @@ class Control:
     usual: float
 
 
-def controls(
-    expression: Tensor,
-    names: Sequence[str] | None = None,
-    eyelid_names: Sequence[str] | None = None,
-    count: int = STRONGEST,
-) -> list[Control]:
+def controls(expression: Tensor, names: Sequence[str] | None = None, count: int = STRONGEST) -> list[Control]:
     """Sliders for both eyelids and for the expression coefficients that vary most over a recording.
 
     Args:
         expression: [T, E].
         names: of the E coefficients; without them (or with another number of them) they are called by their number.
-        eyelid_names: of the two eyelids.
+        count: of coefficients at most.
     """
-    lids = tuple(eyelid_names) if eyelid_names is not None and len(eyelid_names) == 2 else None
-    labels = tuple(readable(name) for name in lids) if lids else EYELID_LABELS
-    found = [Control(label, "eyelids", index, 0.0, 1.0, 0.0) for index, label in enumerate(labels)]
+    found = [Control(label, "eyelids", index, 0.0, 1.0, 0.0) for index, label in enumerate(EYELID_LABELS)]
     if names is not None and len(names) != expression.shape[1]:
         names = None
     spread = expression.std(0, unbiased=False)
-    # The eyelids have their own sliders; a coefficient of the same name would be a second one for the same thing.
-    taken = {index for index, name in enumerate(names or ()) if lids and name in lids}
-    order = [index for index in spread.argsort(descending=True, stable=True).tolist() if index not in taken]
-    for index in order[:count]:
+    for index in spread.argsort(descending=True, stable=True).tolist()[:count]:
         if spread[index] <= FLAT:
             break
         values = expression[:, index]

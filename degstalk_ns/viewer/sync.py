@@ -6,42 +6,7 @@ so they are drawn for the moment at which they will be seen. It must not know vi
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Frames at a constant rate: frame ``i`` of ``count`` stands for the moment ``i / rate``."""
-
-    count: int
-    rate: float
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.rate <= 0:
-            raise ValueError(f"a timeline needs frames and a rate, got {self.count} and {self.rate}")
-
-    @property
-    def duration(self) -> float:
-        """Seconds until the last frame has been shown."""
-        return self.count / self.rate
-
-    def frame_at(self, seconds: float, loop: bool = False) -> int:
-        """The frame nearest to a moment; outside, the first or last one, or with ``loop`` that of the next round."""
-        frame = round(seconds * self.rate)
-        return frame % self.count if loop else min(max(frame, 0), self.count - 1)
-
-    def seconds_of(self, frame: int) -> float:
-        """The moment that a frame stands for."""
-        return frame / self.rate
-
-    def apart(self, a: float, b: float, loop: bool = False) -> float:
-        """``a - b``; with ``loop`` the short way round."""
-        difference = a - b
-        if loop:
-            half = self.duration / 2
-            difference = (difference + half) % self.duration - half
-        return difference
 
 
 @dataclass
@@ -124,22 +89,3 @@ class InFlight:
         for number in [number for number, since in self.sent.items() if at - since > self.patience]:
             del self.sent[number]
         return len(self.sent) >= (self.playing if playing else self.standing)
-
-
-class Rate:
-    """Events a second over the last ``window`` seconds."""
-
-    def __init__(self, window: float = 2.0) -> None:
-        self.window = window
-        self._times: deque[float] = deque()
-
-    def tick(self, at: float) -> None:
-        self._times.append(at)
-
-    def per_second(self, at: float) -> float:
-        """0 with fewer than two events in the window."""
-        while self._times and at - self._times[0] > self.window:
-            self._times.popleft()
-        if len(self._times) < 2:
-            return 0.0
-        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)

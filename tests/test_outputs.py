@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from degstalk_ns.plugin.lazy import Lazy
+from degstalk_ns.plugin.outputs import Lazy
 
 
 def test_values_are_computed_once_and_only_when_read() -> None:

@@ -1,0 +1,113 @@
+"""The outputs of one frame by name, each computed when it is first read: most readers want the picture alone.
+
+It must not know cameras of nerfstudio, nor training.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from degstalk_ns.animation.frames import backdrop
+from degstalk_ns.avatar.camera import View
+from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.renderer import over_plate
+from degstalk_ns.errors import one_line_errors
+from degstalk_ns.training.objective import FrameTarget
+
+if TYPE_CHECKING:
+    from degstalk_ns.plugin.model import DegstalkModel
+
+
+class Lazy(MutableMapping[str, Any]):
+    """A mapping of results that knows its names at once and computes each value when it is first read.
+
+    Args:
+        ways: name -> function of this mapping that computes the value. It is handed the mapping and need not hold it: a
+            frame that nobody reads any more is gone at once, without waiting for the garbage collector.
+        hidden: names that can be read but are not listed: what several others have in common.
+    """
+
+    def __init__(self, ways: Mapping[str, Callable[[Lazy], Any]], hidden: Collection[str] = ()) -> None:
+        self._ways = dict(ways)
+        self._hidden = frozenset(hidden)
+        self._values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            self._values[name] = self._ways[name](self)
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._ways[name] = lambda _: value
+        self._values[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._ways[name]
+        self._values.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ways and name not in self._hidden
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._ways if name not in self._hidden)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def frame_outputs(model: DegstalkModel, view: View, row: int, conditions: Conditions) -> Lazy:
+    """What nerfstudio's programs can ask of one frame; images [H, W, 1 or 3] float32 in 0..1, depth in metres.
+
+    Args:
+        row: of the recording, whose plate lies behind the head where it fits ``view``.
+    """
+    fits = model.frames.fits(view, row)
+
+    def layer(name: str, limit: bool = False) -> Callable[[Lazy], Tensor]:
+        def read(outputs: Lazy) -> Tensor:
+            value: Tensor = operator.attrgetter(name)(outputs["layers"])
+            return value.clamp(0.0, 1.0) if limit else value
+
+        return read
+
+    @one_line_errors()  # a file is read when the picture is
+    def plate(_: Lazy) -> Tensor:
+        return backdrop(model, view, row).float() / 255.0
+
+    return Lazy(
+        {
+            "regions": lambda _: model.regions(view, conditions),
+            "layers": lambda outputs: model.compose(view, conditions, outputs["plate"]),
+            "rgb": lambda outputs: over_plate(outputs["regions"], outputs["plate"]),
+            "accumulation": lambda outputs: (
+                torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["regions"].covered
+            ),
+            "depth": layer("depth"),
+            "face": layer("face.colour", limit=True),
+            "mouth": layer("mouth.colour", limit=True),
+            "face_alpha": layer("face.alpha"),
+            "mouth_alpha": layer("mouth.alpha"),
+            "audio_attention": layer("audio_attention"),
+            "expression_attention": layer("expression_attention"),
+            "plate": plate,
+        },
+        hidden=("regions", "layers"),
+    )
+
+
+def evaluation_images(outputs: Mapping[str, Tensor], target: FrameTarget) -> dict[str, Tensor]:
+    """Pictures of one evaluation frame to look at, [H, W or 2 W, 3] in 0..1: truth beside synthesis, layers, masks."""
+    attention = torch.cat([outputs["audio_attention"], outputs["expression_attention"]], 1)
+    return {
+        "composition": torch.cat([target.image, outputs["rgb"]], 1),
+        "face": outputs["face"],
+        "mouth": outputs["mouth"],
+        "plate": outputs["plate"],
+        "masks": torch.stack([target.face_region, target.mouth_region, target.hair], -1).float(),
+        "attention": (attention / attention.amax().clamp_min(1e-6)).expand(-1, -1, 3),
+    }
