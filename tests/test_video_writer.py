@@ -10,9 +10,10 @@ import av
 import numpy as np
 import pytest
 
+from degstalk_ns.audio.sound import Soundtrack, load_sound
 from degstalk_ns.errors import UserError
 from degstalk_ns.export.provenance import Provenance
-from degstalk_ns.export.writer import Soundtrack, VideoConfig, VideoExport
+from degstalk_ns.export.writer import VideoConfig, VideoExport
 
 RATE = 16_000
 SMALL = VideoConfig(segment_frames=10)
@@ -47,7 +48,7 @@ def _export(output: Path, frames: int, sound: Soundtrack | None, config: VideoCo
 def test_streams_lengths_profile_and_metadata(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     sound = _wav(tmp_path / "a.wav", _tone(1.33))
-    _export(output, 34, Soundtrack(sound, "a.wav", 0.0, 1.33))
+    _export(output, 34, Soundtrack(load_sound(sound), 0.0, 1.33))
     with av.open(str(output)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert video.codec_context.name == "h264" and video.codec_context.profile == "High"
@@ -132,7 +133,7 @@ def test_sound_and_picture_stay_together_over_ten_minutes(tmp_path: Path, minute
     dark, bright = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
     for first, end in export.missing():
         export.write(first, (bright if k in flashes else dark for k in range(first, end)))
-    export.finish(Soundtrack(sound, "clicks.wav", 0.0, seconds), {})
+    export.finish(Soundtrack(load_sound(sound), 0.0, seconds), {})
 
     with av.open(str(tmp_path / "out.mp4")) as container:
         streams = (container.streams.video[0], container.streams.audio[0])
@@ -153,7 +154,7 @@ def test_a_part_of_a_sound_starts_where_the_part_starts(tmp_path: Path) -> None:
     samples = np.zeros(4 * RATE, np.float32)
     samples[2 * RATE : 2 * RATE + 320] = 0.9
     sound = _wav(tmp_path / "click.wav", samples)
-    _export(tmp_path / "out.mp4", 50, Soundtrack(sound, "click.wav", 1.0, 2.0))
+    _export(tmp_path / "out.mp4", 50, Soundtrack(load_sound(sound), 1.0, 2.0))
     with av.open(str(tmp_path / "out.mp4")) as container:
         loud = [
             frame.time + np.flatnonzero(np.abs(frame.to_ndarray()).max(0) > 0.4)[0] / frame.sample_rate

@@ -16,7 +16,7 @@ from degstalk_ns.avatar.compositing import alpha_over, compose, dilate_layer, in
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
-from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets
+from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets, joined
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 
 Region = Literal["face", "mouth"]
@@ -108,12 +108,6 @@ def without_overlap(face: RegionRender, mouth: RegionRender, pixels: int) -> tup
     left = inside_rim(alpha_over(face.alpha, mouth.alpha), pixels)
     face, mouth = (RegionRender(part.channels * left, part.alpha * left, part.meta) for part in (face, mouth))
     return face, mouth
-
-
-def joined(regions: list[ActivatedGaussians]) -> ActivatedGaussians:
-    """The Gaussians of several regions, one after the other."""
-    names = ("means", "quats", "scales", "opacities", "sh")
-    return ActivatedGaussians(**{name: torch.cat([getattr(region, name) for region in regions]) for name in names})
 
 
 def rasterized(

@@ -172,8 +172,13 @@ def joined(parts: Sequence[ActivatedGaussians]) -> ActivatedGaussians:
         quats=torch.cat([part.quats for part in parts]),
         scales=torch.cat([part.scales for part in parts]),
         opacities=torch.cat([part.opacities for part in parts]),
-        sh=torch.cat([torch.nn.functional.pad(part.sh, (0, 0, 0, width - part.sh.shape[1])) for part in parts]),
+        sh=torch.cat([_widened(part.sh, width) for part in parts]),
     )
+
+
+def _widened(sh: Tensor, width: int) -> Tensor:
+    missing = width - sh.shape[1]
+    return torch.nn.functional.pad(sh, (0, 0, 0, missing)) if missing else sh
 
 
 def base_colours(sh0: Tensor) -> Tensor:

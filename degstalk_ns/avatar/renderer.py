@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from degstalk_ns.avatar.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, joined, rasterized
+from degstalk_ns.avatar.avatar import REGIONS, Avatar, Composition, Motion, RegionRender, rasterized
 from degstalk_ns.avatar.boxes import Box, cropped
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.compositing import alpha_over, compose, inside_rim
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.fields.face import PreparedFace
 from degstalk_ns.avatar.fields.mouth import PreparedMouth
-from degstalk_ns.avatar.gaussians import ActivatedGaussians
+from degstalk_ns.avatar.gaussians import ActivatedGaussians, joined
 
 FAINTEST_REACH = 1.15
 """Times three standard deviations: there even an opaque Gaussian is below 1/255 (sqrt(2 ln 255) / 3 is 1.11)."""
