@@ -19,6 +19,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.export.provenance import Provenance
 from degstalk_ns.export.watermark import Watermark
 from degstalk_ns.export.writer import VideoConfig, VideoExport
+from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.rates import FRAME_RATE
 
 LONG = 1500
@@ -71,12 +72,13 @@ def command(
     _check(output, overwrite, audio, track, camera_path, audio_features, side_by_side)
     path = None if camera_path is None else read_camera_path(camera_path)
     heard = None if audio is None else load_sound(audio, sound)
+    keep_freed_memory()
     from degstalk_ns.export.render import TakeRenderer
-    from degstalk_ns.plugin import runs
+    from degstalk_ns.plugin.runs import load_run
 
-    head = runs.load(load_config, data)
+    head = load_run(load_config, data)
     take = _take(head, heard, track, path, camera_path, audio_features, expression, speech).between(start, end)
-    for note in take.notes:
+    for note in (*head.notes, *take.notes):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     renderer = TakeRenderer(head, take, side_by_side)
     mark = Watermark(*renderer.size) if watermark else None

@@ -111,6 +111,22 @@ def test_backend_that_cannot_run_is_refused() -> None:
         TriPlane(TriPlaneConfig(finest=500, backend="torch"))
 
 
+def test_auto_says_once_that_it_took_tiny_cuda_nn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    triplane._say_tcnn.cache_clear()
+    TriPlane(small(backend="auto"))
+    assert (caplog.text == "") == (not triplane.tcnn_available())
+    monkeypatch.setattr(triplane, "tcnn_available", lambda: True)
+    monkeypatch.setattr(TriPlane, "_build_tcnn", lambda self: None)
+    triplane._say_tcnn.cache_clear()
+    caplog.clear()
+    for _ in range(2):
+        TriPlane(small(backend="auto"))
+    (record,) = caplog.records
+    assert record.name.startswith("degstalk_ns") and "cannot be loaded without it" in record.message
+
+
 def test_checkpoint_of_the_other_backend_is_refused() -> None:
     encoding = TriPlane(small())
     with pytest.raises(UserError, match="'tcnn'"):

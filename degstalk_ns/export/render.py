@@ -20,7 +20,7 @@ from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.errors import errors_caught_outside
 from degstalk_ns.plugin.model import DegstalkModel
-from degstalk_ns.plugin.runs import Trained
+from degstalk_ns.plugin.runs import TrainedAvatar
 
 Image = NDArray[np.uint8]
 READ_AHEAD: int = 4
@@ -41,7 +41,7 @@ class TakeRenderer:
         side_by_side: the recorded frame to the left of the rendered one; only for takes seen by the recorded camera.
     """
 
-    def __init__(self, head: Trained, take: Take, side_by_side: bool = False) -> None:
+    def __init__(self, head: TrainedAvatar, take: Take, side_by_side: bool = False) -> None:
         self._model, self._recording, self._take = head.model, head.recording, take
         self._side_by_side = side_by_side
         self._images = {row: image for image, row in self._recording.track_rows.items()}
@@ -95,7 +95,7 @@ class TakeRenderer:
             plate = _resized(plate, view.width, view.height)
         return view, plate, frame.image if self._side_by_side else None
 
-    def fingerprint(self, head: Trained) -> str:
+    def fingerprint(self, head: TrainedAvatar) -> str:
         """Of everything that the images depend on: parts of an export with another one are not used."""
         digest = hashlib.sha256(head.checkpoint.read_bytes())
         digest.update(str((self._take.fingerprint(), self._side_by_side, self.size, self._model.config)).encode())

@@ -32,7 +32,6 @@ from degstalk_ns.avatar.renderer import FrameRenderer, over_plate
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, one_line_errors
-from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.metrics.frames import FrameMetrics
 from degstalk_ns.metrics.image import psnr
 from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
@@ -100,7 +99,6 @@ class DegstalkModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
-        keep_freed_memory()
         if self.config.mouth_dilation and (self.config.mouth_dilation < 0 or self.config.mouth_dilation % 2 == 0):
             raise UserError(f"mouth_dilation must be 0 or an odd number of pixels, got {self.config.mouth_dilation}")
         recording = self.kwargs["metadata"]["recording"]
