@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 
+from degstalk_ns.avatar.fields import triplane
 from degstalk_ns.avatar.fields.mouth import mouth_encoding
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig, lookup
 from degstalk_ns.errors import UserError
@@ -14,8 +17,8 @@ FACE_CELLS = [16, 18, 19, 21, 22, 24, 26, 28, 31, 33, 36, 39]
 MOUTH_CELLS = [64, 64, 63, 63, 62, 62, 61, 60, 60, 59, 59, 58]
 
 
-def small() -> TriPlaneConfig:
-    return TriPlaneConfig(levels=3, coarsest=2, finest=5, backend="torch")
+def small(backend: Literal["auto", "torch"] = "torch") -> TriPlaneConfig:
+    return TriPlaneConfig(levels=3, coarsest=2, finest=5, backend=backend)
 
 
 def points(n: int, bound: float = 0.14, seed: int = 0) -> Tensor:

@@ -35,7 +35,7 @@ class DegstalkTrainerConfig(TrainerConfig):
         super().__setattr__(name, kept_local(value) if name == "viewer" else value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # yaml calls this with what a file holds, in nerfstudio's programs as in ours; copy does too, and nothing is said.
+        # yaml calls this with what a file holds, in every program; copy does too, and then there is nothing to say.
         vars(self).update(state)
         say_completed(self)
 
