@@ -1,26 +1,24 @@
 """The methods that `ns-train` lists: `degstalk`, the paper's schedule, and `degstalk-fast`, the same in small.
 
-It assembles configs; it must not hold logic beyond choosing the device, and nothing is downloaded here.
+It assembles configs and must hold no logic. Every program of nerfstudio imports it, for any method, so importing it
+changes nothing of the process but one thing: yaml learns to refuse the config of a run by an earlier version in one
+line (`saved_config.refuse_earlier_runs`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers
-from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModelConfig
 from degstalk_ns.plugin.pipeline import DegstalkPipelineConfig
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
 from degstalk_ns.training.curriculum import CurriculumConfig
 from degstalk_ns.training.schedule import ScheduleConfig
-
-allow_nerfstudio_checkpoints()
 
 
 def _method(
@@ -38,7 +36,6 @@ def _method(
         steps_per_eval_all_images=0,
         steps_per_save=max(steps // 10, 100),
         mixed_precision=False,
-        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
         pipeline=DegstalkPipelineConfig(
             datamanager=TalkingHeadDataManagerConfig(curriculum=curriculum or CurriculumConfig()), model=model
         ),

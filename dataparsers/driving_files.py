@@ -9,7 +9,6 @@ import csv
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +29,14 @@ AUDIO_PREFERENCE: Final[tuple[str, ...]] = ("mel", "hu", "ds")
 """Order in which ``audio="auto"`` looks for features."""
 
 
-def read_audio_windows(layout: Layout, audio: str) -> tuple[str, Float32]:
-    """The features' name and their windows [T, L, C]."""
+def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[str, Float32]:
+    """The features' name and their windows [T, L, C]; ``notes`` gets a line where "auto" had a choice."""
     names = AUDIO_PREFERENCE if audio == "auto" else (audio,)
-    name = next((name for name in names if layout.audio_features(name).exists()), None)
+    present = [name for name in names if layout.audio_features(name).exists()]
+    name = present[0] if present else None
+    if len(present) > 1:
+        unused = ", ".join(f"aud_{other}.npy" for other in present[1:])
+        notes.append(f"aud_{name}.npy drives the mouth; {unused} is there too: choose with the dataparser's --audio")
     if name is None:
         there = sorted(path.stem.removeprefix("aud_") for path in layout.root.glob("aud_*.npy"))
         raise UserError(
@@ -126,13 +129,22 @@ def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
     return path, arrays
 
 
-def expression_names(layout: Layout, width: int) -> tuple[str, ...]:
-    """Names of the expression's columns; empty where the file has none, or not as many as there are columns."""
+def expression_names(layout: Layout, width: int, notes: list[str]) -> tuple[str, ...]:
+    """Names of the expression's columns; empty where the file has none, or not as many as there are columns, of which
+    ``notes`` gets a line."""
     if not layout.face_model_npz.exists():
         return ()
     with np.load(layout.face_model_npz, allow_pickle=False) as archive:
-        names = archive["expression_names"] if "expression_names" in archive.files else ()
-        return tuple(str(name) for name in names) if len(names) == width else ()
+        if "expression_names" not in archive.files:
+            return ()
+        names = tuple(str(name) for name in np.atleast_1d(archive["expression_names"]))
+    if len(names) == width:
+        return names
+    notes.append(
+        f"{layout.face_model_npz.name}: {len(names)} expression_names for {width} columns of expression_params: the "
+        "names are not used"
+    )
+    return ()
 
 
 def _load_torch_file(path: Path, root: Path) -> Any:
@@ -140,10 +152,8 @@ def _load_torch_file(path: Path, root: Path) -> Any:
 
     # Files written from numpy arrays need these types; nothing else is let in.
     allowed = [np.zeros(0).__reduce__()[0], np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "fdil")]
-    # Before torch 2.5 there is no such list, and arrays of numpy are refused.
-    safe_globals = getattr(torch.serialization, "safe_globals", lambda _: nullcontext())
     try:
-        with safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         first_line = (str(error).splitlines() or [""])[0]
@@ -175,10 +185,18 @@ def check_finite(array: Float32, path: Path, name: str, root: Path) -> None:
         )
 
 
-def read_action_units(layout: Layout) -> dict[str, Float32]:
-    """AU45_r and AU25_r of an OpenFace table, [T] each and as far as they are there; empty without a table."""
+_UNITS: Final[Mapping[str, str]] = {"AU45_r": "blinks are", "AU25_r": "the opening of the mouth is"}
+"""Columns of `au.csv` that are read, and what is measured on the landmarks where one is absent."""
+
+
+def read_action_units(layout: Layout, notes: list[str]) -> dict[str, Float32]:
+    """AU45_r and AU25_r of an OpenFace table, [T] each and as far as they are there; empty without a table.
+
+    ``notes`` gets a line for what is absent: the landmarks take its place, with another scale.
+    """
     path = layout.action_units
     if not path.exists():
+        notes.append(f"no {path.name}: blinks and the opening of the mouth are measured on the 68 landmarks")
         return {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
@@ -187,8 +205,9 @@ def read_action_units(layout: Layout) -> dict[str, Float32]:
         raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
     header = [name.strip() for name in rows[0]] if rows else []
     units: dict[str, Float32] = {}
-    for name in ("AU45_r", "AU25_r"):
+    for name, what in _UNITS.items():
         if name not in header:
+            notes.append(f"{path.name} has no column {name}: {what} measured on the 68 landmarks")
             continue
         column = header.index(name)
         try:
@@ -202,8 +221,9 @@ def read_action_units(layout: Layout) -> dict[str, Float32]:
     return units
 
 
-def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int) -> Float32:
-    """[T, 68, 2] pixels; frames without a file (dropped by the family's scripts) are interpolated in time."""
+def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int, notes: list[str]) -> Float32:
+    """[T, 68, 2] pixels; frames without a file (dropped by the family's scripts) are interpolated in time, and
+    ``notes`` gets a line with their number."""
     known = sorted(i for i in there if i < length)
     points = np.empty((len(known), NUM_POINTS_68, 2), np.float32)
     usable = np.ones(len(known), bool)
@@ -223,6 +243,10 @@ def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: in
     points = points[usable].reshape(len(at), -1)
     if len(at) == length:
         return points.reshape(length, NUM_POINTS_68, 2)
+    notes.append(
+        f"landmarks (.lms) of {length - len(at)} of {length} frames are missing or unreadable, none of them in the "
+        "transforms: interpolated"
+    )
     columns = [np.interp(np.arange(length), at, column) for column in points.T]
     return np.stack(columns, 1).astype(np.float32).reshape(length, NUM_POINTS_68, 2)
 

@@ -169,7 +169,9 @@ def _render(options: Render, advance: Callable[[str], None]) -> Report:
     head = played(options.load_config, options.data)
     advance("measuring the machine")
     machine = measure_machine(head.shots[0].view.viewmat.device)
-    return bench_render(head, machine, options.repeats, advance)
+    report = bench_render(head, machine, options.repeats, advance)
+    report.notes += [f"note: {note}" for note in head.notes]
+    return report
 
 
 def _train(options: Train, advance: Callable[[str], None]) -> Report:
@@ -185,6 +187,7 @@ def _train(options: Train, advance: Callable[[str], None]) -> Report:
         advance("measuring the machine")
         machine = measure_machine(run.device)
         report = bench_train(run, machine, options.stages, options.repeats, advance)
+        report.notes += [f"note: {note}" for note in run.notes]
         if options.sweep:
             table, panels, entries = sweep_train(run, "motion", max(options.repeats // 3, 5), advance)
             report.tables.append(table)

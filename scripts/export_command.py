@@ -34,10 +34,13 @@ def command(
         raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")
     from degstalk_ns.avatar.avatar import REGIONS
     from degstalk_ns.avatar.gaussians import joined, save_ply
-    from degstalk_ns.plugin import runs
+    from degstalk_ns.plugin.runs import load_run
     from degstalk_ns.rates import FRAME_RATE
 
-    head = runs.load(load_config, data)
+    head = load_run(load_config, data)
+    console = Console(highlight=False)
+    for note in head.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     conditions, moment = None, "the canonical head"
     if time is not None:
         track = head.model.recorded_track
@@ -52,6 +55,4 @@ def command(
         save_ply(output, gaussians)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
-    Console(highlight=False).print(
-        f"{output}: {len(gaussians.means)} Gaussians, {moment}", markup=False, soft_wrap=True
-    )
+    console.print(f"{output}: {len(gaussians.means)} Gaussians, {moment}", markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from degstalk_ns.console.progress import Progress
 from degstalk_ns.errors import UserError
 from degstalk_ns.export.render import check_output, render_video
 from degstalk_ns.export.writer import VideoConfig
+from degstalk_ns.kernels.memory import keep_freed_memory
 
 LONG = 1500
 """Frames (a minute of video) from which on the length is said before rendering begins."""
@@ -70,9 +71,10 @@ def command(
     _check(audio, track, camera_path, audio_features, side_by_side)
     path = None if camera_path is None else read_camera_path(camera_path)
     heard = None if audio is None else load_sound(audio, sound)
-    from degstalk_ns.plugin.runs import load
+    keep_freed_memory()
+    from degstalk_ns.plugin.runs import load_run
 
-    run = load(load_config, data)
+    run = load_run(load_config, data)
     if heard is not None:
         animation = Animation.from_sound(
             heard, run.recording, upper_face=expression, features=audio_features, config=new_sound
@@ -85,7 +87,7 @@ def command(
     if path is not None and (heard is not None or track is not None):
         animation = animation.seen_from(path)
     animation = animation.between(start, end)
-    for note in animation.notes:
+    for note in (*run.notes, *animation.notes):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     if len(animation) >= LONG:
         minutes, rest = divmod(round(animation.duration), 60)

@@ -69,6 +69,7 @@ def test_texture_makes_poses_truer_than_landmarks() -> None:
     before, after = turned_by(first.c2w, scene.rotation), turned_by(refined.c2w, scene.rotation)
     assert np.sqrt((after**2).mean()) < 0.6 * np.sqrt((before**2).mean())
     assert refined.mark_residual is not None and np.nanmedian(refined.mark_residual) < 0.4
+    assert first.notes == refined.notes == ()
     assert 30 not in asked and np.isnan(refined.mark_residual[30])
     assert done == [(i, 59) for i in range(1, 60)]
 
@@ -79,7 +80,9 @@ def test_a_face_without_texture_keeps_its_poses() -> None:
     refined = refine_head_poses(
         lambda indices: (frames[i] for i in indices), scene.points, np.ones(12, bool), SIZE, SIZE, first, CONFIG
     )
-    assert refined is first and refined.mark_residual is None
+    assert refined.c2w is first.c2w and refined.mark_residual is None
+    (note,) = refined.notes
+    assert "landmarks alone" in note and "fewer than 16 marks" in note
 
 
 def test_texture_that_contradicts_the_landmarks_is_not_believed() -> None:
@@ -91,11 +94,11 @@ def test_texture_that_contradicts_the_landmarks_is_not_believed() -> None:
     refined = refine_head_poses(
         lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, CONFIG
     )
-    assert refined is first
+    assert refined.c2w is first.c2w
+    (note,) = refined.notes
+    assert "landmarks alone" in note and "px behind" in note
     trusting = dataclasses.replace(CONFIG, max_landmark_loss=100.0)
-    assert (
-        refine_head_poses(
-            lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, trusting
-        )
-        is not first
-    ), "it was the limit that refused it"
+    refined = refine_head_poses(
+        lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, trusting
+    )
+    assert refined.mark_residual is not None and not refined.notes, "it was the limit that refused it"

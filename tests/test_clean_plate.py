@@ -75,15 +75,26 @@ def test_clean_plate_sees_what_the_person_uncovers() -> None:
         frame = wall.copy()
         frame[codes == TORSO] = (255, 0, 0)
         samples.append((frame, codes))
-    plate = clean_plate(samples)
+    plate, seen = clean_plate(samples)
     np.testing.assert_array_equal(plate, wall)
+    assert seen.all()
 
 
 def test_clean_plate_ignores_what_flashes_by() -> None:
     codes = np.full((SIZE, SIZE), BACKGROUND, np.uint8)
     samples = [(np.full((SIZE, SIZE, 3), 90, np.uint8), codes) for _ in range(9)]
     samples[4][0][:] = 255
-    np.testing.assert_array_equal(clean_plate(samples), 90)
+    np.testing.assert_array_equal(clean_plate(samples)[0], 90)
+
+
+def test_clean_plate_says_where_the_background_was_never_seen() -> None:
+    codes = np.full((SIZE, SIZE), BACKGROUND, np.uint8)
+    codes[40:60, 40:60] = HEAD
+    frame = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    _, seen = clean_plate([(frame, codes)] * 2)
+    assert not seen[40:60, 40:60].any() and seen[:30].all()
+    _, seen = clean_plate([(frame, np.full_like(codes, HEAD))])
+    assert not seen.any()
 
 
 def test_what_was_never_seen_is_filled_smoothly() -> None:

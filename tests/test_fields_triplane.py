@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 
+from degstalk_ns.avatar.fields import triplane
 from degstalk_ns.avatar.fields.mouth import mouth_encoding
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig, lookup
 from degstalk_ns.errors import UserError
@@ -14,8 +17,8 @@ FACE_CELLS = [16, 18, 19, 21, 22, 24, 26, 28, 31, 33, 36, 39]
 MOUTH_CELLS = [64, 64, 63, 63, 62, 62, 61, 60, 60, 59, 59, 58]
 
 
-def small() -> TriPlaneConfig:
-    return TriPlaneConfig(levels=3, coarsest=2, finest=5, backend="torch")
+def small(backend: Literal["auto", "torch"] = "torch") -> TriPlaneConfig:
+    return TriPlaneConfig(levels=3, coarsest=2, finest=5, backend=backend)
 
 
 def points(n: int, bound: float = 0.14, seed: int = 0) -> Tensor:
@@ -109,6 +112,22 @@ def test_backend_that_cannot_run_is_refused() -> None:
             TriPlane(TriPlaneConfig(backend="tcnn"))
     with pytest.raises(UserError, match="log2_entries"):
         TriPlane(TriPlaneConfig(finest=500, backend="torch"))
+
+
+def test_auto_says_once_that_it_took_tiny_cuda_nn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    triplane._say_tcnn.cache_clear()
+    TriPlane(small(backend="auto"))
+    assert (caplog.text == "") == (not triplane.tcnn_available())
+    monkeypatch.setattr(triplane, "tcnn_available", lambda: True)
+    monkeypatch.setattr(TriPlane, "_build_tcnn", lambda self: None)
+    triplane._say_tcnn.cache_clear()
+    caplog.clear()
+    for _ in range(2):
+        TriPlane(small(backend="auto"))
+    (record,) = caplog.records
+    assert record.name.startswith("degstalk_ns") and "cannot be loaded without it" in record.message
 
 
 def test_checkpoint_of_the_other_backend_is_refused() -> None:

@@ -360,3 +360,33 @@ def test_bad_options(tmp_path: Path, video: Path) -> None:
         with pytest.raises(UserError, match="expected"):
             process(video, tmp_path / "me", config)
     assert not (tmp_path / "me").exists()
+
+
+NOT_SETTLED = "focal length and shape of the head had not settled after 4 steps"
+
+
+def test_what_to_know_of_the_products_is_said_in_each_run(made: tuple[Path, Summary], copy: Path, video: Path) -> None:
+    (warning,) = made[1].warnings
+    assert NOT_SETTLED in warning  # the only one: the tests' solver takes four steps
+    assert process(video, copy, CONFIG).warnings == [warning]
+    Layout(copy).plate(3).unlink()
+    assert process(video, copy, CONFIG).warnings == [warning]
+
+
+def test_what_no_frame_shows_is_said(copy: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hair_everywhere = np.eye(6, dtype=np.float32)[np.ones((SIZE, SIZE), int)]
+    monkeypatch.setattr(DrawnSegmenter, "confidences", lambda self, frame: hair_everywhere)
+    config = replace(CONFIG, parsing=replace(CONFIG.parsing, smoothing=0.0))
+    for stages in (["masks", "plates", "contact sheet", "transforms"], []):
+        summary = process(video, copy, config)
+        assert list(summary.stages) == stages
+        poses, background, body = summary.warnings
+        assert NOT_SETTLED in poses and "the background is never seen" in background
+        assert f"in {FRAMES} of {FRAMES} frames neither neck nor clothes" in body
+
+
+def test_an_unreadable_record_is_said(copy: Path, video: Path) -> None:
+    (copy / record.RECORD_NAME).write_text("{")
+    summary = process(video, copy, CONFIG)
+    assert f"{copy / record.RECORD_NAME} could not be read, so everything was made anew" == summary.warnings[0]
+    assert len(summary.stages) == 10

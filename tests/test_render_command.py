@@ -14,8 +14,8 @@ from plyfile import PlyData
 
 from degstalk_ns.avatar.gaussians import load_ply
 from degstalk_ns.dataparsers.frame import read_frame
-from degstalk_ns.plugin import runs
 from degstalk_ns.plugin.model import DegstalkModel
+from degstalk_ns.plugin.runs import load_run
 from degstalk_ns.scripts import cli
 
 
@@ -69,7 +69,7 @@ def test_new_sound_becomes_a_video(trained_config: Path, speech: Path, tmp_path:
 def test_a_track_beside_the_recorded_frames(trained_config: Path, dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     assert _render(trained_config, output, "--track", "val", "--side-by-side", "--video.quality", 5) == 0
-    recording = runs.load(trained_config).recording
+    recording = load_run(trained_config).recording
     frames = _frames(output)
     assert frames.shape == (len(recording.val), 64, 128, 3)
     truth = read_frame(recording, int(recording.val.img_ids[1]), what=()).image
@@ -83,7 +83,7 @@ def test_a_track_beside_the_recorded_frames(trained_config: Path, dataset: Path,
 
 
 def test_a_camera_path(trained_config: Path, speech: Path, tmp_path: Path) -> None:
-    recording = runs.load(trained_config).recording
+    recording = load_run(trained_config).recording
     cameras = [
         {"camera_to_world": recording.train.c2w[0].flatten().tolist(), "fov": fov, "render_time": time}
         for fov, time in ((24.0, 0.0), (40.0, 1.0))
@@ -168,7 +168,7 @@ def test_mistakes_are_one_line_and_lose_nothing(
 
 
 def test_export_writes_splats_that_others_open(trained_config: Path, tmp_path: Path) -> None:
-    head = runs.load(trained_config)
+    head = load_run(trained_config)
     counts = {name: len(head.model.avatar.region(name)) for name in ("face", "mouth")}
     places = {}
     for name, options in {

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.plugin import runs
+from degstalk_ns.plugin.runs import TrainedAvatar, load_run
 
 CHECKPOINT = "nerfstudio_models/step-000000039.ckpt"
+
+
+def _saved(config: Path) -> Any:
+    return yaml.load(config.read_text(), Loader=yaml.Loader)
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def run(trained_config: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_loaded_ready_to_render_and_quietly(trained_config: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    head = runs.load(trained_config)
+    head = load_run(trained_config)
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
     assert not head.model.training and bool(head.model.moving)
@@ -34,13 +39,13 @@ def test_a_run_that_was_moved_finds_its_checkpoint_and_a_relative_dataset(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(dataset, tmp_path / "data/me")
-    config = runs._read_config(run)
+    config = _saved(run)
     config.data = config.pipeline.datamanager.data = Path("data/me")
     config.pipeline.datamanager.dataparser.data = Path("data/me")
     config.output_dir = Path("outputs")
     run.write_text(yaml.dump(config))
     monkeypatch.chdir("/")
-    head = runs.load(run)
+    head = load_run(run)
     assert head.recording.layout.root == (tmp_path / "data/me").resolve()
     assert head.checkpoint == run.parent / CHECKPOINT
 
@@ -48,12 +53,12 @@ def test_a_run_that_was_moved_finds_its_checkpoint_and_a_relative_dataset(
 def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = runs._read_config(run)
+    config = _saved(run)
     config.data = config.pipeline.datamanager.data = config.pipeline.datamanager.dataparser.data = Path("data/me")
     config.output_dir = Path("outputs")
     monkeypatch.chdir(tmp_path)
     config.save_config()
-    saved = runs._read_config(run)
+    saved = _saved(run)
     folder = tmp_path / "data/me"
     assert saved.data == saved.pipeline.datamanager.data == saved.pipeline.datamanager.dataparser.data == folder
     assert saved.output_dir == tmp_path / "outputs" and saved.get_checkpoint_dir() == run.parent / "nerfstudio_models"
@@ -62,21 +67,70 @@ def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
     moved = Path(shutil.copytree(tmp_path / "elsewhere_outputs", tmp_path / "copy/outputs"))
     shutil.copytree(dataset, tmp_path / "copy/data/me")
     monkeypatch.chdir("/")
-    head = runs.load(moved / "tiny/degstalk-fast/only/config.yml")
+    head = load_run(moved / "tiny/degstalk-fast/only/config.yml")
     assert head.recording.layout.root == tmp_path / "copy/data/me"
 
 
-def test_options_newer_than_the_config_take_their_default(run: Path) -> None:
+def test_options_newer_than_the_config_take_their_default_and_are_named(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = run.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.strip().startswith(("mouth_dilation:", "plates_in_memory:"))]
+    kept = [line for line in lines if not line.strip().startswith(("keep_rim:", "plates_in_memory:"))]
     assert len(kept) == len(lines) - 2
     run.write_text("".join(kept))
-    assert runs.load(run).model.config.plates_in_memory == 32
+    assert load_run(run).model.config.plates_in_memory == 32
+    assert capsys.readouterr().out == (
+        "note: config.yml: 2 options were not in it and got their defaults: pipeline.model.keep_rim, "
+        "pipeline.model.plates_in_memory\n"
+    )
+
+
+def test_options_that_no_longer_exist_are_named_and_not_saved_again(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run.read_text()
+    assert text.count("    keep_rim:") == 1
+    run.write_text(text.replace("    keep_rim:", "    rim_in_pixels: 3\n    keep_rim:"))
+    config = _saved(run)
+    assert capsys.readouterr().out == (
+        "note: config.yml: 1 option in it does not exist in this version and is ignored: pipeline.model.rim_in_pixels\n"
+    )
+    assert not hasattr(config.pipeline.model, "rim_in_pixels")
+
+
+@pytest.mark.parametrize("name", ["trainer.DegstalkTrainerConfig", "nowhere.Config", "plugin.trainer.Nothing"])
+def test_a_config_by_an_earlier_version_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(f"!!python/object:degstalk_ns.{name}\nmethod_name: degstalk\n")
+    message = _refused(path)
+    assert str(path) in message and "earlier version of degstalk-ns" in message and "train again" in message
+
+
+def test_nerfstudios_programs_refuse_a_config_by_an_earlier_version_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    path = tmp_path / "config.yml"
+    path.write_text("!!python/object:degstalk_ns.trainer.DegstalkTrainerConfig\nmethod_name: degstalk\n")
+    with pytest.raises(SystemExit):
+        eval_setup(path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("[degstalk] error: config.yml:") and "train again" in line
+
+
+def test_what_there_is_to_say_of_the_dataset_is_not_lost(
+    run: Path, dataset_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset_copy / "au.csv").unlink()
+    avatar = load_run(run, data=dataset_copy)
+    assert isinstance(avatar, TrainedAvatar) and capsys.readouterr().out == ""
+    assert any("no au.csv" in note for note in avatar.notes)
 
 
 def _refused(config: Path, data: Path | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        runs.load(config, data)
+        load_run(config, data)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -88,7 +142,7 @@ def _refused(config: Path, data: Path | None = None) -> str:
         (None, "no such file"),
         ("hello", "not a config of nerfstudio"),
         ("a: [1, 2", "cannot be read as a run's config"),
-        ("!!python/object:degstalk_ns.nowhere.Nothing {}", "cannot be read as a run's config"),
+        ("!!python/object:nerfstudio.nowhere.Nothing {}", "cannot be read as a run's config"),
         ("\0\1\2", "cannot be read as a run's config"),
     ],
 )
@@ -132,13 +186,13 @@ def test_a_checkpoint_of_another_shape_is_refused_with_the_tensor(run: Path) -> 
 
 
 def test_a_dataset_that_moved_is_named_and_can_be_given(run: Path, dataset: Path, tmp_path: Path) -> None:
-    config = runs._read_config(run)
+    config = _saved(run)
     gone = tmp_path / "gone"
     config.data = config.pipeline.datamanager.data = gone
     run.write_text(yaml.dump(config))
     message = _refused(run)
     assert str(gone) in message and "--data FOLDER" in message
-    assert runs.load(run, data=dataset).recording.num_frames == 24
+    assert load_run(run, data=dataset).recording.num_frames == 24
     assert "no such dataset folder" in _refused(run, data=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "transforms_train.json: missing" in _refused(run, data=tmp_path / "empty")

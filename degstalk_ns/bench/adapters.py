@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from degstalk_ns.animation.frames import backdrop
@@ -19,9 +18,9 @@ from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.bench.render import Played, Shot, scene_of
 from degstalk_ns.bench.work import Work, count_work
 from degstalk_ns.errors import UserError
-from degstalk_ns.plugin import runs
 from degstalk_ns.plugin.datamanager import Batch, TalkingHeadDataManager
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.plugin.runs import load_run, quiet_console
 from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
 from degstalk_ns.training.objective import FrameTarget
 
@@ -33,9 +32,9 @@ def played(config: Path, data: Path | None = None) -> Played:
     """The head of a run, with frames of its validation split.
 
     Raises:
-        UserError: as :func:`degstalk_ns.plugin.runs.load`.
+        UserError: as :func:`degstalk_ns.plugin.runs.load_run`.
     """
-    head = runs.load(config, data)
+    head = load_run(config, data)
     model, manager = head.model, head.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManager)
     cameras = manager.eval_dataset.cameras
@@ -46,7 +45,7 @@ def played(config: Path, data: Path | None = None) -> Played:
         view, frame = moments[place]
         return backdrop(model, view, frame).float() / 255.0
 
-    return Played(head.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate)
+    return Played(head.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate, head.notes)
 
 
 class TrainingRun:
@@ -62,7 +61,7 @@ class TrainingRun:
         state: dict[str, Any] | None = None
         config = copy.deepcopy(method)
         if start is not None:
-            head = runs.load(start, data)
+            head = load_run(start, data)
             state = head.pipeline.state_dict()
             config.pipeline = copy.deepcopy(head.config.pipeline)
             data = Path(head.config.data) if head.config.data else data
@@ -76,13 +75,10 @@ class TrainingRun:
         self._folder = tempfile.TemporaryDirectory(prefix="degstalk-bench-")
         config.output_dir = Path(self._folder.name)
         config.set_timestamp()
-        before, CONSOLE.quiet = CONSOLE.quiet, True
-        try:
+        with quiet_console():
             self._trainer = config.setup(local_rank=0, world_size=1)
             assert isinstance(self._trainer, DegstalkTrainer)
             self._trainer.setup()
-        finally:
-            CONSOLE.quiet = before
         if state is not None:
             self._trainer.pipeline.load_state_dict(state)
         self.device = self.model.device
@@ -100,6 +96,11 @@ class TrainingRun:
     def close(self) -> None:
         """Removes what nerfstudio wrote."""
         self._folder.cleanup()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know of the dataset, one line each."""
+        return self.model.recording.notes
 
     @property
     def model(self) -> DegstalkModel:

@@ -45,6 +45,7 @@ class Played:
     Attributes:
         name: what it is called. renderer: of its avatar. sh_degree: in use. moving: whether its fields are trained.
         shots: frames of the recording. plate: gives a shot's plate [H, W, 3], float32 in 0..1, by its place in shots.
+        notes: what its user should know of it, one line each.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Played:
     moving: bool
     shots: list[Shot]
     plate: Callable[[int], Tensor]
+    notes: tuple[str, ...] = ()
 
 
 def bench_render(played: Played, machine: Machine, repeats: int, advance: Callable[[str], None]) -> Report:

@@ -19,6 +19,7 @@ from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from nerfstudio.utils.rich_utils import CONSOLE
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -103,6 +104,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
             super().__init__(config, *args, **kwargs)
         self._curriculum: Curriculum | None = None
         self._schedule: Schedule | None = None
+        self._told_of_small_mouths = False
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
         self._ahead: dict[int, Future[tuple[list[int], FrameTarget, FrameTarget]]] = {}
         self.train_cameras = self.train_dataset.cameras
@@ -174,8 +176,22 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
                 best, best_pixels = (index, frame), pixels
             if pixels >= self.config.curriculum.min_mouth_pixels:
                 break
+        else:
+            self._tell_of_small_mouths(step, best_pixels)
         assert best is not None
         return [face_index, best[0]], face, self._target(best[1], plate=False)
+
+    def _tell_of_small_mouths(self, step: int, pixels: int) -> None:
+        """Once a run: what the mouth learns from shows less of it than it should."""
+        if not self._told_of_small_mouths:
+            self._told_of_small_mouths = True
+            CONSOLE.print(
+                f"note: none of the frames tried for the mouth at step {step} shows enough of its inside; the best of "
+                f"them shows {pixels} pixels and is trained on, and likewise in later steps",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _open(self, table: FrameTable, index: int) -> FrameData:
         return read_frame(self.recording, int(table.img_ids[index]), what=())

@@ -22,7 +22,8 @@ def kept_local(viewer: ViewerConfig, arguments: Sequence[str] | None = None) -> 
     Args:
         arguments: of the command line; None is this process's.
     """
+    if viewer.websocket_host != ViewerConfig.__dataclass_fields__["websocket_host"].default:
+        return viewer  # said already; the command line is not looked at while the methods are being listed
     arguments = sys.argv[1:] if arguments is None else arguments
     asked = any(argument.partition("=")[0].replace("_", "-") == OPTION for argument in arguments)
-    default = ViewerConfig.__dataclass_fields__["websocket_host"].default
-    return viewer if asked or viewer.websocket_host != default else replace(viewer, websocket_host=LOCAL)
+    return viewer if asked else replace(viewer, websocket_host=LOCAL)

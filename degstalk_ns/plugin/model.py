@@ -32,7 +32,6 @@ from degstalk_ns.avatar.gaussians import ActivatedGaussians
 from degstalk_ns.avatar.renderer import FrameRenderer, RegionPair
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, one_line_errors
-from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.metrics.frames import FrameMetrics
 from degstalk_ns.metrics.image import psnr
 from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
@@ -103,7 +102,6 @@ class DegstalkModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
-        keep_freed_memory()
         if not 0 <= self.config.mouth_dilation <= LARGEST_DILATION:
             raise UserError(
                 f"mouth_dilation must be a fraction of the picture's height from 0 to {LARGEST_DILATION}, got "

@@ -1,4 +1,4 @@
-"""Adapter to nerfstudio's runs: a trained head from the `config.yml` of its run, ready to render, quietly.
+"""Adapter to nerfstudio's runs: a trained avatar from the `config.yml` of its run, ready to render.
 
 nerfstudio's own `eval_setup` imports every method there is, looks for relative folders in the current one, and prints;
 here the same steps are taken one by one and each ends in one clear line. No mathematics of its own.
@@ -6,7 +6,6 @@ here the same steps are taken one by one and each ends in one clear line. No mat
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import pickle
@@ -20,32 +19,32 @@ import torch
 import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from yaml.constructor import ConstructorError
 
 from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, errors_caught_outside
-from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
+from degstalk_ns.plugin.checkpoints import checkpoint_types
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.pipeline import DegstalkPipeline, DegstalkPipelineConfig
+from degstalk_ns.plugin.saved_config import EARLIER_VERSION
 
 _EXPECTED = "expected the config.yml of a run of degstalk, for example outputs/me/degstalk-fast/<time>/config.yml"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained head.
+class TrainedAvatar:
+    """The avatar of a run, trained.
 
     Attributes:
         config: of its run; paths in it are resolved.
-        config_path: the file it came from.
         pipeline: in evaluation mode, on the GPU where there is one.
         checkpoint: the file of its weights.
         step: of training at which they were saved.
     """
 
     config: TrainerConfig
-    config_path: Path
     pipeline: DegstalkPipeline
     checkpoint: Path
     step: int
@@ -67,6 +66,11 @@ class Trained:
         return self.model
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know of the dataset, one line each."""
+        return self.recording.notes
+
+    @property
     def name(self) -> str:
         """What the checkpoint is called, without any folder of this machine: ``me/degstalk-fast/<time>, step 6999``."""
         parts = (self.config.experiment_name, self.config.method_name, self.config.timestamp)
@@ -81,19 +85,20 @@ class Trained:
         return digest.hexdigest()
 
 
-def load(config: Path, data: Path | None = None) -> Trained:
-    """The trained head of a run.
+def load_run(config: Path, data: Path | None = None) -> TrainedAvatar:
+    """The trained avatar of a run.
 
     The checkpoint is looked for beside the config, and a relative dataset folder in the folder that the run was started
-    in, so the command need not be given there.
+    in, so the command need not be given there. Options that the config lacks, or that no longer exist, are named on
+    nerfstudio's console; what there is to say of the dataset is in :attr:`TrainedAvatar.notes`.
 
     Args:
         config: ``outputs/.../config.yml``.
         data: folder of the dataset, where it is no longer where the training found it.
 
     Raises:
-        UserError: no such file, not a config of ours, no checkpoint or one that does not fit, or the dataset is not
-            where it was or cannot be read.
+        UserError: no such file, not a config of ours, one by an earlier version, no checkpoint or one that does not
+            fit, or the dataset is not where it was or cannot be read.
     """
     path = Path(config)
     run = _read_config(path)
@@ -104,7 +109,7 @@ def load(config: Path, data: Path | None = None) -> Trained:
     checkpoint = _latest_checkpoint(path.resolve().parent / run.relative_model_dir)
     state = _read_checkpoint(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet_console(), errors_caught_outside():
+    with quiet_console(), errors_caught_outside():
         pipeline = run.pipeline.setup(device=device, test_mode="test")
         assert isinstance(pipeline, DegstalkPipeline)
         pipeline.eval()
@@ -116,35 +121,26 @@ def load(config: Path, data: Path | None = None) -> Trained:
                 f"degstalk-ns, or {path.name} or the dataset {folder} was changed since: train again, or install that "
                 "version"
             ) from None
-    return Trained(run, path, pipeline, checkpoint, int(state["step"]))
+    return TrainedAvatar(run, pipeline, checkpoint, int(state["step"]))
 
 
 def _read_config(path: Path) -> TrainerConfig:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_EXPECTED}")
     try:
-        run = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+        with errors_caught_outside():
+            run = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removeprefix('config.yml: ')}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, ConstructorError) and "degstalk_ns." in str(error.problem):
+            raise UserError(f"{path}: {error.problem}: {EARLIER_VERSION}") from None
         raise UserError(f"{path}: cannot be read as a run's config ({reason}); {_EXPECTED}") from None
     if not isinstance(run, TrainerConfig) or not isinstance(run.pipeline, DegstalkPipelineConfig):
         what = f"a config of {run.method_name}" if isinstance(run, TrainerConfig) else "not a config of nerfstudio"
         raise UserError(f"{path}: {what}; {_EXPECTED}")
-    _complete(run)
     return run
-
-
-def _complete(config: Any) -> None:
-    """Options that did not exist when the config was written get their default, in place, at any depth."""
-    for item in dataclasses.fields(config):
-        if item.name not in vars(config):
-            if item.default_factory is not dataclasses.MISSING:
-                setattr(config, item.name, item.default_factory())
-            elif item.default is not dataclasses.MISSING:
-                setattr(config, item.name, item.default)
-        value = getattr(config, item.name, None)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            _complete(value)
 
 
 def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
@@ -178,9 +174,9 @@ def _latest_checkpoint(folder: Path) -> Path:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    allow_nerfstudio_checkpoints()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(checkpoint_types()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train again or restore the file") from None
@@ -199,8 +195,9 @@ def _first_difference(error: RuntimeError) -> str:
 
 
 @contextmanager
-def _quiet_console() -> Iterator[None]:
-    """Nothing of what nerfstudio says while it sets a pipeline up reaches the terminal."""
+def quiet_console() -> Iterator[None]:
+    """Nothing of what nerfstudio says while it sets a pipeline up reaches the terminal; of the dataset's notes, which
+    are silenced too, the caller knows."""
     before, CONSOLE.quiet = CONSOLE.quiet, True
     try:
         yield

@@ -1,5 +1,5 @@
 """Adapter to nerfstudio's Trainer: a resumed run ends where the schedule ends, checkpoints are written whole or not
-at all, and mistakes of the user end in one line. No mathematics of its own.
+at all, saved configs say what they lack, and mistakes of the user end in one line. No mathematics of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
+from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
+
+refuse_earlier_runs()
 
 
 @dataclass
@@ -27,6 +33,11 @@ class DegstalkTrainerConfig(TrainerConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         # `ns-viewer` puts its own viewer settings here.
         super().__setattr__(name, kept_local(value) if name == "viewer" else value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # yaml calls this with what a file holds, in every program; copy does too, and then there is nothing to say.
+        vars(self).update(state)
+        say_completed(self)
 
     def save_config(self) -> None:
         """As nerfstudio's, with absolute folders: `ns-eval`, `ns-render` and `ns-viewer` look for relative ones where
@@ -43,9 +54,17 @@ class DegstalkTrainerConfig(TrainerConfig):
 class DegstalkTrainer(Trainer):
     """nerfstudio's trainer with a schedule that has an end."""
 
+    def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        # Not when the methods are listed: looking for a GPU starts the driver, in every program of nerfstudio.
+        if config.machine.device_type == "cuda" and not torch.cuda.is_available():
+            CONSOLE.print("note: no CUDA device was found: training on the CPU", markup=False, highlight=False)
+            config.machine.device_type = "cpu"
+        super().__init__(config, local_rank, world_size)
+
     @one_line_errors()
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """As nerfstudio's; mistakes of the user end in one line."""
+        keep_freed_memory()
         super().setup(test_mode)
 
     @one_line_errors()

@@ -9,7 +9,7 @@ frames, so nothing drifts. It must know neither MediaPipe nor files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -91,7 +91,7 @@ def refine_head_poses(
 
     Returns:
         The refined poses, ``mark_residual`` included; the given ones where the face shows too little texture, or where
-        the refined ones contradict the landmarks (``mark_residual`` None).
+        the refined ones contradict the landmarks (``mark_residual`` None), and their ``notes`` say which.
     """
     config = config or AlignmentConfig()
     pose_config = pose_config or PoseConfig()
@@ -108,12 +108,21 @@ def refine_head_poses(
     for _ in range(config.rounds):
         marks = find_marks(frames, valid, poses, config, advance)
         if marks is None:
-            break
+            return _kept(poses, f"the skin shows fewer than {config.min_marks} marks that can be followed")
         refined = solve_head_poses(points, valid, width, height, pose_config, marks=marks, start=poses)
-        if not float(np.nanmedian(refined.residual)) < worst:
-            break
+        if not (error := float(np.nanmedian(refined.residual))) < worst:
+            return _kept(
+                poses,
+                f"following the skin's texture leaves the landmarks {error:.2f} px behind (at most {worst:.2f} px are "
+                "believed), so something else moves in front of or on the face",
+            )
         poses = refined
     return poses
+
+
+def _kept(poses: HeadPoses, reason: str) -> HeadPoses:
+    note = f"the head poses come from the landmarks alone and may jitter: {reason}"
+    return replace(poses, notes=(*poses.notes, note))
 
 
 def find_marks(

@@ -42,14 +42,14 @@ class PlatesConfig:
 
 def clean_plate(
     frames: Iterable[tuple[NDArray[np.uint8], Codes]], config: PlatesConfig | None = None
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], Mask]:
     """The background without the person: the temporal median where it was ever seen, smoothly filled elsewhere.
 
     Args:
         frames: pairs of RGB [H, W, 3] uint8 and region codes [H, W], about ``config.samples`` of them.
 
     Returns:
-        RGB [H, W, 3] uint8.
+        RGB [H, W, 3] uint8, and where it was ever seen [H, W] bool. Where that is nowhere, the plate means nothing.
     """
     config = config or PlatesConfig()
     images, seen = [], []
@@ -68,7 +68,7 @@ def clean_plate(
         values.sort(0)
         middle = np.maximum(count[rows] - 1, 0) // 2
         plate[rows] = np.take_along_axis(values, middle[None, :, :, None], 0)[0]
-    return fill(plate, count > 0)
+    return fill(plate, count > 0), count > 0
 
 
 def fill(image: NDArray[np.uint8], known: Mask) -> NDArray[np.uint8]:

@@ -77,6 +77,7 @@ def process(
     info = decode.probe(video, config.minimum_seconds)
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
+    unreadable = record is None and not config.overwrite and (output / RECORD_NAME).is_file()
     if record is not None and record.video.get("sha1") != origin["sha1"] and record.video.get("name") != video.name:
         raise UserError(
             f"{output}: was made from {record.video.get('name')}, not from {video.name}; "
@@ -120,12 +121,16 @@ def process(
         reprojection=float(np.nanmedian(solved["residual"])),
         texture=float(np.nanmedian(solved["mark_residual"])) if "mark_residual" in solved else None,
         lost=[(int(first), int(last)) for first, last in track["gaps"]],
-        warnings=_warnings(info, square, config),
+        warnings=_warnings(info, square, config, record, unreadable),
     )
 
 
-def _warnings(info: decode.VideoInfo, square: crop.Crop, config: ProcessConfig) -> list[str]:
+def _warnings(
+    info: decode.VideoInfo, square: crop.Crop, config: ProcessConfig, record: Record, unreadable: bool
+) -> list[str]:
     lines = []
+    if unreadable:
+        lines.append(f"{record.root / RECORD_NAME} could not be read, so everything was made anew")
     if square.side < config.size / 1.5:
         lines.append(
             f"the square around the head has only {square.side} x {square.side} pixels, enlarged to {config.size}: "
@@ -135,7 +140,7 @@ def _warnings(info: decode.VideoInfo, square: crop.Crop, config: ProcessConfig) 
         lines.append(
             f"the video has {info.source_rate:.1f} frames/s; below 25 some frames repeat and lips move in steps"
         )
-    return lines
+    return lines + [note for stage in record.stages.values() for note in stage.get("notes", [])]
 
 
 def _find_crop(
@@ -220,9 +225,9 @@ def _run(products: Products, record: Record, progress: Progress) -> dict[str, fl
         record.begin(stage.name, keys[stage.name])
         started = time.perf_counter()
         with progress.stage(stage.name, len(missing) if stage.per_frame and missing else stage.ticks) as advance:
-            stage.run(advance, missing)
+            notes = stage.run(advance, missing)
         seconds[stage.name] = time.perf_counter() - started
-        record.finish(stage.name, keys[stage.name])
+        record.finish(stage.name, keys[stage.name], notes or [])
     return seconds
 
 

@@ -113,6 +113,8 @@ class HeadPoses:
     ``rotation_*`` [degrees / frame^2], ``position_*`` of the projected head centre [px / frame^2], ``scale_*``."""
     mark_residual: FloatArray | None = None
     """[T] median reprojection error of the marks seen, pixels, if there were marks; NaN where none was seen."""
+    notes: tuple[str, ...] = ()
+    """What makes the poses less sure than usual, one line each."""
 
 
 def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, cy: float) -> FloatArray:
@@ -198,6 +200,7 @@ def solve_head_poses(
     every.landmark_weight = some.landmark_weight
     state = every.solve(_State(state.R, state.p, state.log_s, shared.k, shared.X), shared=False)
     every.smooth = False
+    notes = _notes(some, every, shared, config)
     alone = every.solve(state, shared=False)
 
     distance = np.linalg.norm(every.project(state) - uv, axis=-1)
@@ -223,6 +226,7 @@ def solve_head_poses(
         weights=some.landmark_weight[:K].copy(),
         jitter=_jitter(alone, state, valid),
         mark_residual=None if marks is None else _masked_median(distance[:, K:], seen[:, K:]),
+        notes=notes,
     )
 
 
@@ -356,6 +360,8 @@ class _Problem:
         self.config = config
         self.shape_prior = shape_prior
         self.smooth = smooth
+        self.settled = False
+        """Whether the last :meth:`solve` ended at a minimum."""
         self.landmark_weight = np.ones(uv.shape[1])
         unit = eye_px / 100.0
         self.sigma = config.landmark_sigma * unit
@@ -508,19 +514,21 @@ class _Problem:
         """Levenberg-Marquardt until the cost settles; ``shared``: shape and focal length too."""
         step = self._joint_step if shared else self._poses_step
         damping = 1e-6
-        cost = self.cost(state)
+        cost, done = self.cost(state), False
         for _ in range(self.config.iterations):
             trial = step(state, damping)
             new = self.cost(trial)
             if not new < cost:  # also when it is NaN
                 damping *= 30.0
-                if damping > 1e6:
+                if damping > 1e6:  # not even the smallest step gets lower: this is the minimum
+                    done = bool(np.isfinite(cost))
                     break
                 continue
             done = cost - new < self.config.tolerance * cost
             state, cost, damping = trial, new, max(damping * 0.1, 1e-9)
             if done:
                 break
+        self.settled = done
         return state
 
     def reweight(self, state: _State) -> None:
@@ -532,6 +540,22 @@ class _Problem:
         low, high = self.config.weight_range
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
         self.landmark_weight[known] = 1.0 / relative**2
+
+
+def _notes(some: _Problem, every: _Problem, shared: _State, config: PoseConfig) -> tuple[str, ...]:
+    """What a user should know of a solution: it did not settle, or the focal length went as far as it may."""
+    notes = []
+    if not (some.settled and every.settled):
+        what = "focal length and shape of the head" if not some.settled else "the head poses"
+        notes.append(f"{what} had not settled after {config.iterations} steps of the solver: the poses are less exact")
+    widths = 1.0 / (shared.k * some.width)
+    low, high = config.focal_bounds
+    if not low * 1.001 < widths < high * 0.999:
+        notes.append(
+            f"the focal length came out at its bound of {widths:g} image widths (believed from {low:g} to {high:g}): "
+            "the head turns too little to show it, or the lens is unusual"
+        )
+    return tuple(notes)
 
 
 def _moved(state: _State, pose: FloatArray, shape: FloatArray, log_k: float, bounds: tuple[float, float]) -> _State:

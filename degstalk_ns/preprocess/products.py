@@ -63,8 +63,9 @@ class Stage:
     settings: Any
     needs: tuple[str, ...]
     products: Callable[[], list[Path]]
-    run: Callable[[Advance, set[int]], None]
-    """Called with a progress callback and the frames whose products are missing."""
+    run: Callable[[Advance, set[int]], list[str] | None]
+    """Called with a progress callback and the frames whose products are missing; returns what a user should know of
+    what was made, one line each."""
     per_frame: Callable[[int], list[Path]] | None = None
     ticks: int = 1
     """Length of the progress bar of a stage that is not ``per_frame``."""
@@ -223,14 +224,14 @@ class Products:
         write_whole(self.layout.audio, lambda part: soundfile.write(str(part), waveform, SAMPLE_RATE, subtype="PCM_16"))
         advance(1)
 
-    def _landmarks(self, advance: Advance, missing: set[int]) -> None:
-        if not self.landmark_file.is_file():
-            self._track(advance)
+    def _landmarks(self, advance: Advance, missing: set[int]) -> list[str]:
+        notes = [] if self.landmark_file.is_file() else self._track(advance)
         points = np.load(self.landmark_file)["points"]
         for i in missing:
             write_lms(self.layout.landmarks(i), points[i])
+        return notes
 
-    def _track(self, advance: Advance) -> None:
+    def _track(self, advance: Advance) -> list[str]:
         def report(done: int, total: int) -> None:
             advance(1)
 
@@ -245,6 +246,7 @@ class Products:
             "gaps": np.array(track.gaps, np.int64).reshape(-1, 2),
         }
         write_whole(self.landmark_file, lambda part: np.savez(part, **arrays))
+        return list(track.notes)
 
     def _expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
@@ -253,7 +255,7 @@ class Products:
         write_action_units(self.layout.action_units, au_table(scores, points, track["valid"], FRAME_RATE))
         advance(1)
 
-    def _poses(self, advance: Advance, missing: set[int]) -> None:
+    def _poses(self, advance: Advance, missing: set[int]) -> list[str]:
         track, size = np.load(self.landmark_file), self.config.size
         points, valid = track["points"], track["valid"]
         shown = 0
@@ -282,6 +284,7 @@ class Products:
             arrays["mark_residual"] = solved.mark_residual
         write_whole(self.pose_file, lambda part: np.savez(part, **arrays))
         advance(self.count - shown)
+        return list(solved.notes)
 
     def _parsing(self, advance: Advance, missing: set[int]) -> None:
         self.layout.parsing(0).parent.mkdir(exist_ok=True)
@@ -324,7 +327,8 @@ class Products:
                 for segmenter in held:
                     segmenter.close()
 
-    def _plates(self, advance: Advance, missing: set[int]) -> None:
+    def _plates(self, advance: Advance, missing: set[int]) -> list[str]:
+        notes: list[str] = []
         layout, settings = self.layout, self.config.plates
         layout.torso(0).parent.mkdir(exist_ok=True)
         layout.plate(0).parent.mkdir(exist_ok=True)
@@ -335,20 +339,32 @@ class Products:
         with self._pool() as pool:
             if not layout.clean_plate.is_file():
                 chosen = np.unique(np.linspace(0, self.count - 1, settings.samples).round().astype(int)).tolist()
-                files.write_jpeg(
-                    layout.clean_plate, clean_plate.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
-                )
+                plate, seen = clean_plate.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
+                if not seen.any():
+                    notes.append("the background is never seen: it is plain white wherever the head gives it free")
+                files.write_jpeg(layout.clean_plate, plate)
             clean = files.read_rgb(layout.clean_plate)
 
-            def write(i: int) -> None:
+            def write(i: int) -> bool:
+                """Whether the frame's neck or clothes could be continued behind the head."""
                 frame, codes = load(i)
                 torso = clean_plate.torso_image(frame, codes, settings)
                 head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
                 files.write_png(layout.torso(i), torso)
                 files.write_png(layout.plate(i), frame_plate(frame, head, torso, clean, PLATE_EROSION))
+                body = (codes == parsing.NECK) | (codes == parsing.TORSO)
+                return bool(((torso[..., 3] > 0) & ~body).any())
 
-            for _ in in_order(pool, write, sorted(missing), self._ahead):
+            without = 0
+            for continued in in_order(pool, write, sorted(missing), self._ahead):
+                without += not continued
                 advance(1)
+        if without:
+            notes.append(
+                f"in {without} of {len(missing)} frames neither neck nor clothes are seen under the head: where the "
+                "jaw rises, the background shows"
+            )
+        return notes
 
     def _features(self, advance: Advance, missing: set[int]) -> None:
         windows = mel_windows(read_waveform(self.layout.audio), self.count, self.config.mel)

@@ -34,7 +34,7 @@ class Record:
         root: folder of the dataset.
         video: name and identity of the video it is made from.
         facts: what later stages and later runs need to know (number of frames, crop, ...).
-        stages: for each stage its key, and whether all its products were written.
+        stages: for each stage its key, whether all its products were written, and what there is to say of them.
     """
 
     root: Path
@@ -63,12 +63,19 @@ class Record:
         return self.is_current(stage, key) and bool(self.stages[stage].get("complete"))
 
     def begin(self, stage: str, key: str) -> None:
-        self.stages[stage] = {"key": key, "complete": False}
+        self.stages[stage] = {"key": key, "complete": False, "notes": self.notes(stage, key)}
         self.save()
 
-    def finish(self, stage: str, key: str) -> None:
-        self.stages[stage] = {"key": key, "complete": True}
+    def finish(self, stage: str, key: str, notes: list[str]) -> None:
+        """``notes``: what a user should know of what was written, one line each; those of parts that were written
+        before stay."""
+        kept = [note for note in self.notes(stage, key) if note not in notes]
+        self.stages[stage] = {"key": key, "complete": True, "notes": kept + notes}
         self.save()
+
+    def notes(self, stage: str, key: str) -> list[str]:
+        """What was said of the products that are there of ``stage``."""
+        return list(self.stages[stage].get("notes", [])) if self.is_current(stage, key) else []
 
 
 def check_output(root: Path, overwrite: bool) -> None:

@@ -47,10 +47,10 @@ class FaceTrack:
     """[T, 52] in [0, 1]."""
     valid: NDArray[np.bool_]
     """[T] the face was found in this frame."""
-    other_face: NDArray[np.bool_]
-    """[T] a second face of comparable size was there too."""
     gaps: list[tuple[int, int]] = field(default_factory=list)
     """Interpolated runs of frames, first and last, both included."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of it, one line each."""
 
 
 def track(
@@ -116,8 +116,17 @@ def assemble(observations: list[FaceObservation | None], config: TrackingConfig 
         raw_points=raw.astype(np.float32),
         blendshapes=_fill(blendshapes, index, T).astype(np.float32),
         valid=valid,
-        other_face=other,
         gaps=_runs(lost),
+        notes=_other_face(other, config),
+    )
+
+
+def _other_face(other: NDArray[np.bool_], config: TrackingConfig) -> tuple[str, ...]:
+    if not other.any():
+        return ()
+    return (
+        f"a second face of comparable size is seen in {int(other.sum())} frames ({_times(other, config.frame_rate)}): "
+        "look whether the same person is followed there",
     )
 
 

@@ -8,7 +8,9 @@ bounding square, interpolated bilinearly. Positions outside the square are clamp
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from degstalk_ns.errors import UserError
 
+_log = logging.getLogger(__name__)
 PLANES: tuple[tuple[int, int], ...] = ((0, 1), (1, 2), (0, 2))
 """Axes (column, row) of the three planes: xy, yz, xz."""
 
@@ -65,6 +68,12 @@ def tcnn_available() -> bool:
     return torch.cuda.is_available() and importlib.util.find_spec("tinycudann") is not None
 
 
+@functools.cache
+def _say_tcnn() -> None:
+    """Once a process: the choice was made by "auto", and decides where the result can be loaded."""
+    _log.warning("tri-planes run on tiny-cuda-nn: what is trained with it cannot be loaded without it")
+
+
 class TriPlane(nn.Module):
     """Three multi-resolution 2-D grids over xy, yz and xz. Source: DEGSTalk, method section (encoding H)."""
 
@@ -85,6 +94,8 @@ class TriPlane(nn.Module):
         self.backend: Literal["torch", "tcnn"]
         if config.backend == "auto":
             self.backend = "tcnn" if tcnn_available() else "torch"
+            if self.backend == "tcnn":
+                _say_tcnn()
         else:
             self.backend = config.backend
         if self.backend == "tcnn":
