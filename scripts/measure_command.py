@@ -12,7 +12,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.console.report import Report, Table, check_writable
 from degstalk_ns.dataparsers.frame import read_frame
@@ -83,7 +83,9 @@ def _of_dataset(folder: Path, count: int) -> _Source:
     rows = recording.train.aud_ids
     gaps = np.flatnonzero(np.diff(rows) != 1)
     images = recording.train.img_ids[: min(count, int(gaps[0]) + 1 if len(gaps) else len(rows))]
-    sound = read_waveform(recording.layout.audio)[int(rows[0] * decode.SAMPLE_RATE / decode.FRAME_RATE) :]
+    sound = load_sound(recording.layout.audio, UNLIMITED).samples[
+        int(rows[0] * decode.SAMPLE_RATE / decode.FRAME_RATE) :
+    ]
     return _Source(
         str(folder),
         len(images),

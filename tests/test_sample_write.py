@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.dataparsers.recording import read_recording
@@ -78,7 +78,7 @@ def test_nothing_is_left_beside_it(made: Path) -> None:
 
 def test_sound_and_signals_belong_to_the_frames(made: Path) -> None:
     layout = Layout(made)
-    sound = read_waveform(layout.audio)
+    sound = load_sound(layout.audio, UNLIMITED).samples
     assert len(sound) == 2 * SAMPLE_RATE
     recording = read_recording(made)
     loudness = np.sqrt(np.mean(sound.reshape(50, -1).astype(float) ** 2, 1)) ** 0.5

@@ -6,6 +6,7 @@ It must not know features, networks, or where a sound comes from (a file, an upl
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ class SoundLimits:
     """A longer sound is refused."""
     largest_megabytes: float = 500.0
     """A larger file is refused before it is read."""
+
+
+UNLIMITED: Final = SoundLimits(longest_minutes=math.inf, largest_megabytes=math.inf)
+"""For ``aud.wav`` of a dataset: as long as the recording is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ def load_sound(
         raise UserError(f"{name}: is empty; expected a sound file (wav, mp3, flac, ogg or m4a)")
     if size > limits.largest_megabytes * 1e6:
         raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.largest_megabytes:g} MB are accepted")
-    longest = round(limits.longest_minutes * 60 * SAMPLE_RATE)
+    longest = limits.longest_minutes * 60 * SAMPLE_RATE
     blocks: list[NDArray[np.float32]] = []
     count = 0
     for block in decoded(source, SAMPLE_RATE, "mono", name):

@@ -23,7 +23,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from degstalk_ns.audio.silence import silent_windows
+from degstalk_ns.audio.loudness import silent_windows
 from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
 from degstalk_ns.avatar.camera import RecordedCamera, View, nearest_moment
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.animation.new_sound import perform
 from degstalk_ns.animation.playback import Playback, of_new_sound, of_recording
-from degstalk_ns.audio.features import read_waveform
-from degstalk_ns.audio.sound import SoundLimits, load_sound
+from degstalk_ns.audio.sound import UNLIMITED, SoundLimits, load_sound
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.errors import UserError
 from degstalk_ns.plates.cache import PlateCache
@@ -190,7 +189,7 @@ class TalkingHeadViewer(ViewerControl):
     def _waveform(self) -> NDArray[np.float32] | None:
         """The recording's sound; without it the timeline is silent."""
         try:
-            return read_waveform(self._model.recording.layout.audio)
+            return load_sound(self._model.recording.layout.audio, UNLIMITED).samples
         except UserError:
             return None
 

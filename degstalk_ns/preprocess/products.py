@@ -19,8 +19,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns import files
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Advance, quiet_native_messages
 from degstalk_ns.dataparsers import contact_sheet
 from degstalk_ns.dataparsers.layout import Layout, train_count
@@ -352,7 +352,7 @@ class Products:
                 advance(1)
 
     def _features(self, advance: Advance, missing: set[int]) -> None:
-        windows = mel_windows(read_waveform(self.layout.audio), self.count, self.config.mel)
+        windows = mel_windows(load_sound(self.layout.audio, UNLIMITED).samples, self.count, self.config.mel)
         write_whole(self.layout.audio_features("mel"), lambda part: np.save(part, windows))
         advance(1)
 

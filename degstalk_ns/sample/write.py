@@ -27,8 +27,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns import files
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers import contact_sheet
 from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
@@ -293,7 +293,7 @@ def _write_sound(layout: Layout, sound: NDArray[np.float32], count: int) -> None
     soundfile.write(encoded, sound, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     write_bytes(layout.audio, encoded.getvalue())
     # From the file, as `degstalk process` does it: what is rounded there is rounded here.
-    _write_npy(layout.audio_features("mel"), mel_windows(read_waveform(layout.audio), count))
+    _write_npy(layout.audio_features("mel"), mel_windows(load_sound(layout.audio, UNLIMITED).samples, count))
 
 
 def _write_npy(path: Path, array: NDArray[np.generic]) -> None:
