@@ -173,7 +173,7 @@ def test_overwrite_replaces_a_dataset_and_nothing_else(made: Path, tmp_path: Pat
 
 def _after(calls: int, error: BaseException) -> Callable[..., None]:
     """A writer that works for some calls and then fails."""
-    real, left = write._write_npy, [calls]
+    real, left = write.writing.write_teeth, [calls]
 
     def failing(*arguments: object) -> None:
         left[0] -= 1
@@ -193,7 +193,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     if there:
         shutil.copytree(made, output)
     before = _digest(tmp_path)
-    monkeypatch.setattr(write, "_write_npy", _after(8, OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(write.writing, "write_teeth", _after(8, OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(UserError, match="disk is full"):
         make(output, SampleConfig(seconds=2.0, size=64, overwrite=there))
     assert _digest(tmp_path) == before
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
 def test_an_interruption_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(write, "_write_npy", _after(8, KeyboardInterrupt()))
+    monkeypatch.setattr(write.writing, "write_teeth", _after(8, KeyboardInterrupt()))
     with pytest.raises(SystemExit) as stop:
         cli.main(["sample", str(tmp_path / "sample"), "--seconds", "2", "--size", "64", "--seed", "5"])
     assert stop.value.code == 130 and "nothing was kept" in capsys.readouterr().err
