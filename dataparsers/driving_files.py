@@ -20,7 +20,7 @@ from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_aspect_ratio, inner_lip_opening
+from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
 
 Float32 = NDArray[np.float32]
 
@@ -49,8 +49,6 @@ def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[st
 def on_video_clock(
     windows: Float32,
     splits: dict[str, FrameTable],
-    video_length: int,
-    options: ReadOptions,
     path: Path,
     notes: list[str],
 ) -> Float32:
@@ -254,7 +252,7 @@ def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: in
 def blink(units: Mapping[str, Float32], landmarks: Float32, options: ReadOptions) -> Float32:
     if "AU45_r" in units:
         return np.clip(units["AU45_r"] / options.blink_full_scale, 0.0, 1.0).astype(np.float32)
-    ratio = eye_aspect_ratio(landmarks)
+    ratio = eye_opening(landmarks)
     # A fixed closed-eye ratio, not the recording's smallest: someone who never blinks must not seem to.
     relative = ratio / max(float(np.percentile(ratio, 90)), 1e-3)
     return np.clip((1.0 - relative) / (1.0 - options.closed_eye_ratio), 0.0, 1.0).astype(np.float32)
@@ -263,4 +261,4 @@ def blink(units: Mapping[str, Float32], landmarks: Float32, options: ReadOptions
 def mouth_opening(units: Mapping[str, Float32], landmarks: Float32) -> Float32:
     if "AU25_r" in units:
         return np.maximum(units["AU25_r"], 0.0).astype(np.float32)
-    return inner_lip_opening(landmarks)
+    return lip_opening(landmarks).astype(np.float32)

@@ -53,7 +53,7 @@ class Recording:
         audio_name: "mel", "hu", "ds" or another name of ``aud_<name>.npy``.
         expression: [T, E] float32; eyelids: [T, 2] float32; jaw: [T, 3] float32.
         blink: [T] float32, 0 (open) to 1 (closed).
-        mouth_opening: [T] float32, grows with the opening: AU25 intensity, or inner-lip gap over lips' width.
+        mouth_opening: [T] float32, grows with the opening: AU25 intensity, or gap of the lips over eye distance.
         lips_rect: [T, 4] int32, rows y0 (inclusive), y1 (exclusive), columns x0, x1, in pixels, never empty.
         notes: what was adapted while reading, one line each.
         expression_names: of the E columns of ``expression``, where the dataset tells them (else empty).
@@ -134,7 +134,7 @@ def read_recording(root: Path, audio: str = "auto", options: ReadOptions | None 
     face_file, face_model = read_face_model(layout)
     units = read_action_units(layout, notes)
 
-    windows = on_video_clock(windows, splits, video_length, options, layout.audio_features(audio_name), notes)
+    windows = on_video_clock(windows, splits, layout.audio_features(audio_name), notes)
     lengths = {"the frames in ori_imgs/": video_length, f"aud_{audio_name}.npy": len(windows)}
     lengths[face_file.name] = len(face_model["expression_params"])
     if units:
@@ -187,9 +187,6 @@ def read_recording(root: Path, audio: str = "auto", options: ReadOptions | None 
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
     return recording
-
-
-# --- transforms ---------------------------------------------------------------------------------------------------
 
 
 # --- files of the frames --------------------------------------------------------------------------------------------
@@ -247,9 +244,3 @@ def _check_files(
             f"bg/<i>.png is absent for {len(without_plate)} of {len(needed)} frames: their plates are made from "
             "torso_imgs and bc.jpg each time they are read, which takes longer"
         )
-
-
-# --- audio, 3DMM, action units --------------------------------------------------------------------------------------
-
-
-# --- landmarks ------------------------------------------------------------------------------------------------------

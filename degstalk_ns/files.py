@@ -1,6 +1,6 @@
-"""Reading and writing the images of a dataset: RGB in memory, whole files on disk.
+"""Files that are whole or not there at all, and the pictures of a dataset: RGB in memory.
 
-It must not know which image is which.
+Every writer of this program ends in :func:`write_whole`. It must not know which file is which.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A function over many items in worker threads: results in order, memory bounded, nothing left running.
+"""Work that is done ahead of its use: a function over many items in worker threads, results in order, memory bounded.
 
-Threads are enough: OpenCV and MediaPipe release the interpreter lock. It must not know what the function does.
+Preprocessing and the sample use it to work on several frames at a time, training to have the frames of the next steps
+read. Threads are enough: OpenCV and MediaPipe release the interpreter lock. It must not know what the function does.
 """
 
 from __future__ import annotations

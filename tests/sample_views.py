@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.rasterization import rasterize
 from degstalk_ns.sample.body.bust import surface_points
-from degstalk_ns.sample.body.quaternions import frame_quats
+from degstalk_ns.sample.body.quaternions import facing
 from degstalk_ns.sample.body.scalp import head_distance
 from degstalk_ns.sample.body.surfels import NECK_PIVOT, Floats, Part, Surfels
 
@@ -61,7 +61,7 @@ def plain_head() -> Surfels:
     count = len(points)
     return Surfels(
         means=points.astype(np.float32),
-        quats=frame_quats(normals),
+        quats=facing(normals),
         scales=np.tile(np.float32([0.0013, 0.0013, 0.0003]), (count, 1)),
         normals=normals.astype(np.float32),
         albedo=np.ones((count, 3), dtype=np.float32),

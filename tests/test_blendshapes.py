@@ -1,10 +1,6 @@
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import blendshapes as ex
 from degstalk_ns.landmarks import mesh478 as lm
@@ -57,48 +53,13 @@ def test_bad_values_are_refused(blendshapes: np.ndarray, points: np.ndarray, cha
         ex.expression(blendshapes, points)
 
 
-def test_action_units_are_openfaces_columns_in_range(
-    blendshapes: np.ndarray, points: np.ndarray, tmp_path: Path
-) -> None:
+def test_action_units_are_openfaces_columns_in_range(blendshapes: np.ndarray, points: np.ndarray) -> None:
     blendshapes[2, [column("eyeBlinkLeft"), column("eyeBlinkRight")]] = 1.0
     valid = np.array([1, 1, 1, 1, 0, 1], dtype=bool)
     table = ex.au_table(blendshapes, points, valid)
-    write_action_units(tmp_path / "au.csv", table)
-    with (tmp_path / "au.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["frame", "timestamp", "confidence", "success", *(f"AU{n}_r" for n in OPENFACE)]
-    assert len(rows) == 6 and rows[0]["frame"] == "1" and float(rows[5]["timestamp"]) == pytest.approx(0.2)
-    assert [row["success"] for row in rows] == ["1", "1", "1", "1", "0", "1"]
-    assert float(rows[2]["AU45_r"]) == 5.0
-    levels = np.array([[float(row[f"AU{n}_r"]) for n in OPENFACE] for row in rows])
+    assert list(table) == ["frame", "timestamp", "confidence", "success", *(f"AU{n}_r" for n in OPENFACE)]
+    assert table["frame"].tolist() == [1, 2, 3, 4, 5, 6] and table["timestamp"][5] == pytest.approx(0.2)
+    assert table["success"].tolist() == [1, 1, 1, 1, 0, 1]
+    assert table["AU45_r"][2] == 5.0
+    levels = np.stack([table[f"AU{n}_r"] for n in OPENFACE])
     assert levels.min() >= 0.0 and levels.max() <= 5.0
-
-
-def test_files_are_written_whole(blendshapes: np.ndarray, points: np.ndarray, tmp_path: Path) -> None:
-    values = ex.expression(blendshapes, points)
-    write_face_model(tmp_path / "3dmm.npz", values)
-    with np.load(tmp_path / "3dmm.npz") as stored:
-        np.testing.assert_array_equal(stored["expression_params"], values.expression_params)
-        assert stored["expression_names"].tolist() == list(ex.EXPRESSION_NAMES)
-        assert stored["jaw_params"].shape == (6, 3) and stored["eyelid_params"].shape == (6, 2)
-    write_lms(tmp_path / "0.lms", points[0])
-    np.testing.assert_allclose(np.loadtxt(tmp_path / "0.lms"), lm.to_68(points[0]), atol=0.006)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.lms", "3dmm.npz"], "no temporary file is left"
-
-
-def test_a_failed_write_leaves_the_old_file(
-    points: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "0.lms"
-    path.write_text("old")
-    points[0, lm.TO_68[5], 0] = np.nan
-    with pytest.raises(UserError, match=r"0\.lms"):
-        write_lms(path, points[0])
-
-    def full_disk(*args: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(OSError):
-        write_lms(path, points[1])
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

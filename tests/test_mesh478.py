@@ -63,24 +63,12 @@ def test_68_points_use_the_rings_in_the_conventions_order(face: np.ndarray) -> N
     assert points[0, 37, 1] < points[0, 41, 1]
 
 
-def test_mouth_opening_is_free_of_size_and_turn_and_zero_when_closed(face: np.ndarray) -> None:
-    opening = lm.mouth_opening(face)
+def test_lip_opening_is_free_of_size_and_turn_and_zero_when_closed(face: np.ndarray) -> None:
+    opening = lm.lip_opening(face)
     assert 0.15 < opening < 0.25
-    assert lm.mouth_opening(3.0 * face) == pytest.approx(opening)
+    assert lm.lip_opening(3.0 * face) == pytest.approx(opening)
     c, s = np.cos(0.5), np.sin(0.5)
     turned = face @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
-    assert lm.mouth_opening(turned) == pytest.approx(opening)
+    assert lm.lip_opening(turned) == pytest.approx(opening)
     face[list(lm.LIPS_INNER), 1] = 150
-    assert lm.mouth_opening(face) == pytest.approx(0.0)
-
-
-def test_eye_opening_tells_the_sides_apart(face: np.ndarray) -> None:
-    face[list(lm.LEFT_EYE), 1] = 80
-    right, left = lm.eye_opening(face)
-    assert right > 0.2 and left == pytest.approx(0.0)
-
-
-def test_lips_rectangle_holds_the_lips_and_stays_inside(face: np.ndarray) -> None:
-    left, top, right, bottom = lm.lips_rectangle(face, 200, 160, margin=0.25)
-    assert (left, top, right, bottom) == (55, 120, 145, 160)
-    assert lm.lips_rectangle(face - 1000.0, 200, 160) == (0, 0, 1, 1)
+    assert lm.lip_opening(face) == pytest.approx(0.0)

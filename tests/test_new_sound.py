@@ -9,10 +9,9 @@ import pytest
 
 from degstalk_ns.animation.animation import Animation
 from degstalk_ns.animation.mouth_model import MouthModel
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.audio.sound import Sound
+from degstalk_ns.audio.sound import UNLIMITED, Sound, load_sound
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
 
@@ -27,7 +26,9 @@ def _sound(seconds: float = 2.0, gain: float = 0.3) -> Sound:
 @pytest.fixture(scope="module")
 def plain(dataset: Path) -> Recording:
     recording = read_recording(dataset)
-    return replace(recording, audio=mel_windows(read_waveform(recording.layout.audio), recording.num_frames))
+    return replace(
+        recording, audio=mel_windows(load_sound(recording.layout.audio, UNLIMITED).samples, recording.num_frames)
+    )
 
 
 @pytest.fixture(scope="module")

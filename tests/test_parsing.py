@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.landmarks import model_files
-from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.preprocess import parsing
 from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, ParsingConfig
 
@@ -193,18 +188,3 @@ def test_smoothing_is_symmetric_and_keeps_probabilities() -> None:
     np.testing.assert_allclose(parsing.smooth(one, other, one, config), 0.5)
     np.testing.assert_allclose(parsing.smooth(other, other, None, config), 1.0)
     np.testing.assert_array_equal(parsing.smooth(one, other, one, ParsingConfig(smoothing=0)), other)
-
-
-def test_segmenter_finds_a_person(shared: Path) -> None:
-    from degstalk_ns.preprocess import decode
-
-    video = shared / "data" / "clip_a.mp4"
-    if not video.is_file() or not (shared / "models" / model_files.SELFIE_SEGMENTER.name).is_file():
-        pytest.skip("the clip or the segmenter's file is absent")
-    _, frame = next(decode.frames(decode.probe(video)))
-    with Segmenter(model_files.selfie_segmenter()) as segmenter:
-        found = segmenter.confidences(frame)
-    assert found.shape == (256, 256, 6)
-    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-3)
-    share = [(found.argmax(-1) == code).mean() for code in range(5)]
-    assert min(share) > 0.01

@@ -21,6 +21,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks import model_files
+from degstalk_ns.landmarks.blendshapes import BLENDSHAPES
 from degstalk_ns.landmarks.tracker import FaceObservation
 from degstalk_ns.preprocess import parsing, pipeline, poses, products, record, tracking
 from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
@@ -76,9 +77,7 @@ class DrawnFaceTracker:
             return None
         return FaceObservation(
             points=face_points(i) * (frame.shape[0] / SIZE),
-            blendshapes=np.full(tracking.NUM_BLENDSHAPES, 0.1),
-            transform=np.eye(4),
-            num_faces=1 + self.two,
+            blendshapes=np.full(len(BLENDSHAPES), 0.1),
             second_face_size_ratio=0.9 * self.two,
         )
 

@@ -216,8 +216,8 @@ def test_landmarks_move_as_the_state_says(face: Face) -> None:
 
 def test_the_skull_is_there_for_hair_to_lie_on(face: Face) -> None:
     up, back = np.array([[0.0, 1.0, 0.0]]), np.array([[0.0, 0.2, -1.0]])
-    assert abs(face.skull(up)[0] - CROWN_Y) < 2 * MM
-    assert face.skull(7.0 * back)[0] == pytest.approx(skull_radius(back)[0])
+    assert abs(skull_radius(up)[0] - CROWN_Y) < 2 * MM
+    assert skull_radius(7.0 * back)[0] == pytest.approx(skull_radius(back)[0])
     means = face.surfels(FaceState()).means
     top = means[means[:, 1] > 0.06]
-    assert np.abs(np.linalg.norm(top, axis=1) - face.skull(top)).max() < 6 * MM
+    assert np.abs(np.linalg.norm(top, axis=1) - skull_radius(top)).max() < 6 * MM

@@ -10,10 +10,13 @@ from degstalk_ns.sample.body.bust import body_distance
 from degstalk_ns.sample.body.combing import NODES, HairStyle, comb
 from degstalk_ns.sample.body.hair import STRANDS, Hair
 from degstalk_ns.sample.body.scalp import above_hairline, face_opening
-from degstalk_ns.sample.body.surfels import EYE_CENTRES, MOUTH_CENTRE, NOSE_TIP, Floats, Part, Surfels
+from degstalk_ns.sample.body.surfels import EYE_CENTRES, MOUTH_CENTRE, Floats, Part, Surfels
 from degstalk_ns.sample.body.sway import AZIMUTHS, KINDS, LEVELS, simulate_sway
 
 STILL = np.zeros((AZIMUTHS * KINDS, LEVELS, 3), dtype=np.float32)
+
+
+NOSE_TIP = (0.0, -0.028, 0.096)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, driving_signals
-from degstalk_ns.sample.acting.performance import Performance, blendshapes, lip_opening, perform
+from degstalk_ns.sample.acting.performance import Performance, blendshapes, perform
 from degstalk_ns.sample.acting.script import articulation, write_script
 from degstalk_ns.sample.body.surfels import NECK_PIVOT
 
@@ -82,13 +82,6 @@ def test_blendshapes_name_what_moves(performance: Performance) -> None:
     assert signals.expression_params.shape == (FRAMES, 50)
     np.testing.assert_array_equal(signals.jaw_params[:, 0], column("jawOpen"))
     assert not signals.jaw_params[:, 1:].any()
-
-
-def test_lip_opening_is_the_gap_over_the_eyes_distance() -> None:
-    points = np.zeros((2, 68, 3))
-    points[:, [36, 39], 0], points[:, [42, 45], 0] = -0.03, 0.03
-    points[1, [65, 66, 67], 1] = -0.015
-    np.testing.assert_allclose(lip_opening(points), [0.0, 0.25])
 
 
 def test_the_seed_decides(performance: Performance) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from degstalk_ns.audio.features import read_waveform
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.dataparsers.recording import read_recording
@@ -78,7 +78,7 @@ def test_nothing_is_left_beside_it(made: Path) -> None:
 
 def test_sound_and_signals_belong_to_the_frames(made: Path) -> None:
     layout = Layout(made)
-    sound = read_waveform(layout.audio)
+    sound = load_sound(layout.audio, UNLIMITED).samples
     assert len(sound) == 2 * SAMPLE_RATE
     recording = read_recording(made)
     loudness = np.sqrt(np.mean(sound.reshape(50, -1).astype(float) ** 2, 1)) ** 0.5
@@ -173,7 +173,7 @@ def test_overwrite_replaces_a_dataset_and_nothing_else(made: Path, tmp_path: Pat
 
 def _after(calls: int, error: BaseException) -> Callable[..., None]:
     """A writer that works for some calls and then fails."""
-    real, left = write._write_npy, [calls]
+    real, left = write.writing.write_teeth, [calls]
 
     def failing(*arguments: object) -> None:
         left[0] -= 1
@@ -193,7 +193,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     if there:
         shutil.copytree(made, output)
     before = _digest(tmp_path)
-    monkeypatch.setattr(write, "_write_npy", _after(8, OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(write.writing, "write_teeth", _after(8, OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(UserError, match="disk is full"):
         make(output, SampleConfig(seconds=2.0, size=64, overwrite=there))
     assert _digest(tmp_path) == before
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
 def test_an_interruption_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(write, "_write_npy", _after(8, KeyboardInterrupt()))
+    monkeypatch.setattr(write.writing, "write_teeth", _after(8, KeyboardInterrupt()))
     with pytest.raises(SystemExit) as stop:
         cli.main(["sample", str(tmp_path / "sample"), "--seconds", "2", "--size", "64", "--seed", "5"])
     assert stop.value.code == 130 and "nothing was kept" in capsys.readouterr().err

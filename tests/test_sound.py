@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.audio.sound import SoundLimits, load_sound
+from degstalk_ns.audio.sound import UNLIMITED, SoundLimits, load_sound
 from degstalk_ns.errors import UserError
+from degstalk_ns.rates import SAMPLE_RATE
 
 
 def _tone(seconds: float = 0.5, rate: int = 16_000) -> np.ndarray:
@@ -109,10 +109,22 @@ def test_short_long_and_silent_sounds(tmp_path: Path) -> None:
     assert "at most 0.01 MB" in _refused(path, SoundLimits(largest_megabytes=0.01))
 
 
-def test_levels_are_decibels_and_speech_is_its_loud_frames() -> None:
-    tone = _tone(2.0).astype(np.float32)
-    tone[16_000:] = 0
-    loud, soft = (frame_levels(mel_windows(gain * tone)) for gain in (1.0, 0.1))
-    assert np.allclose((loud - soft)[3:20], 20, atol=0.1)
-    assert loud[40] < loud[10] - 50
-    assert abs(speech_level(loud) - loud[10]) < 1
+def test_sound_file_of_another_rate_and_stereo(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    time = np.arange(44_100 * 2) / 44_100
+    left = 0.4 * np.sin(2 * np.pi * 500 * time)
+    soundfile.write(path, np.stack([left, left], 1), 44_100)
+    windows = mel_windows(load_sound(path).samples)
+    assert windows.shape == (50, 16, 64)
+    reference = mel_windows(
+        (0.4 * np.sin(2 * np.pi * 500 * np.arange(SAMPLE_RATE * 2) / SAMPLE_RATE)).astype(np.float32)
+    )
+    strong = reference[10:40] > 0
+    np.testing.assert_allclose(windows[10:40][strong], reference[10:40][strong], atol=0.05)
+
+
+def test_the_sound_of_a_dataset_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    path = tmp_path / "aud.wav"
+    written = np.random.default_rng(0).integers(-32768, 32768, 16_000, dtype=np.int16)
+    soundfile.write(path, written, SAMPLE_RATE, subtype="PCM_16")
+    np.testing.assert_array_equal(load_sound(path, UNLIMITED).samples, written / np.float32(32768))

@@ -10,17 +10,20 @@ import pytest
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
+from degstalk_ns.landmarks.ibug68 import JAW_LINE
 from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, LEFT_EYE_CORNERS, NUM_POINTS, RIGHT_EYE_CORNERS, TO_68
+from degstalk_ns.metrics import talking
 from degstalk_ns.metrics.talking import (
-    JAW_LINE,
     SETTLING_FRAMES,
-    Speaking,
+    TalkingReport,
     blinks,
     frame_loudness,
     jaw_band,
-    measure,
+    measure_frames,
+    measure_talking,
     opening_in_silence,
     silent_frames,
+    talking_source,
 )
 from degstalk_ns.rates import SAMPLE_RATE
 from degstalk_ns.scripts import cli, measure_command
@@ -43,8 +46,8 @@ def _face(gap: float, closure: float) -> _Face:
     points[marks[:17], 0] = SIDE / 2 + 20 * np.cos(angles)
     points[marks[:17], 1] = SIDE / 2 + 20 * np.sin(angles)
     points[marks[65:68], 1] = gap
-    points[LEFT_EYE_CORNERS[0], 0] = EYES
-    points[RIGHT_EYE_CORNERS[0], 0] = 0.0
+    points[list(LEFT_EYE_CORNERS), 0] = EYES
+    points[list(RIGHT_EYE_CORNERS), 0] = 0.0
     points[FOREHEAD_TOP, :2], points[CHIN, :2] = (SIDE / 2, 2), (SIDE / 2, 52)
     shapes = np.zeros(len(BLENDSHAPES))
     shapes[[BLENDSHAPES.index(name) for name in EYELID_NAMES]] = closure
@@ -59,12 +62,12 @@ def _sound() -> np.ndarray:
     return (tone * levels.repeat(PER_FRAME)).astype(np.float32)
 
 
-def _measured(gaps: np.ndarray, closure: np.ndarray | None = None, shake: int = 0, missing: int = 0) -> Speaking:
+def _measured(gaps: np.ndarray, closure: np.ndarray | None = None, shake: int = 0, missing: int = 0) -> TalkingReport:
     """``shake``: grey levels by which the neck changes from frame to frame. ``missing``: frames without a face."""
     closure = np.zeros(FRAMES) if closure is None else closure
     images = [np.full((SIDE, SIDE, 3), 100 + shake * (number % 2), np.uint8) for number in range(FRAMES)]
     faces = iter([None] * missing + [_face(g, c) for g, c in zip(gaps, closure, strict=True)][missing:])
-    return measure(lambda: iter(images), _sound(), lambda image: next(faces), "a.mp4")
+    return measure_frames(lambda: iter(images), _sound(), lambda image: next(faces), "a.mp4")
 
 
 def test_lips_that_follow_and_rest() -> None:
@@ -133,10 +136,10 @@ def test_the_command_shows_and_writes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {
-        "video": Speaking(100, 99, 0.7, 0.05, 40, 12.0, 4.0),
-        "recording": Speaking(500, 500, 0.5, None, 0, 20.0, 5.0),
+        "video": TalkingReport(100, 99, 0.7, 0.05, 40, 12.0, 4.0),
+        "recording": TalkingReport(500, 500, 0.5, None, 0, 20.0, 5.0),
     }
-    report = measure_command._report("a.mp4", found)
+    report = measure_command.build_report("a.mp4", found)
     table = dict((row[0], row[1:]) for row in report.tables[0].rows)
     assert table["lips follow loudness, Pearson's r"] == ("0.70", "0.50")
     assert table["lips in silence, share of their range"] == ("5.0 %", "cannot be told")
@@ -154,12 +157,22 @@ def test_a_recording_is_looked_at_up_to_its_first_gap(monkeypatch: pytest.Monkey
     recording = SimpleNamespace(
         layout=SimpleNamespace(audio=tmp_path / "aud.wav"), train=SimpleNamespace(aud_ids=rows, img_ids=rows + 100)
     )
-    monkeypatch.setattr(measure_command, "read_recording", lambda folder: recording)
-    monkeypatch.setattr(measure_command, "read_waveform", lambda path: np.arange(16000, dtype=np.float32))
+    monkeypatch.setattr(talking, "read_recording", lambda folder: recording)
+    sound = SimpleNamespace(samples=np.arange(16000, dtype=np.float32))
+    monkeypatch.setattr(talking, "load_sound", lambda path, limits: sound)
     monkeypatch.setattr(
-        measure_command, "read_frame", lambda recording, image, what: SimpleNamespace(image=np.full((1, 1, 3), image))
+        talking, "read_frame", lambda recording, image, what: SimpleNamespace(image=np.full((1, 1, 3), image))
     )
-    source = measure_command._of_dataset(tmp_path, 500)
+    source = talking_source(tmp_path)
     assert source.count == 3 and source.sound[0] == 2 * 640
     assert [int(frame[0, 0, 0]) for frame in source.frames()] == [102, 103, 104]
-    assert measure_command._of_dataset(tmp_path, 2).count == 2
+    assert talking_source(tmp_path, 2).count == 2
+
+
+def test_a_real_head_is_measured(shared: Path) -> None:
+    clip = shared / "data" / "clip_b.mp4"
+    if not clip.is_file():
+        pytest.skip(f"no {clip}")
+    report = measure_talking(clip, frames=30)
+    assert report.frames == report.found == 30
+    assert report.lips_follow_sound is not None and report.jaw_jitter is not None and 0 < report.jaw_jitter < 60

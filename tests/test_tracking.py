@@ -6,8 +6,7 @@ import pytest
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.landmarks import model_files
-from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker, _choose
+from degstalk_ns.landmarks.tracker import FaceObservation
 from degstalk_ns.preprocess import tracking
 from degstalk_ns.preprocess.tracking import TrackingConfig, assemble
 
@@ -19,8 +18,6 @@ def seen(t: float, second: float = 0.0) -> FaceObservation:
     return FaceObservation(
         points=np.full((lm.NUM_POINTS, 3), float(t)),
         blendshapes=np.full(52, t / 1000.0),
-        transform=np.eye(4),
-        num_faces=1 + (second > 0),
         second_face_size_ratio=second,
     )
 
@@ -74,22 +71,6 @@ def test_smoothing_has_no_lag_and_keeps_lines() -> None:
     assert smoothed[20, 0] > 0.75 and smoothed.sum() == pytest.approx(2.0)
     line = np.arange(41.0)[:, None] * [[1.0, -2.0]]
     np.testing.assert_allclose(tracking.smooth(line, 0.5)[4:-4], line[4:-4])
-
-
-def test_of_two_similar_faces_the_one_followed_before_is_kept() -> None:
-    grid = np.random.default_rng(0).uniform(0, 1, (lm.NUM_POINTS, 3))
-    left, right = grid * 100, grid * 110 + [300, 0, 0]
-    assert _choose([left, right], None) == (1, [0])
-    assert _choose([left, right], np.array([50.0, 50.0])) == (0, [1])
-    assert _choose([left, left + 5.0], None)[1] == [], "one face found twice is one face"
-    small = grid * 20
-    assert _choose([right, small], np.array([10.0, 10.0]))[0] == 0, "a small face is never the one to follow"
-
-
-def test_observing_needs_the_with_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_files, "face_landmarker", lambda: Path("none"))
-    with pytest.raises(RuntimeError):
-        FaceTracker().observe(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "clip_a.mp4").is_file(), reason="needs shared/data/clip_a.mp4")

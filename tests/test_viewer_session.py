@@ -30,9 +30,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from degstalk_ns.animation.animation import Animation
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.audio.sound import SoundLimits
+from degstalk_ns.audio.sound import UNLIMITED, SoundLimits, load_sound
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.plugin.viewer import TalkingHeadViewer
 from degstalk_ns.viewer import session as session_module
@@ -158,7 +157,9 @@ def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
 
 def speaking(root: Path) -> Recording:
     recording = read_recording(root)
-    return replace(recording, audio=mel_windows(read_waveform(recording.layout.audio), recording.num_frames))
+    return replace(
+        recording, audio=mel_windows(load_sound(recording.layout.audio, UNLIMITED).samples, recording.num_frames)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import torch
 from degstalk_ns.animation.camera_path import CameraPath
 from degstalk_ns.animation.new_sound import NewSoundConfig, UpperFace, driven_by_sound
 from degstalk_ns.animation.ping_pong import Rows
-from degstalk_ns.audio.sound import Sound, SoundLimits, Soundtrack, load_sound
+from degstalk_ns.audio.sound import UNLIMITED, Sound, Soundtrack, load_sound
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.dataparsers.recording import Recording
@@ -26,8 +26,6 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.rates import FRAME_RATE
 
 Split = Literal["train", "val", "all"]
-UNLIMITED = SoundLimits(longest_minutes=float("inf"), largest_megabytes=float("inf"))
-"""For a recording's own audio: it was accepted when the dataset was made."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""Audio windows from files: ``aud_<name>.npy`` of the dataset layout, and sound files of any kind.
+"""Reads the audio windows of a dataset, ``aud_<name>.npy``.
 
-It must not know networks or nerfstudio.
+It must not know how windows are made, networks or nerfstudio.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import librosa
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import SAMPLE_RATE
 
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
 """Window length L and width C of the features with known names; None is any width."""
@@ -57,25 +54,3 @@ def read_windows(path: Path) -> NDArray[np.float32]:
         frame = int(np.flatnonzero(~np.isfinite(windows).all((1, 2)))[0])
         raise UserError(f"{path}: holds NaN or infinity (first in frame {frame}); make it again")
     return windows
-
-
-def read_waveform(path: Path) -> NDArray[np.float32]:
-    """A sound file (wav, flac, ogg, mp3, ...) as 16 kHz mono float32 [S] in [-1, 1].
-
-    Raises:
-        UserError: missing, unreadable, or empty.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a sound file")
-    try:
-        sound, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a sound file that can be read ({str(error).splitlines()[0]}); expected wav, flac, ogg or mp3"
-        ) from None
-    if not len(sound):
-        raise UserError(f"{path}: holds no samples; expected some sound")
-    mono = sound.mean(1)
-    if rate != SAMPLE_RATE:
-        mono = librosa.resample(mono, orig_sr=rate, target_sr=SAMPLE_RATE)
-    return np.nan_to_num(mono).clip(-1, 1).astype(np.float32)

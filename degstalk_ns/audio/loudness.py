@@ -1,4 +1,7 @@
-"""How loud each frame of a sound is, and how loud its speech is. It must not know files, networks or faces."""
+"""How loud each frame of a sound is, how loud its speech is, and what silence looks like in audio windows.
+
+It must not know files, networks or faces.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ SPEECH_PERCENTILE: Final[float] = 90.0
 """Frames louder than this share are the strong vowels: their level is the level of the speech, whatever the pauses."""
 
 
-def frame_levels(windows: NDArray[np.floating], config: MelConfig | None = None) -> NDArray[np.float32]:
+def frame_levels(windows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Level of each frame, dB of the power summed over the bands of its two middle vectors.
 
     Args:
@@ -22,8 +25,7 @@ def frame_levels(windows: NDArray[np.floating], config: MelConfig | None = None)
     Returns:
         [T]; a frame without sound has the floor (``floor_db`` in every band).
     """
-    config = config or MelConfig()
-    middle = windows.shape[1] // 2
+    config, middle = MelConfig(), windows.shape[1] // 2
     decibels = windows[:, middle - 1 : middle + 1] * config.scale_db + config.centre_db
     power = (10 ** (decibels / 10)).sum(2).mean(1)
     return (10 * np.log10(power)).astype(np.float32)
@@ -32,3 +34,9 @@ def frame_levels(windows: NDArray[np.floating], config: MelConfig | None = None)
 def speech_level(levels: NDArray[np.floating]) -> float:
     """Level of the speech in a sound from its frames' levels [T], dB."""
     return float(np.percentile(levels, SPEECH_PERCENTILE))
+
+
+def silent_windows(name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """Windows [T, L, C] of silence for the features called ``name``; None where silence is not a known constant
+    (DeepSpeech and HuBERT answer to silence with what their networks make of it)."""
+    return np.full(shape, MelConfig().silence, np.float32) if name == "mel" else None

@@ -6,6 +6,7 @@ It must not know features, networks, or where a sound comes from (a file, an upl
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ class SoundLimits:
     """A longer sound is refused."""
     largest_megabytes: float = 500.0
     """A larger file is refused before it is read."""
+
+
+UNLIMITED: Final = SoundLimits(longest_minutes=math.inf, largest_megabytes=math.inf)
+"""For ``aud.wav`` of a dataset: as long as the recording is."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ It must not know what deforms them, how they are drawn, nor nerfstudio.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import write_whole
 
 SH_C0: float = 0.5 / math.sqrt(math.pi)
 """Value of the degree-0 spherical harmonic."""
@@ -234,9 +234,7 @@ def save_ply(path: Path, gaussians: EmbeddedGaussians | ActivatedGaussians) -> N
     ]
     table = torch.cat([column.detach().cpu().float() for column in columns], dim=1).contiguous().numpy()
     rows = table.view([(name, "<f4") for name in _ply_properties(sh.shape[1])])[:, 0]
-    partial = path.with_name(path.name + ".partial")
-    PlyData([PlyElement.describe(rows, "vertex")]).write(str(partial))
-    os.replace(partial, path)
+    write_whole(path, lambda part: PlyData([PlyElement.describe(rows, "vertex")]).write(str(part)))
 
 
 def load_ply(path: Path) -> ActivatedGaussians:

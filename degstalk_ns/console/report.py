@@ -18,6 +18,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import write_bytes, write_whole
 
 UNLIMITED = 10_000
 """Columns that no table has."""
@@ -77,9 +78,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Writes the JSON file, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps({"benchmark": self.name, **self.data}, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_bytes(path, (json.dumps({"benchmark": self.name, **self.data}, indent=1) + "\n").encode())
 
 
 def check_writable(path: Path | None) -> None:
@@ -134,7 +133,5 @@ def plot(path: Path, title: str, panels: dict[str, list[Curve]]) -> None:
         axis.legend(frameon=False)
     figure.suptitle(title)
     figure.tight_layout()
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=130, format="png")
+    write_whole(path, lambda part: figure.savefig(part, dpi=130, format="png"))
     pyplot.close(figure)
-    os.replace(partial, path)

@@ -1,6 +1,13 @@
 """What the 68 points of the iBUG / 300-W convention mean, and what is measured on them.
 
-It must not know MediaPipe, images or files. All points are [..., 68, 2] x, y in pixels.
+With :mod:`degstalk_ns.landmarks.mesh478` the only place that knows what a landmark's index means. It must not know
+MediaPipe, images or files. Each quantity has one normalisation:
+
+- ``lip_gap``: pixels (the unit of the points); what two frames of equal size are compared by.
+- ``lip_opening``: that gap over the distance between the eyes; what faces of any size are compared by.
+- ``eye_opening``: height over width of the eyes.
+
+"Left" and "right" are the subject's own.
 """
 
 from __future__ import annotations
@@ -11,19 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
-
-MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
-"""The 20 lip points of the 68-landmark convention of the ``.lms`` files."""
-
-
-INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
-
-
-INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
-"""Points of the same convention on the lips' inner rims, each above its partner below."""
-
+Points = NDArray[np.floating]
 
 NUM_POINTS_68: Final[int] = 68
+JAW_LINE: Final[slice] = slice(3, 14)
+"""From one angle of the jaw over the chin to the other."""
+RIGHT_EYE: Final[tuple[int, ...]] = (36, 37, 38, 39, 40, 41)
+"""Outer corner, two points of the upper lid, inner corner, two of the lower lid: up to here from left to right in the
+picture, then back."""
+LEFT_EYE: Final[tuple[int, ...]] = (42, 43, 44, 45, 46, 47)
+"""The same from left to right in the picture: inner corner first."""
+MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
+"""The 20 points of the lips."""
+INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
+INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
+"""Points on the lips' inner rims, each above its partner below."""
 
 
 def lips_rectangles(landmarks: Float32, height: float, width: float, margin: float) -> NDArray[np.int32]:
@@ -46,20 +55,54 @@ def lips_rectangles(landmarks: Float32, height: float, width: float, margin: flo
     return np.stack([first[:, 1], end[:, 1], first[:, 0], end[:, 0]], 1)
 
 
-def _distance(landmarks: Float32, a: int, b: int) -> Float32:
-    return np.linalg.norm(landmarks[:, a] - landmarks[:, b], axis=-1)
+def lip_gap(points: Points) -> Points:
+    """Height of the gap between the inner lips: mean distance of three points above to those below, 0 is closed.
+
+    Args:
+        points: [..., 68, 2 or 3].
+
+    Returns:
+        [...] in the unit of ``points``.
+    """
+    upper, lower = points[..., INNER_LIPS_ABOVE, :], points[..., INNER_LIPS_BELOW, :]
+    return np.asarray(np.linalg.norm(upper - lower, axis=-1).mean(-1))
 
 
-def inner_lip_opening(landmarks: Float32) -> Float32:
-    """Mean gap of the inner lips (points 61/67, 62/66, 63/65) over the lips' outer width (48/54): [T], 0 is closed."""
-    gap = (_distance(landmarks, 61, 67) + _distance(landmarks, 62, 66) + _distance(landmarks, 63, 65)) / 3
-    return np.asarray(gap / np.maximum(_distance(landmarks, 48, 54), 1e-3), np.float32)
+def eye_distance(points: Points) -> Points:
+    """[...] distance between the centres of the eyes (each the mean of its corners), in the unit of ``points``
+    [..., 68, 2 or 3]."""
+    right, left = (points[..., [eye[0], eye[3]], :].mean(-2) for eye in (RIGHT_EYE, LEFT_EYE))
+    return np.asarray(np.linalg.norm(left - right, axis=-1))
 
 
-def eye_aspect_ratio(landmarks: Float32) -> Float32:
-    """Height over width of the eyes, mean of both: [T] (Soukupova and Cech, CVWW 2016)."""
-    ratios = []
-    for k in (36, 42):
-        heights = _distance(landmarks, k + 1, k + 5) + _distance(landmarks, k + 2, k + 4)
-        ratios.append(heights / np.maximum(2 * _distance(landmarks, k, k + 3), 1e-3))
-    return np.asarray(np.mean(ratios, 0), np.float32)
+def lip_opening(points: Points) -> Points:
+    """How far the mouth is open: :func:`lip_gap` over :func:`eye_distance`.
+
+    The same quantity as :func:`degstalk_ns.landmarks.mesh478.lip_opening`, which has five pairs of points for it.
+
+    Args:
+        points: [..., 68, 2 or 3], any unit.
+
+    Returns:
+        [...] 0 for closed lips, about 0.5 for a wide open mouth. In two dimensions it grows as the head turns aside.
+    """
+    return np.asarray(lip_gap(points) / np.maximum(eye_distance(points), 1e-9))
+
+
+def eye_opening(points: Points) -> Float32:
+    """Height over width of the eyes, mean of both (the "eye aspect ratio", Soukupova and Cech, CVWW 2016).
+
+    Args:
+        points: [..., 68, 2 or 3], any unit.
+
+    Returns:
+        [...] float32: about 0.3 open, under 0.1 closed.
+    """
+    points = np.asarray(points, np.float32)
+    corner, upper, upper_next, other_corner, lower_next, lower = np.transpose([RIGHT_EYE, LEFT_EYE])
+
+    def distance(a: NDArray[np.int64], b: NDArray[np.int64]) -> Float32:
+        return np.asarray(np.linalg.norm(points[..., a, :] - points[..., b, :], axis=-1), np.float32)  # [..., 2]
+
+    heights = distance(upper, lower) + distance(upper_next, lower_next)
+    return np.asarray((heights / np.maximum(2 * distance(corner, other_corner), 1e-3)).mean(-1), np.float32)

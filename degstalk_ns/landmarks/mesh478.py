@@ -51,7 +51,8 @@ FACE_OVAL: Final[tuple[int, ...]] = (
 
 FOREHEAD_TOP: Final = 10
 CHIN: Final = 152
-NOSE_TIP: Final = 1
+JAW_ANGLES: Final[tuple[int, int]] = (172, 397)
+"""Points of the face's outline where the jaw turns towards the ears, the subject's right one first."""
 BELOW_NOSE: Final = 2
 """Where the nose meets the upper lip."""
 
@@ -90,7 +91,6 @@ tracker are local, so far apart points average them. Each one's own noise is mea
 
 
 _LIP_GAPS: Final = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))  # upper and lower inner lip, face to face
-_EYE_GAPS: Final = (((160, 144), (159, 145), (158, 153)), ((387, 373), (386, 374), (385, 380)))  # right, left
 
 
 def to_68(points: FloatArray) -> FloatArray:
@@ -115,10 +115,11 @@ def eye_distance(points: FloatArray) -> FloatArray:
     return np.linalg.norm(left - right, axis=-1)
 
 
-def mouth_opening(points: FloatArray) -> FloatArray:
-    """How far the mouth is open: gap of the inner lips over the distance between the eyes.
+def lip_opening(points: FloatArray) -> FloatArray:
+    """How far the mouth is open: gap of the inner lips (mean of five pairs of points) over :func:`eye_distance`.
 
-    Independent of the size of the face, and with three coordinates of the head's pose.
+    Independent of the size of the face, and with three coordinates of the head's pose. The last column of the dataset's
+    expression is this, measured in three dimensions.
 
     Args:
         points: [..., 478, 2 or 3] mesh points, any unit.
@@ -129,42 +130,3 @@ def mouth_opening(points: FloatArray) -> FloatArray:
     upper, lower = (list(side) for side in zip(*_LIP_GAPS, strict=True))
     gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1).mean(axis=-1)
     return gap / np.maximum(eye_distance(points), 1e-9)
-
-
-def eye_opening(points: FloatArray) -> FloatArray:
-    """How far the eyes are open: gap of the lids over the width of the eye (the "eye aspect ratio").
-
-    Args:
-        points: [..., 478, 2 or 3] mesh points, any unit.
-
-    Returns:
-        [..., 2] the subject's right and left eye; about 0.3 open, under 0.1 closed.
-    """
-    sides = []
-    for pairs, corners in zip(_EYE_GAPS, (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS), strict=True):
-        upper, lower = (list(side) for side in zip(*pairs, strict=True))
-        gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1).mean(axis=-1)
-        width = np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1)
-        sides.append(gap / np.maximum(width, 1e-9))
-    return np.stack(sides, axis=-1)
-
-
-def lips_rectangle(points: FloatArray, width: int, height: int, margin: float = 0.25) -> tuple[int, int, int, int]:
-    """The box around the lips of one frame.
-
-    Args:
-        points: [478, 2 or 3] mesh points, pixels.
-        width: image width, pixels.
-        height: image height, pixels.
-        margin: added on each side, as a part of the lips' width.
-
-    Returns:
-        (left, top, right, bottom) in whole pixels, right and bottom excluded, inside the image and at least 1 px large.
-    """
-    lips = points[list(LIPS_OUTER), :2]
-    low, high = lips.min(axis=0), lips.max(axis=0)
-    border = margin * (high[0] - low[0])
-    left, top = np.floor(low - border).astype(int)
-    right, bottom = np.ceil(high + border).astype(int)
-    left, top = int(np.clip(left, 0, width - 1)), int(np.clip(top, 0, height - 1))
-    return left, top, int(np.clip(right, left + 1, width)), int(np.clip(bottom, top + 1, height))

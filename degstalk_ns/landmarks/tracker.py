@@ -1,4 +1,4 @@
-"""MediaPipe's FaceLandmarker on one image: the largest face's mesh, blendshapes and pose.
+"""MediaPipe's FaceLandmarker on one image: the largest face's mesh and blendshapes.
 
 It must not know videos, files of a dataset, nor how landmarks are used afterwards.
 """
@@ -25,10 +25,6 @@ class FaceObservation:
     same unit."""
     blendshapes: NDArray[np.float64]
     """[52] activations in [0, 1], in MediaPipe's order (:data:`degstalk_ns.landmarks.blendshapes.BLENDSHAPES`)."""
-    transform: NDArray[np.float64]
-    """[4, 4] MediaPipe's own head pose (canonical face to camera, centimetres)."""
-    num_faces: int
-    """Distinct faces seen, at most 2."""
     second_face_size_ratio: float
     """Size of the second face relative to this one; 0 when there is none."""
 
@@ -56,7 +52,6 @@ class FaceTracker:
             running_mode=vision.RunningMode.IMAGE,
             num_faces=2,
             output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
         )
         try:
             self._task = vision.FaceLandmarker.create_from_options(options)
@@ -99,8 +94,6 @@ class FaceTracker:
         return FaceObservation(
             points=faces[first],
             blendshapes=np.array([b.score for b in result.face_blendshapes[first]], dtype=np.float64),
-            transform=np.asarray(result.facial_transformation_matrixes[first], dtype=np.float64),
-            num_faces=1 + len(others),
             second_face_size_ratio=float(ratio),
         )
 

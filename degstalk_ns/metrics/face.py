@@ -1,5 +1,5 @@
-"""How good rendered frames are: PSNR, SSIM, LPIPS, distance of the lips' landmarks, opening of lips and eyes, jitter in
-time.
+"""How well the face of a rendered frame agrees with the true one: distance of the lips' landmarks, opening of lips and
+eyes, depth of blinks.
 
 A number that cannot be computed is None, with a line that says why; never a made-up one. It must not know nerfstudio,
 models or datasets.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks.ibug68 import INNER_LIPS_ABOVE, INNER_LIPS_BELOW, MOUTH_LANDMARKS, eye_aspect_ratio
+from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS, NUM_POINTS_68, eye_opening, lip_gap
+from degstalk_ns.landmarks.mesh478 import to_68
 
 CLOSED_SHARE = 0.5
 """Eyes open less than this share of their median opening are in a blink. Origin: ours; squinting and looking down stay
@@ -27,12 +28,6 @@ Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]
 """RGB uint8 [H, W, 3] -> 68 landmarks [68, 2] in pixels, or None without a face."""
 
 
-# --- LPIPS ----------------------------------------------------------------------------------------------------------
-
-
-# --- landmarks ------------------------------------------------------------------------------------------------------
-
-
 def lip_landmark_distance(landmarks: Landmarks, target: Landmarks) -> float:
     """LMD: mean distance in pixels over the 20 mouth landmarks, each set after removing its mean (DEGSTalk, table 1).
 
@@ -41,30 +36,11 @@ def lip_landmark_distance(landmarks: Landmarks, target: Landmarks) -> float:
     """
     shapes = []
     for points in (landmarks, target):
-        if points.shape != (68, 2):
+        if points.shape != (NUM_POINTS_68, 2):
             raise ValueError(f"expected landmarks [68, 2], got {list(points.shape)}")
         lips = np.asarray(points, np.float64)[MOUTH_LANDMARKS]
         shapes.append(lips - lips.mean(0))
     return float(np.linalg.norm(shapes[0] - shapes[1], axis=-1).mean())
-
-
-def lip_opening(landmarks: Landmarks) -> float:
-    """Height of the gap between the lips in pixels: mean distance of the three inner points above to those below.
-
-    Args:
-        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
-    """
-    upper, lower = landmarks[INNER_LIPS_ABOVE], landmarks[INNER_LIPS_BELOW]
-    return float(np.linalg.norm(np.asarray(upper, np.float64) - lower, axis=-1).mean())
-
-
-def eye_opening(landmarks: Landmarks) -> float:
-    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 closed.
-
-    Args:
-        landmarks: [68, 2] x, y in pixels of the 68-landmark convention.
-    """
-    return float(eye_aspect_ratio(np.asarray(landmarks, np.float32)[None])[0])
 
 
 def eye_closing(openings: Sequence[float], true_openings: Sequence[float]) -> tuple[float, int] | None:
@@ -73,7 +49,8 @@ def eye_closing(openings: Sequence[float], true_openings: Sequence[float]) -> tu
     A frame belongs to a blink where the recorded eyes are open less than half as far as in the median frame.
 
     Args:
-        openings, true_openings: of the eyes, of the same frames in any order (:func:`eye_opening`).
+        openings, true_openings: of the eyes, of the same frames in any order
+            (:func:`~degstalk_ns.landmarks.ibug68.eye_opening`).
 
     Returns:
         Mean drop of the rendered opening from all other frames to those of blinks, over the same of the recorded one:
@@ -122,8 +99,8 @@ class FaceComparison:
 
     Attributes:
         distance: LMD, pixels.
-        opening, true_opening: of the lips, pixels (:func:`lip_opening`).
-        eyes, true_eyes: opening of the eyes (:func:`eye_opening`).
+        opening, true_opening: gap between the lips, pixels (:func:`~degstalk_ns.landmarks.ibug68.lip_gap`).
+        eyes, true_eyes: opening of the eyes (:func:`~degstalk_ns.landmarks.ibug68.eye_opening`).
     """
 
     distance: float
@@ -153,21 +130,20 @@ class FaceLandmarks:
         found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
         if found[0] is None or found[1] is None:
             return None
-        lips = (lip_opening(points) for points in found if points is not None)
-        eyes = (eye_opening(points) for points in found if points is not None)
+        lips = (float(lip_gap(points)) for points in found if points is not None)
+        eyes = (float(eye_opening(points)) for points in found if points is not None)
         return FaceComparison(lip_landmark_distance(found[0], found[1]), *lips, *eyes)
 
     def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:
         if self._detector is not None:
             return self._detector(image)
         # Imported here: MediaPipe loads slowly, and the core runs without it.
-        from degstalk_ns.landmarks.mesh478 import TO_68
         from degstalk_ns.landmarks.tracker import FaceTracker
 
         if self._tracker is None:
             self._tracker = FaceTracker().__enter__()
         seen = self._tracker.observe(image)
-        return None if seen is None else seen.points[list(TO_68), :2]
+        return None if seen is None else to_68(seen.points)
 
     def close(self) -> None:
         """Release MediaPipe; safe to call twice."""
@@ -180,6 +156,3 @@ class FaceLandmarks:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-# --- time -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """All metrics of a frame at once, and their means over many frames, with what could not be measured said.
 
-It ties the metrics of `metrics.py` together. It must not know nerfstudio, models or datasets.
+It ties the metrics of images together. It must not know nerfstudio, models or datasets.
 """
 
 from __future__ import annotations

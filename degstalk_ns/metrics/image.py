@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_msssim import ssim as _ssim
 from torch import Tensor
 
-from degstalk_ns.metrics.ssim import SSIM_WINDOW
+from degstalk_ns.metrics.ssim import SSIM_WINDOW, mean_ssim
 
 
 def check_same_shape(image: Tensor, target: Tensor) -> None:
@@ -42,7 +41,7 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float | N
 
 
 def ssim(image: Tensor, target: Tensor) -> float | None:
-    """Structural similarity (window 11, sigma 1.5, no padding), at most 1.
+    """Structural similarity, at most 1: :func:`degstalk_ns.metrics.ssim.mean_ssim`.
 
     Args:
         image, target: [H, W, 3] in 0..1.
@@ -53,8 +52,7 @@ def ssim(image: Tensor, target: Tensor) -> float | None:
     check_same_shape(image, target)
     if min(image.shape[:2]) < SSIM_WINDOW:
         return None
-    batches = (picture.detach().float().permute(2, 0, 1)[None] for picture in (image, target))
-    return float(_ssim(*batches, data_range=1.0))
+    return float(mean_ssim(image.detach().float(), target.detach().float()))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -67,28 +65,16 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float | None
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def temporal_jitter(
-    series: Tensor | NDArray[Any],
-    region: tuple[int, int, int, int] | Tensor | NDArray[np.bool_] | None = None,
-) -> float | None:
+def temporal_jitter(series: NDArray[Any]) -> float | None:
     """Root mean square of second differences in time, in the units of ``series``: 0 where all moves uniformly.
 
     Args:
-        series: [T, ...] frames [T, H, W, 3] or landmarks [T, P, 2].
-        region: of frames: rows y0, y1, columns x0, x1 (ends excluded), or a bool mask [H, W]; all of it where None.
+        series: [T, ...], for example the pixels of frames [T, P, 3] or landmarks [T, P, 2].
 
     Returns:
-        None with fewer than three steps in time or an empty region.
+        None with fewer than three steps in time or nothing in each.
     """
-    values = series.detach().cpu().numpy() if isinstance(series, Tensor) else np.asarray(series)
-    if region is not None:
-        if isinstance(region, tuple):
-            y0, y1, x0, x1 = region
-            values = values[:, y0:y1, x0:x1]
-        else:
-            mask = region.detach().cpu().numpy() if isinstance(region, Tensor) else region
-            values = values[:, np.asarray(mask, bool)]
-    if len(values) < 3 or not values.size:
+    if len(series) < 3 or not series.size:
         return None
-    second = values[2:].astype(np.float64) - 2.0 * values[1:-1] + values[:-2]
+    second = series[2:].astype(np.float64) - 2.0 * series[1:-1] + series[:-2]
     return float(np.sqrt(np.mean(second**2)))

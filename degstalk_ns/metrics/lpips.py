@@ -158,15 +158,11 @@ class Lpips(nn.Module):
     """LPIPS with AlexNet (Zhang et al., CVPR 2018), as a metric and, being differentiable, as a loss.
 
     Built when first used; build it only where :func:`prepare_lpips` is None. Images smaller than AlexNet's
-    pooling allows are padded by replicating their borders.
+    pooling allows (:data:`LPIPS_MINIMUM`) are padded by replicating their borders.
     """
 
-    def __init__(self, min_side: int = LPIPS_MINIMUM) -> None:
-        """``min_side``: pixels a side to which smaller images are padded; at least :data:`LPIPS_MINIMUM`."""
+    def __init__(self) -> None:
         super().__init__()
-        if min_side < LPIPS_MINIMUM:
-            raise ValueError(f"AlexNet needs at least {LPIPS_MINIMUM} pixels a side, got min_side={min_side}")
-        self.min_side = min_side
         self._net: list[nn.Module] = []  # in a list, so that its weights enter no checkpoint
 
     def network(self, device: torch.device) -> nn.Module:
@@ -180,7 +176,7 @@ class Lpips(nn.Module):
         if images.shape != targets.shape or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected two batches [B, 3, h, w], got {list(images.shape)} and {list(targets.shape)}")
         net: Any = self.network(images.device)
-        image, target = (net.scaling_layer(2.0 * padded_to(part, self.min_side) - 1.0) for part in (images, targets))
+        image, target = (net.scaling_layer(2.0 * padded_to(part, LPIPS_MINIMUM) - 1.0) for part in (images, targets))
         alexnet, heads = net.net, (net.lin0, net.lin1, net.lin2, net.lin3, net.lin4)
         slices = (alexnet.slice1, alexnet.slice2, alexnet.slice3, alexnet.slice4, alexnet.slice5)
         return feature_distance(image, target, slices, [head.model[-1].weight.flatten() for head in heads])

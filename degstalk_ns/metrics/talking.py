@@ -1,22 +1,32 @@
-"""How a head speaks, measured in the frames of a video: do the lips follow the sound, do they rest in silence, do the
-eyes blink, does the line between jaw and neck hold still.
+"""How a head speaks in a video: do the lips follow the sound, do they rest in silence, do the eyes blink, does the line
+between jaw and neck hold still.
 
-It must not know where the frames come from (a video, a recording), nor how they were made.
+:func:`measure_talking` takes a video file or a dataset; :func:`measure_frames` and what it stands on see frames and
+sound only. None of it must know how the frames were made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
+from degstalk_ns.console.progress import Progress, quiet_native_messages
+from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
-from degstalk_ns.metrics.face import lip_opening
+from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
+from degstalk_ns.landmarks.ibug68 import JAW_LINE, NUM_POINTS_68, lip_opening
+from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, to_68
+from degstalk_ns.landmarks.tracker import FaceTracker
 from degstalk_ns.metrics.image import correlation, temporal_jitter
+from degstalk_ns.preprocess import decode
 from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 Image = NDArray[np.uint8]
@@ -39,8 +49,6 @@ BAND_BELOW: Final[float] = 0.16
 """... below it."""
 LEAST_FOUND: Final[float] = 0.5
 """Least share of frames with a face, for anything to be measured."""
-JAW_LINE: Final[slice] = slice(3, 14)
-"""Of the 68 landmarks: from one angle of the jaw over the chin to the other."""
 _CHUNK: Final[int] = 250
 """Frames that are held in memory at once."""
 
@@ -60,7 +68,7 @@ class Observed:
     """A face over T frames; NaN where it was not found.
 
     Attributes:
-        opening: [T] gap between the lips, in distances of the outer corners of the eyes.
+        opening: [T] gap between the lips over the distance between the eyes.
         closure: [T] of the lids, 0 to 1.
         jaw: [T, P, 2] line of the jaw, pixels. height: [T] of the face, pixels.
     """
@@ -76,7 +84,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Speaking:
+class TalkingReport:
     """What was measured; None where it cannot be told.
 
     Attributes:
@@ -100,13 +108,84 @@ class Speaking:
         return asdict(self)
 
 
-def measure(
+@dataclass(frozen=True)
+class TalkingSource:
+    """A stretch of video at 25 frames a second that is ready to be measured.
+
+    Attributes:
+        name: for messages. count: frames.
+        frames: gives them from the first to the last, RGB uint8 [H, W, 3], all of one size; may be called again.
+        sound: [S] 16 kHz mono, from the first frame on.
+    """
+
+    name: str
+    count: int
+    frames: Callable[[], Iterable[Image]]
+    sound: NDArray[np.float32]
+
+
+def talking_source(path: Path, frames: int | None = None) -> TalkingSource:
+    """What :func:`measure_talking` measures of ``path``, checked before anything is measured.
+
+    Raises:
+        UserError: not a video with sound, or not a dataset with ``aud.wav``.
+    """
+    return _of_dataset(path, frames) if path.is_dir() else _of_video(path, frames)
+
+
+def measure_talking(
+    source: Path | TalkingSource, frames: int | None = None, progress: Progress | None = None
+) -> TalkingReport:
+    """How a head speaks in a video or in a dataset. Faces are found by MediaPipe.
+
+    Args:
+        source: any video of one talking face with sound; or the folder of a dataset, of which the training part is
+            measured up to its first gap.
+        frames: measure no more than this many from the beginning; all where None.
+        progress: where it reports to; None is silent.
+
+    Raises:
+        UserError: as :func:`talking_source`; MediaPipe's model file cannot be had; there is hardly ever a face.
+    """
+    if isinstance(source, Path):
+        source = talking_source(source, frames)
+    stage = (progress or Progress(None)).stage(Path(source.name).name, 2 * source.count)
+    with quiet_native_messages(), FaceTracker() as tracker, stage as advance:
+        return measure_frames(source.frames, source.sound, tracker.observe, source.name, advance)
+
+
+def _of_video(path: Path, frames: int | None) -> TalkingSource:
+    info = decode.probe(path)
+    count = info.num_frames if frames is None else min(frames, info.num_frames)
+    return TalkingSource(
+        str(path), count, lambda: (image for _, image in decode.frames(info, range(count))), decode.read_audio(info)
+    )
+
+
+def _of_dataset(folder: Path, frames: int | None) -> TalkingSource:
+    """Its training part from the beginning to the first gap, ``frames`` frames of it at most."""
+    recording = read_recording(folder)
+    if not recording.layout.audio.is_file():
+        raise UserError(f"{recording.layout.audio}: missing; expected the recording's sound")
+    rows = recording.train.aud_ids
+    gaps = np.flatnonzero(np.diff(rows) != 1)
+    images = recording.train.img_ids[: int(gaps[0]) + 1 if len(gaps) else len(rows)][:frames]
+    sound = load_sound(recording.layout.audio, UNLIMITED).samples[int(rows[0] * SAMPLE_RATE / FRAME_RATE) :]
+    return TalkingSource(
+        str(folder),
+        len(images),
+        lambda: (read_frame(recording, int(image), what=()).image for image in images),
+        sound,
+    )
+
+
+def measure_frames(
     frames: Callable[[], Iterable[Image]],
     sound: NDArray[np.float32],
     observe: Callable[[Image], Face | None],
     name: str,
     advance: Callable[[int], None] = lambda count: None,
-) -> Speaking:
+) -> TalkingReport:
     """Measures a stretch of video at 25 frames a second. The frames are gone through twice.
 
     Args:
@@ -125,7 +204,7 @@ def measure(
         raise UserError(f"{name}: a face was found in {found} of {count} frames; expected one in at least half of them")
     loudness = frame_loudness(sound, count)
     silent = silent_frames(loudness) & seen.found
-    return Speaking(
+    return TalkingReport(
         frames=count,
         found=found,
         lips_follow_sound=correlation(seen.opening[seen.found].tolist(), loudness[seen.found].tolist()),
@@ -191,12 +270,8 @@ def jaw_band(jaw: Series, height: float, size: tuple[int, int]) -> NDArray[np.bo
 def _observed(
     frames: Iterable[Image], observe: Callable[[Image], Face | None], advance: Callable[[int], None]
 ) -> Observed:
-    # Imported here: of the core, only this and the metrics know the meaning of MediaPipe's points.
-    from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
-    from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, TO_68
-
     lids = [BLENDSHAPES.index(name) for name in EYELID_NAMES]
-    points = len(range(*JAW_LINE.indices(68)))
+    points = len(range(*JAW_LINE.indices(NUM_POINTS_68)))
     opening, closure, jaw, height = [], [], [], []
     for image in frames:
         face = observe(image)
@@ -208,9 +283,8 @@ def _observed(
             height.append(np.nan)
             continue
         flat = face.points[:, :2]
-        marks = flat[list(TO_68)]
-        eyes = float(np.linalg.norm(flat[RIGHT_EYE_CORNERS[0]] - flat[LEFT_EYE_CORNERS[0]]))
-        opening.append(lip_opening(marks) / max(eyes, 1e-9))
+        marks = to_68(face.points)
+        opening.append(float(lip_opening(marks)))
         closure.append(float(face.blendshapes[lids].mean()))
         jaw.append(marks[JAW_LINE])
         height.append(float(np.linalg.norm(flat[CHIN] - flat[FOREHEAD_TOP])))

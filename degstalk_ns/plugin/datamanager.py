@@ -6,7 +6,7 @@ It chooses and reads; what is compared with what is `objective.py`'s business. N
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.parallel import in_order
 from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig
 from degstalk_ns.training.objective import FrameTarget, face_region
 from degstalk_ns.training.schedule import Schedule, Stage
@@ -106,7 +107,8 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         self._schedule: Schedule | None = None
         self._told_of_small_mouths = False
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
-        self._ahead: dict[int, Future[tuple[list[int], FrameTarget, FrameTarget]]] = {}
+        self._batches: Iterator[tuple[list[int], FrameTarget, FrameTarget]] = iter(())
+        self._upcoming = -1  # the step whose frames come next from _batches
         self.train_cameras = self.train_dataset.cameras
 
     @property
@@ -145,13 +147,12 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def next_train(self, step: int) -> tuple[Cameras, Batch]:
         """Cameras [2] and targets of the step's face and mouth frame."""
         with one_line_errors():
-            for later in range(step, step + 1 + self.config.prefetch_steps):
-                if later not in self._ahead and later < self._total_steps():
-                    self._ahead[later] = self._reader.submit(self._read_step, later)
-            for past in [earlier for earlier in self._ahead if earlier < step]:
-                self._ahead.pop(past).cancel()
-            future = self._ahead.pop(step, None)
-            frames, face, mouth = future.result() if future else self._read_step(step)
+            if step != self._upcoming:  # the first one, a resumed run, or another try after an error
+                steps = range(step, max(self._total_steps(), step + 1))
+                self._batches = in_order(self._reader, self._read_step, steps, 1 + self.config.prefetch_steps)
+            self._upcoming = -1
+            frames, face, mouth = next(self._batches)
+            self._upcoming = step + 1
         cameras = self.train_cameras[torch.tensor(frames)].to(self.device)
         face, mouth = face.to(self.device), mouth.to(self.device)
         return cameras, {"face": face, "mouth": mouth, "image": face.image}

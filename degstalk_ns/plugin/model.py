@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from degstalk_ns.animation.animation import recorded_track
 from degstalk_ns.animation.frames import FrameSource
-from degstalk_ns.audio.silence import silent_windows
+from degstalk_ns.audio.loudness import silent_windows
 from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
 from degstalk_ns.avatar.camera import View, nearest_moment
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack

@@ -7,7 +7,6 @@ not know files of a dataset, nor other frames than those it is given.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import cv2
 import numpy as np
@@ -22,10 +21,6 @@ HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(6)
 _BACKGROUND, _HAIR, _BODY_SKIN, _FACE_SKIN, _CLOTHES, _OTHERS = range(6)
 """Classes of the multiclass selfie segmenter."""
 
-
-_NOSE_BASE: Final[int] = 2
-_JAW_ANGLES: Final[tuple[int, int]] = (172, 397)
-"""Points of the face outline where the jaw turns towards the ears."""
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -255,7 +250,7 @@ def _fix_chin_line(
     core = cv2.erode(inside.astype(np.uint8), window).astype(bool)
     codes[core & (codes == NECK)] = HEAD
     # Ears, too, lie outside the outline: only what is below the angles of the jaw can be neck.
-    below = _below(codes.shape, face[list(_JAW_ANGLES)].mean(0), down)
+    below = _below(codes.shape, face[list(lm.JAW_ANGLES)].mean(0), down)
     codes[~grown & below & (codes == HEAD)] = NECK
 
 
@@ -269,7 +264,7 @@ def _beard_to_head(
     across = np.array([-down[1], down[0]], np.float32)
     outline = face[list(lm.FACE_OVAL)] @ across
     middle, half = (outline.max() + outline.min()) / 2, (outline.max() - outline.min()) / 2 * config.beard_width
-    y, x = np.nonzero(hair & _below(codes.shape, face[_NOSE_BASE], down))
+    y, x = np.nonzero(hair & _below(codes.shape, face[lm.BELOW_NOSE], down))
     beard = np.abs(x * across[0] + y * across[1] - middle) < half
     codes[y[beard], x[beard]] = HEAD
 
@@ -290,7 +285,7 @@ def _split_skin(
     # The strip under the chin: the width of the face, a third of its height.
     chin = face[lm.CHIN]
     across = np.array([-down[1], down[0]], np.float32)
-    half = float(np.linalg.norm(face[_JAW_ANGLES[0]] - face[_JAW_ANGLES[1]])) / 2
+    half = float(np.linalg.norm(face[lm.JAW_ANGLES[0]] - face[lm.JAW_ANGLES[1]])) / 2
     corners = [
         chin + s * across * half + t * down * face_height for s, t in ((-1, -0.25), (1, -0.25), (1, 0.33), (-1, 0.33))
     ]

@@ -18,12 +18,13 @@ import numpy as np
 from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.products import VERSIONS, Products, Stage, about, landmark_file, pose_file
-from degstalk_ns.preprocess.record import PART_PATTERNS, RECORD_NAME, Record, check_output, stage_key
+from degstalk_ns.preprocess.products import VERSIONS, Products, Step, landmark_file, naming_video, pose_file
+from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_output, stage_key
 from degstalk_ns.rates import FRAME_RATE
 
 
@@ -167,7 +168,7 @@ def _find_crop(
     coarse = dataclasses.replace(
         config.tracking, frame_rate=rate, max_lost_fraction=1.0, max_other_face_frames=max(len(indices) // 20, 1)
     )
-    with about(info.path):
+    with naming_video(info.path):
         tracking.assemble(observations, coarse)
     found = [observation.points[:, :2] for observation in observations if observation is not None]
     boxes = np.array([[*points.min(0), *points.max(0)] for points in found], np.float32)
@@ -200,54 +201,54 @@ def _remove_products(output: Path) -> None:
 
 
 def _run(products: Products, record: Record, progress: Progress) -> dict[str, float]:
-    """Run what is missing or stale; seconds of each stage that ran."""
-    count, layout, stages = products.count, products.layout, products.stages()
+    """Run what is missing or stale; seconds of each step that ran."""
+    count, layout, steps = products.count, products.layout, products.steps()
     keys: dict[str, str] = {}
-    todo: list[tuple[Stage, set[int], bool]] = []
-    for stage in stages:
-        keys[stage.name] = stage_key(VERSIONS[stage.name], stage.settings, [keys[need] for need in stage.needs])
-        current = record.is_current(stage.name, keys[stage.name])
-        missing = _missing_frames(stage, count) if current else set(range(count))
-        whole = current and not missing and all(path.is_file() for path in stage.products())
-        if not (whole and record.is_complete(stage.name, keys[stage.name])):
-            todo.append((stage, missing, current))
+    todo: list[tuple[Step, set[int], bool]] = []
+    for step in steps:
+        keys[step.name] = stage_key(VERSIONS[step.name], step.settings, [keys[need] for need in step.needs])
+        current = record.is_current(step.name, keys[step.name])
+        missing = _missing_frames(step, count) if current else set(range(count))
+        whole = current and not missing and all(path.is_file() for path in step.products())
+        if not (whole and record.is_complete(step.name, keys[step.name])):
+            todo.append((step, missing, current))
     if not todo:
         return {}
     for split in ("train", "val"):
         layout.transforms(split).unlink(missing_ok=True)
-    if todo[-1][0] is not stages[-1]:
-        todo.append((stages[-1], set(), True))
+    if todo[-1][0] is not steps[-1]:
+        todo.append((steps[-1], set(), True))
     _remove_parts(layout.root)
     seconds: dict[str, float] = {}
-    for stage, missing, current in todo:
+    for step, missing, current in todo:
         if not current:
-            _remove_stale(stage, record)
-        record.begin(stage.name, keys[stage.name])
+            _remove_stale(step, record)
+        record.begin(step.name, keys[step.name])
         started = time.perf_counter()
-        with progress.stage(stage.name, len(missing) if stage.per_frame and missing else stage.ticks) as advance:
-            notes = stage.run(advance, missing)
-        seconds[stage.name] = time.perf_counter() - started
-        record.finish(stage.name, keys[stage.name], notes or [])
+        with progress.stage(step.name, len(missing) if step.per_frame and missing else step.ticks) as advance:
+            notes = step.run(advance, missing)
+        seconds[step.name] = time.perf_counter() - started
+        record.finish(step.name, keys[step.name], notes or [])
     return seconds
 
 
-def _missing_frames(stage: Stage, count: int) -> set[int]:
+def _missing_frames(step: Step, count: int) -> set[int]:
     """Frames of which at least one file is not there."""
-    if stage.per_frame is None:
+    if step.per_frame is None:
         return set()
     # Listing a few folders is far quicker than asking for each of some ten thousand files.
-    folders = {path.parent for path in stage.per_frame(0)}
+    folders = {path.parent for path in step.per_frame(0)}
     names = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    return {i for i in range(count) if any(path.name not in names[path.parent] for path in stage.per_frame(i))}
+    return {i for i in range(count) if any(path.name not in names[path.parent] for path in step.per_frame(i))}
 
 
-def _remove_stale(stage: Stage, record: Record) -> None:
-    """Remove what an earlier run made in this stage, also beyond the present number of frames."""
-    for path in stage.products():
+def _remove_stale(step: Step, record: Record) -> None:
+    """Remove what an earlier run made in this step, also beyond the present number of frames."""
+    for path in step.products():
         path.unlink(missing_ok=True)
-    if stage.per_frame is None or stage.name not in record.stages:
+    if step.per_frame is None or step.name not in record.stages:
         return  # files of the same kind that we did not write are not ours to delete
-    for example in stage.per_frame(0):
+    for example in step.per_frame(0):
         for path in example.parent.glob(f"*{example.suffix}"):
             path.unlink()
 
@@ -255,6 +256,5 @@ def _remove_stale(stage: Stage, record: Record) -> None:
 def _remove_parts(root: Path) -> None:
     """Remove unfinished files that a killed run left."""
     for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
-        for pattern in PART_PATTERNS:
-            for part in folder.glob(pattern):
-                part.unlink()
+        for part in folder.glob(f"{PART_PREFIX}*"):
+            part.unlink()

@@ -1,12 +1,11 @@
-"""The products of a dataset: which stage makes which files, from what, and how.
+"""The products of a dataset: which step makes which files, from what, and how.
 
-Each stage joins modules of this folder and writes what they return. It must not know what is done already or stale.
+Each step joins modules of this folder and writes what they return. It must not know what is done already or stale.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,26 +14,23 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns import files
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Advance, quiet_native_messages
-from degstalk_ns.dataparsers import contact_sheet
-from degstalk_ns.dataparsers.layout import Layout, train_count
-from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
+from degstalk_ns.dataparsers import contact_sheet, writing
+from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import write_bytes, write_whole
-from degstalk_ns.landmarks import mesh478, model_files
-from degstalk_ns.landmarks.blendshapes import au_table, expression
+from degstalk_ns.files import write_whole
+from degstalk_ns.landmarks import blendshapes, mesh478, model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.rates import FRAME_RATE
 
 AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
@@ -52,11 +48,11 @@ VERSIONS: Final[dict[str, int]] = {
     "contact sheet": 1,
     "transforms": 1,
 }
-"""Raise a stage's number when its code writes something else: datasets made before are then stale."""
+"""Raise a step's number when its code writes something else: datasets made before are then stale."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class Step:
     """One step of the pipeline: what it depends on, what it writes, and how."""
 
     name: str
@@ -68,10 +64,10 @@ class Stage:
     what was made, one line each."""
     per_frame: Callable[[int], list[Path]] | None = None
     ticks: int = 1
-    """Length of the progress bar of a stage that is not ``per_frame``."""
+    """Length of the progress bar of a step that is not ``per_frame``."""
 
 
-class about:
+class naming_video:
     """Put the video's name before a message that only speaks of frames."""
 
     def __init__(self, path: Path) -> None:
@@ -96,7 +92,7 @@ def pose_file(layout: Layout) -> Path:
 
 
 class Products:
-    """The stages that make one dataset from one video."""
+    """The steps that make one dataset from one video."""
 
     def __init__(
         self,
@@ -113,8 +109,8 @@ class Products:
         self.landmark_file = landmark_file(layout)
         self.pose_file = pose_file(layout)
 
-    def stages(self) -> list[Stage]:
-        """In an order in which each stage finds what it needs."""
+    def steps(self) -> list[Step]:
+        """In an order in which each step finds what it needs."""
         layout, config = self.layout, self.config
         video = [self.identity["size"], self.identity["sha1"]]
         settings = {
@@ -126,7 +122,7 @@ class Products:
             return lambda: list(paths)
 
         return [
-            Stage(
+            Step(
                 "frames",
                 [video, config.size, dataclasses.asdict(self.square)],
                 needs=(),
@@ -134,8 +130,8 @@ class Products:
                 run=self._frames,
                 per_frame=lambda i: [layout.frame(i)],
             ),
-            Stage("audio", [video, self.count], needs=(), products=one(layout.audio), run=self._audio),
-            Stage(
+            Step("audio", [video, self.count], needs=(), products=one(layout.audio), run=self._audio),
+            Step(
                 "landmarks",
                 settings["tracking"],
                 needs=("frames",),
@@ -143,14 +139,14 @@ class Products:
                 run=self._landmarks,
                 per_frame=lambda i: [layout.landmarks(i)],
             ),
-            Stage(
+            Step(
                 "expression",
                 [],
                 needs=("landmarks",),
                 products=one(layout.face_model_npz, layout.action_units),
                 run=self._expression,
             ),
-            Stage(
+            Step(
                 "head poses",
                 [settings["poses"], settings["alignment"]],
                 needs=("landmarks",),
@@ -158,7 +154,7 @@ class Products:
                 run=self._poses,
                 ticks=self.count,
             ),
-            Stage(
+            Step(
                 "masks",
                 settings["parsing"],
                 needs=("landmarks",),
@@ -166,7 +162,7 @@ class Products:
                 run=self._parsing,
                 per_frame=lambda i: [layout.parsing(i), layout.teeth(i)],
             ),
-            Stage(
+            Step(
                 "plates",
                 [settings["plates"], PLATE_EROSION],
                 needs=("masks",),
@@ -174,14 +170,14 @@ class Products:
                 run=self._plates,
                 per_frame=lambda i: [layout.torso(i), layout.plate(i)],
             ),
-            Stage(
+            Step(
                 "audio features",
                 settings["mel"],
                 needs=("audio",),
                 products=one(layout.audio_features("mel")),
                 run=self._features,
             ),
-            Stage(
+            Step(
                 "contact sheet",
                 [],
                 needs=("head poses", "plates"),
@@ -189,7 +185,7 @@ class Products:
                 run=self._sheet,
             ),
             # Last: a dataset without these does not load, so nothing half-written ever looks whole.
-            Stage(
+            Step(
                 "transforms",
                 [],
                 needs=("head poses", "expression", "plates", "audio features"),
@@ -220,22 +216,21 @@ class Products:
                 advance(1)
 
     def _audio(self, advance: Advance, missing: set[int]) -> None:
-        waveform = decode.read_audio(self.info)
-        write_whole(self.layout.audio, lambda part: soundfile.write(str(part), waveform, SAMPLE_RATE, subtype="PCM_16"))
+        writing.write_sound(self.layout.audio, decode.read_audio(self.info))
         advance(1)
 
     def _landmarks(self, advance: Advance, missing: set[int]) -> list[str]:
         notes = [] if self.landmark_file.is_file() else self._track(advance)
         points = np.load(self.landmark_file)["points"]
         for i in missing:
-            write_lms(self.layout.landmarks(i), points[i])
+            writing.write_lms(self.layout.landmarks(i), points[i])
         return notes
 
     def _track(self, advance: Advance) -> list[str]:
         def report(done: int, total: int) -> None:
             advance(1)
 
-        with self._pool() as pool, quiet_native_messages(), about(self.info.path):
+        with self._pool() as pool, quiet_native_messages(), naming_video(self.info.path):
             paths = (self.layout.frame(i) for i in range(self.count))
             frames = in_order(pool, files.read_rgb, paths, self._ahead)
             track = tracking.track(frames, self.count, report, self.config.tracking)
@@ -250,9 +245,10 @@ class Products:
 
     def _expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
-        scores, points = track["blendshapes"], track["points"]
-        write_face_model(self.layout.face_model_npz, expression(scores, points))
-        write_action_units(self.layout.action_units, au_table(scores, points, track["valid"], FRAME_RATE))
+        shapes, points = track["blendshapes"], track["points"]
+        writing.write_face_model(self.layout.face_model_npz, blendshapes.expression(shapes, points))
+        units = blendshapes.au_table(shapes, points, track["valid"], FRAME_RATE)
+        writing.write_action_units(self.layout.action_units, units)
         advance(1)
 
     def _poses(self, advance: Advance, missing: set[int]) -> list[str]:
@@ -307,7 +303,7 @@ class Products:
             )
             mouth, teeth = parsing.find_mouth(now.frame, points[now.i], settings)
             codes = parsing.parse(confidences, points[now.i], mouth, settings)
-            write_whole(self.layout.teeth(now.i), lambda part: np.save(part, teeth))
+            writing.write_teeth(self.layout.teeth(now.i), teeth)
             files.write_png(self.layout.parsing(now.i), parsing.to_colours(codes))
 
         # Smoothing looks at the frames on both sides, so these are segmented too when only some frames are missing.
@@ -367,42 +363,20 @@ class Products:
         return notes
 
     def _features(self, advance: Advance, missing: set[int]) -> None:
-        windows = mel_windows(read_waveform(self.layout.audio), self.count, self.config.mel)
-        write_whole(self.layout.audio_features("mel"), lambda part: np.save(part, windows))
+        samples = load_sound(self.layout.audio, UNLIMITED).samples
+        windows = mel_windows(samples, self.count, self.config.mel)
+        writing.write_audio_windows(self.layout.audio_features("mel"), windows)
         advance(1)
 
     def _sheet(self, advance: Advance, missing: set[int]) -> None:
         points, solved = np.load(self.landmark_file)["points"], np.load(self.pose_file)
-        focal, cx, cy = solved["intrinsics"].tolist()
-        rows = []
-        for i in np.linspace(0, self.count - 1, contact_sheet.ROWS).round().astype(int).tolist():
-            rows.append(
-                contact_sheet.Row(
-                    name=f"frame {i}",
-                    frame=files.read_rgb(self.layout.frame(i)),
-                    parsing=files.read_rgb(self.layout.parsing(i)),
-                    teeth=np.load(self.layout.teeth(i)),
-                    landmarks=mesh478.to_68(points[i]),
-                    axes=poses.project(contact_sheet.AXES, solved["c2w"][i], focal, cx, cy),
-                    torso=files.read_rgba(self.layout.torso(i)),
-                    plate=files.read_rgb(self.layout.plate(i)),
-                )
-            )
-        files.write_png(self.layout.contact_sheet, contact_sheet.draw(rows))
+        axes = [poses.project(contact_sheet.AXES, c2w, *solved["intrinsics"].tolist()) for c2w in solved["c2w"]]
+        writing.write_contact_sheet(self.layout, mesh478.to_68(points), np.stack(axes))
         advance(1)
 
     def _transforms(self, advance: Advance, missing: set[int]) -> None:
         solved = np.load(self.pose_file)
-        focal, cx, cy = solved["intrinsics"].tolist()
-        split = train_count(self.count)
-        for name, frames in (("val", range(split, self.count)), ("train", range(split))):
-            content = {
-                "focal_len": focal,
-                "cx": cx,
-                "cy": cy,
-                "frames": [{"img_id": i, "aud_id": i, "transform_matrix": solved["c2w"][i].tolist()} for i in frames],
-            }
-            write_bytes(self.layout.transforms(name), json.dumps(content, indent=1).encode())
+        writing.write_transforms(self.layout, solved["c2w"], *solved["intrinsics"].tolist())
         advance(1)
 
 

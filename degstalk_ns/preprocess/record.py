@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import PART_PREFIX, write_bytes
+from degstalk_ns.files import write_bytes
 
 RECORD_NAME: Final[str] = "process.json"
-PART_PATTERNS: Final[tuple[str, ...]] = (f"{PART_PREFIX}*", ".[0-9]*.lms.*", ".3dmm.npz.*", ".au.csv.*")
-"""All names that unfinished files of a dataset can have (those after the first are the writers' of `expression`)."""
 
 
 def stage_key(version: int, settings: Any, needs: list[str]) -> str:

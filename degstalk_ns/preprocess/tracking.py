@@ -1,7 +1,6 @@
 """Face landmarks and blendshapes of every frame of a video, with what to do when the face is lost or not alone.
 
-The only module of the preprocessing that knows MediaPipe's FaceLandmarker. It must not know files of a dataset, nor
-how landmarks are used afterwards.
+It must not know files of a dataset, nor how landmarks are used afterwards.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
-
-NUM_BLENDSHAPES = 52
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,6 @@ class FaceTrack:
 
     points: NDArray[np.float32]
     """[T, 478, 3] pixels as in :class:`FaceObservation`, lightly smoothed in time without lag."""
-    raw_points: NDArray[np.float32]
-    """[T, 478, 3] the same before smoothing."""
     blendshapes: NDArray[np.float32]
     """[T, 52] in [0, 1]."""
     valid: NDArray[np.bool_]
@@ -110,10 +105,8 @@ def assemble(observations: list[FaceObservation | None], config: TrackingConfig 
     index = np.flatnonzero(valid)
     points = np.stack([o.points for o in observations if o is not None])
     blendshapes = np.stack([o.blendshapes for o in observations if o is not None])
-    raw = _fill(points, index, T)
     return FaceTrack(
-        points=smooth(raw, config.smoothing).astype(np.float32),
-        raw_points=raw.astype(np.float32),
+        points=smooth(_fill(points, index, T), config.smoothing).astype(np.float32),
         blendshapes=_fill(blendshapes, index, T).astype(np.float32),
         valid=valid,
         gaps=_runs(lost),
@@ -156,8 +149,12 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _times(flags: NDArray[np.bool_], rate: float, most: int = 4) -> str:
+_MOST_TIMES = 4
+"""Runs that a message lists."""
+
+
+def _times(flags: NDArray[np.bool_], rate: float) -> str:
     """The first few runs of True in seconds, to be read by a person."""
     runs = _runs(flags)
-    text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:most])
-    return text + (f" and {len(runs) - most} more" if len(runs) > most else "")
+    text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:_MOST_TIMES])
+    return text + (f" and {len(runs) - _MOST_TIMES} more" if len(runs) > _MOST_TIMES else "")

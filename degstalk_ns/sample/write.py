@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import io
 import json
 import math
 import os
@@ -23,23 +22,22 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns import files
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Progress
-from degstalk_ns.dataparsers import contact_sheet
+from degstalk_ns.dataparsers import contact_sheet, writing
 from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
-from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 from degstalk_ns.landmarks.blendshapes import action_units, driving_signals
+from degstalk_ns.landmarks.ibug68 import lip_opening
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
-from degstalk_ns.sample.acting.performance import blendshapes, lip_opening, perform
+from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.sample.acting.performance import blendshapes, perform
 from degstalk_ns.sample.acting.script import write_script
 from degstalk_ns.sample.acting.voice import synthesise
 from degstalk_ns.sample.drawing.picture import REGIONS, Camera, Picture, take
@@ -277,29 +275,23 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
             for _ in in_order(pool, draw, range(count), 2 * MOST_WORKERS):
                 advance(1)
 
-    shapes, opening = blendshapes(performance), lip_opening(points)
-    write_face_model(layout.face_model_npz, driving_signals(shapes, opening))
+    shapes, opening = blendshapes(performance), lip_opening(points).astype(np.float32)
+    writing.write_face_model(layout.face_model_npz, driving_signals(shapes, opening))
     units = action_units(shapes, opening, np.ones(count, bool), FRAME_RATE)
-    write_action_units(layout.action_units, units)
+    writing.write_action_units(layout.action_units, units)
     c2w = np.stack([camera.head_c2w(pose) for pose in poses])
-    _write_sheet(layout, camera, poses, pixels)
+    axes = [camera.project(contact_sheet.AXES @ pose[:3, :3].T + pose[:3, 3]) for pose in poses]
+    writing.write_contact_sheet(layout, pixels, np.stack(axes))
     record = {"made_by": "degstalk sample", "seconds": config.seconds, "size": config.size, "seed": config.seed}
     write_bytes(layout.root / RECORD_NAME, json.dumps(record, indent=1).encode())
-    _write_transforms(layout, camera, c2w)
+    writing.write_transforms(layout, c2w, camera.focal, camera.size / 2, camera.size / 2)
 
 
 def _write_sound(layout: Layout, sound: NDArray[np.float32], count: int) -> None:
-    encoded = io.BytesIO()
-    soundfile.write(encoded, sound, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    write_bytes(layout.audio, encoded.getvalue())
+    writing.write_sound(layout.audio, sound)
     # From the file, as `degstalk process` does it: what is rounded there is rounded here.
-    _write_npy(layout.audio_features("mel"), mel_windows(read_waveform(layout.audio), count))
-
-
-def _write_npy(path: Path, array: NDArray[np.generic]) -> None:
-    encoded = io.BytesIO()
-    np.save(encoded, array)
-    write_bytes(path, encoded.getvalue())
+    samples = load_sound(layout.audio, UNLIMITED).samples
+    writing.write_audio_windows(layout.audio_features("mel"), mel_windows(samples, count))
 
 
 _COLOURS: Final = np.array([PALETTE[name] for name in REGIONS], np.uint8)
@@ -309,42 +301,11 @@ def _write_frame(
     layout: Layout, i: int, picture: Picture, landmarks: NDArray[np.float64], clean: NDArray[np.uint8]
 ) -> None:
     files.write_jpeg(layout.frame(i), picture.image, JPEG_QUALITY)
-    write_lms(layout.landmarks(i), landmarks)
+    writing.write_lms(layout.landmarks(i), landmarks)
     files.write_png(layout.parsing(i), _COLOURS[picture.codes])
-    _write_npy(layout.teeth(i), picture.teeth)
+    writing.write_teeth(layout.teeth(i), picture.teeth)
     files.write_png(layout.torso(i), picture.torso)
     # The plate belongs to the frame as it can be read, not as it was before it was compressed.
     head = (picture.codes == REGIONS.index("head")) | (picture.codes == REGIONS.index("mouth"))
     frame = files.read_rgb(layout.frame(i))
     files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean, PLATE_EROSION))
-
-
-def _write_transforms(layout: Layout, camera: Camera, c2w: NDArray[np.float64]) -> None:
-    split = train_count(len(c2w))
-    for name, frames in (("val", range(split, len(c2w))), ("train", range(split))):
-        content = {
-            "focal_len": camera.focal,
-            "cx": camera.size / 2,
-            "cy": camera.size / 2,
-            "frames": [{"img_id": i, "aud_id": i, "transform_matrix": c2w[i].tolist()} for i in frames],
-        }
-        write_bytes(layout.transforms(name), json.dumps(content, indent=1).encode())
-
-
-def _write_sheet(layout: Layout, camera: Camera, poses: NDArray[np.float32], pixels: NDArray[np.float64]) -> None:
-    rows = []
-    for i in np.linspace(0, len(poses) - 1, contact_sheet.ROWS).round().astype(int).tolist():
-        axes = contact_sheet.AXES @ poses[i, :3, :3].T + poses[i, :3, 3]
-        rows.append(
-            contact_sheet.Row(
-                name=f"frame {i}",
-                frame=files.read_rgb(layout.frame(i)),
-                parsing=files.read_rgb(layout.parsing(i)),
-                teeth=np.load(layout.teeth(i)),
-                landmarks=pixels[i],
-                axes=camera.project(axes),
-                torso=files.read_rgba(layout.torso(i)),
-                plate=files.read_rgb(layout.plate(i)),
-            )
-        )
-    files.write_png(layout.contact_sheet, contact_sheet.draw(rows))

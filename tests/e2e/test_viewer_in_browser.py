@@ -23,8 +23,8 @@ import soundfile
 import torch
 from synthetic import make_dataset
 
-from degstalk_ns.audio.features import read_waveform
 from degstalk_ns.audio.mel import mel_windows
+from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.avatar.avatar import Avatar
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.scripts.check_viewer import APART, ARGUMENTS, BROWSER, PATIENCE
@@ -93,7 +93,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = make_dataset(tmp_path_factory.mktemp("viewed"), frames=FRAMES, size=SIZE)
     _numbered_plates(root)
     layout = Layout(root)
-    np.save(layout.audio_features("mel"), mel_windows(read_waveform(layout.audio), FRAMES))
+    np.save(layout.audio_features("mel"), mel_windows(load_sound(layout.audio, UNLIMITED).samples, FRAMES))
     config = deepcopy(degstalk_fast.config.pipeline)
     config.datamanager.data = root
     for region in (config.model.avatar.face, config.model.avatar.mouth):

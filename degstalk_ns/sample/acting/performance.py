@@ -220,18 +220,3 @@ def blendshapes(performance: Performance, config: PerformanceConfig | None = Non
         put(f"eyeLookUp{side}", pitch)
         put(f"eyeLookDown{side}", -pitch)
     return found.astype(np.float32)
-
-
-def lip_opening(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Gap of the inner lips over the distance between the eyes, [T], as `degstalk process` measures it.
-
-    Args:
-        points: [T, 68, 3] landmarks, any unit.
-    """
-
-    def distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-        return np.asarray(np.linalg.norm(a - b, axis=-1))
-
-    gap = distance(points[:, [61, 62, 63]], points[:, [67, 66, 65]]).mean(1)
-    eyes = distance(points[:, [36, 39]].mean(1), points[:, [42, 45]].mean(1))
-    return (gap / np.maximum(eyes, 1e-9)).astype(np.float32)

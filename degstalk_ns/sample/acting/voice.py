@@ -60,13 +60,13 @@ def synthesise(script: Script, seed: int, config: VoiceConfig | None = None) -> 
     grid = np.arange(-(-count * config.control // SAMPLE_RATE) + 2) / config.control
     voicing = script.blended(grid, config.amplitude_spread, _voicing, lambda _: 1.0)
     frication = script.blended(grid, config.amplitude_spread, lambda spoken: spoken.phone.frication, lambda _: 1.0)
-    pulses = _pulses(_pitch(script, grid, rng, config), count, rng, config)
+    pulses = _pulses(_pitch(script, grid, rng, config), count, config)
     noise = rng.standard_normal(count)
     breath = config.breath * noise
     source = (pulses + breath) * _at_samples(_settled(voicing), count, config)
     source += noise * _at_samples(_aspiration(script, grid, config), count, config)
     sound = _through_formants(source, script, grid, config)
-    sound += _hisses(script, grid, frication, noise, config)
+    sound += _hisses(script, frication, noise, config)
     # Resonances ring on below anything audible; a pause shall be nothing at all.
     audible = np.abs(sound).max()
     sound[np.abs(sound) < 1e-5 * audible] = 0.0
@@ -107,7 +107,7 @@ def _pitch(script: Script, grid: Signal, rng: np.random.Generator, config: Voice
     return pitch * (1 + config.jitter * waver / max(waver.std(), 1e-9))
 
 
-def _pulses(pitch: Signal, count: int, rng: np.random.Generator, config: VoiceConfig) -> Signal:
+def _pulses(pitch: Signal, count: int, config: VoiceConfig) -> Signal:
     """Derivative of the flow through the glottis, [count], a cubic while open (Klatt and Klatt, JASA 87, 1990)."""
     rate = config.oversampling
     at = np.arange(count * rate) * (config.control / (SAMPLE_RATE * rate))
@@ -151,7 +151,7 @@ def _through_formants(source: Signal, script: Script, grid: Signal, config: Voic
     return sound[: len(source)]
 
 
-def _hisses(script: Script, grid: Signal, frication: Signal, noise: Signal, config: VoiceConfig) -> Signal:
+def _hisses(script: Script, frication: Signal, noise: Signal, config: VoiceConfig) -> Signal:
     """Frication and bursts: noise in the band of their phone."""
     count = len(noise)
     level = _at_samples(_settled(frication), count, config)

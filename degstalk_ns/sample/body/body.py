@@ -19,7 +19,7 @@ from degstalk_ns.sample.body.bust import (
     smoothstep,
     surface_points,
 )
-from degstalk_ns.sample.body.quaternions import frame_quats, quat_product, rotation_quat
+from degstalk_ns.sample.body.quaternions import facing, quat_product, rotation_quat
 from degstalk_ns.sample.body.surfels import NECK_PIVOT, Floats, Part, Surfels
 
 SKIN: tuple[float, float, float] = (205 / 255, 155 / 255, 130 / 255)
@@ -190,7 +190,7 @@ def _flat_surfels(
     sigma = spacing * _REACH
     return Surfels(
         means=points.astype(np.float32),
-        quats=frame_quats(normals),
+        quats=facing(normals),
         scales=np.tile(np.array([sigma, sigma, spacing * _FLATNESS], dtype=np.float32), (count, 1)),
         normals=lit.astype(np.float32),
         albedo=np.clip(albedo, 0.0, 1.0).astype(np.float32),

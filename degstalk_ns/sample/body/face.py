@@ -14,7 +14,7 @@ from degstalk_ns.sample.body.eyes import Eyes
 from degstalk_ns.sample.body.lips import Lips
 from degstalk_ns.sample.body.mimic import Sheet, weights
 from degstalk_ns.sample.body.mouth import Mouth
-from degstalk_ns.sample.body.skull import Skull, skull_radius, spread
+from degstalk_ns.sample.body.skull import Skull, spread
 from degstalk_ns.sample.body.surfels import FaceState, Floats, Part, Surfels, join
 
 _JAW: tuple[tuple[float, float, float], ...] = (
@@ -81,7 +81,3 @@ class Face:
         marks = self._marks.posed(weight).points
         pieces = [marks[:17], self._brows.landmarks(weight), marks[17:], self._eyes.landmarks(state)]
         return (np.concatenate([*pieces, self._lips.landmarks(weight)]) / MM).astype(np.float32)
-
-    def skull(self, directions: Floats) -> Floats:
-        """Radius of the smooth brain case in ``directions``; see :func:`degstalk_ns.sample.body.skull.skull_radius`."""
-        return skull_radius(directions)

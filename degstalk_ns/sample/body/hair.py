@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.sample.body.bust import DistanceGrid, Doubles, clothed_distance, smoothstep
 from degstalk_ns.sample.body.combing import NODES, HairStyle, Strands, comb
-from degstalk_ns.sample.body.quaternions import frame_quats, quat_product, rotation_quat
+from degstalk_ns.sample.body.quaternions import along, facing, quat_product, rotation_quat
 from degstalk_ns.sample.body.scalp import above_hairline, face_opening, head_distance, scalp_points
 from degstalk_ns.sample.body.surfels import Floats, Part, Surfels, join
 from degstalk_ns.sample.body.sway import AZIMUTHS, KINDS, LEVELS, azimuth_of
@@ -29,9 +29,7 @@ _SWAY_FREE = 0.055  # metres of a strand that do not sway, from the root
 
 def _strand_quats(tangents: Floats) -> Floats:
     """Quaternions [N, 4] whose first axis is the unit tangent [N, 3], up to its sign."""
-    t = np.where(tangents[:, :1] < 0, -tangents, tangents)
-    quats = np.stack([1.0 + t[:, 0], np.zeros_like(t[:, 0]), -t[:, 2], t[:, 1]], axis=1)
-    return np.asarray(quats / np.linalg.norm(quats, axis=1, keepdims=True), dtype=np.float32)
+    return along(np.where(tangents[:, :1] < 0, -tangents, tangents))
 
 
 class _Chains:
@@ -238,7 +236,7 @@ class Hair:
         sigma = np.array([_SCALP_SIGMA, _SCALP_SIGMA, 0.15 * _SCALP_SIGMA], dtype=np.float32)
         return Surfels(
             means=(points + _SCALP_HEIGHT * normals).astype(np.float32),
-            quats=frame_quats(normals),
+            quats=facing(normals),
             scales=np.tile(sigma, (count, 1)),
             normals=normals.astype(np.float32),
             albedo=np.tile(0.50 * colour, (count, 1)).astype(np.float32),

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.sample.body.design import MM
-from degstalk_ns.sample.body.surfels import Floats, Part, Surfels
+from degstalk_ns.sample.body.quaternions import along, facing
+from degstalk_ns.sample.body.surfels import Part, Surfels
 
 Reals = NDArray[np.floating]
 
@@ -19,22 +20,6 @@ ACROSS: float = 0.15
 """Deviation across the surface, as part of the spacing."""
 
 
-def facing(normals: Reals) -> Floats:
-    """[N, 4] unit quaternions, wxyz, whose third axis is ``normals`` [N, 3]."""
-    x, y, z = normals.T
-    quats = np.stack([1.0 + z, -y, x, np.zeros_like(z)], axis=1)
-    quats[z < -0.9999] = (0.0, 1.0, 0.0, 0.0)
-    return quats / np.sqrt((quats * quats).sum(axis=1, keepdims=True))
-
-
-def along(directions: Reals) -> Floats:
-    """[N, 4] unit quaternions, wxyz, whose first axis is ``directions`` [N, 3] (unit)."""
-    x, y, z = directions.T
-    quats = np.stack([1.0 + x, np.zeros_like(x), -z, y], axis=1)
-    quats[x < -0.9999] = (0.0, 0.0, 1.0, 0.0)
-    return quats / np.sqrt((quats * quats).sum(axis=1, keepdims=True))
-
-
 def flat(
     points: Reals,
     normals: Reals,
@@ -42,7 +27,6 @@ def flat(
     albedo: Reals,
     gloss: Reals,
     parts: NDArray[np.uint8] | Part,
-    opacity: float = 0.98,
 ) -> Surfels:
     """Surfels on a surface.
 
@@ -54,12 +38,12 @@ def flat(
     size = np.array([IN_PLANE, IN_PLANE, ACROSS], dtype=np.float32) / np.float32(MM)
     return Surfels(
         means=(points / MM).astype(np.float32),
-        quats=facing(normals).astype(np.float32),
+        quats=facing(normals),
         scales=(np.asarray(spacing)[:, None] * size).astype(np.float32),
         normals=normals.astype(np.float32),
         albedo=albedo.astype(np.float32),
         gloss=gloss.astype(np.float32),
-        opacities=np.full(n, opacity, dtype=np.float32),
+        opacities=np.full(n, 0.98, dtype=np.float32),
         parts=np.full(n, parts, dtype=np.uint8) if isinstance(parts, Part) else parts,
     )
 
@@ -71,7 +55,7 @@ def strands(
     length: Reals,
     width: float,
     albedo: Reals,
-    opacity: float = 0.9,
+    opacity: float,
 ) -> Surfels:
     """Short pieces of hair on the head.
 
@@ -83,7 +67,7 @@ def strands(
     scales = np.stack([length, np.full(n, width), np.full(n, width)], axis=1) / MM
     return Surfels(
         means=(points / MM).astype(np.float32),
-        quats=along(directions).astype(np.float32),
+        quats=along(directions),
         scales=scales.astype(np.float32),
         normals=normals.astype(np.float32),
         albedo=albedo.astype(np.float32),

@@ -1,4 +1,8 @@
-"""Rotations of surfels as quaternions, wxyz. It must not know what they turn."""
+"""Rotations of surfels as quaternions, wxyz, in single precision.
+
+scipy's Rotation works in double precision: rounded back, it gives other last bits, and the same seed shall give the
+same bytes of a sample as ever. It must not know what they turn.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,23 @@ from numpy.typing import NDArray
 
 from degstalk_ns.sample.body.surfels import Floats
 
-Doubles = NDArray[np.float64]
+Reals = NDArray[np.floating]
 
 
-def frame_quats(normals: Doubles) -> Floats:
-    """Unit quaternions [N, 4], wxyz, whose third axis is the normal [N, 3]."""
-    half = np.stack([1.0 + normals[:, 2], -normals[:, 1], normals[:, 0], np.zeros(len(normals))], axis=1)
-    half[normals[:, 2] < -0.9999] = (0.0, 1.0, 0.0, 0.0)
-    return (half / np.linalg.norm(half, axis=1, keepdims=True)).astype(np.float32)
+def facing(normals: Reals) -> Floats:
+    """Unit quaternions [N, 4], wxyz, whose third axis is the unit normal [N, 3]."""
+    x, y, z = normals.T
+    quats = np.stack([1.0 + z, -y, x, np.zeros_like(z)], axis=1)
+    quats[z < -0.9999] = (0.0, 1.0, 0.0, 0.0)
+    return (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
+
+
+def along(directions: Reals) -> Floats:
+    """Unit quaternions [N, 4], wxyz, whose first axis is the unit direction [N, 3]."""
+    x, y, z = directions.T
+    quats = np.stack([1.0 + x, np.zeros_like(x), -z, y], axis=1)
+    quats[x < -0.9999] = (0.0, 0.0, 1.0, 0.0)
+    return (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
 
 
 def quat_product(a: Floats, b: Floats) -> Floats:

@@ -88,19 +88,15 @@ class FaceState:
 
 # Proportions, metres, in head coordinates: x to the picture's right, y up, z out of the face. At rest head coordinates
 # are room coordinates, in which body, camera and lights stand still.
-CHIN_Y: float = -0.098
 CROWN_Y: float = 0.100
 SKULL_HALF_WIDTH: float = 0.073
 BACK_Z: float = -0.090
 EYE_CENTRES: tuple[tuple[float, float, float], ...] = ((-0.031, 0.004, 0.058), (0.031, 0.004, 0.058))
 """Centres of the eyeballs, the picture's left one first."""
 EYE_RADIUS: float = 0.0118
-NOSE_TIP: tuple[float, float, float] = (0.0, -0.028, 0.096)
 MOUTH_CENTRE: tuple[float, float, float] = (0.0, -0.058, 0.078)
 MOUTH_HALF_WIDTH: float = 0.025
 HAIRLINE_Y: float = 0.072
 """Height of the hairline in the middle of the forehead."""
 NECK_PIVOT: tuple[float, float, float] = (0.0, -0.070, -0.025)
 """The joint about which the head turns and nods."""
-SHOULDER_Y: float = -0.185
-"""Height of the shoulders' upper edge beside the neck."""

@@ -1,0 +1,54 @@
+"""Files are whole or not there; pictures come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from degstalk_ns import files
+from degstalk_ns.errors import UserError
+from degstalk_ns.files import PART_PREFIX, write_bytes, write_whole
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def write(part: Path) -> None:
+        assert part.parent == tmp_path and part.name.startswith(PART_PREFIX) and part.suffix == ".png"
+        part.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+
+    write_whole(path, write)
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.json"
+    write_bytes(path, b"old")
+
+    def write(part: Path) -> None:
+        part.write_bytes(b"ne")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_whole(path, write)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_pictures_come_back(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 6, 4), dtype=np.uint8)
+    files.write_png(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(files.read_rgba(tmp_path / "a.png"), image)
+    files.write_png(tmp_path / "b.png", image[..., :3])
+    np.testing.assert_array_equal(files.read_rgb(tmp_path / "b.png"), image[..., :3])
+    flat = np.broadcast_to(np.uint8([200, 40, 90]), (16, 16, 3))
+    files.write_jpeg(tmp_path / "c.jpg", flat)
+    assert np.abs(files.read_rgb(tmp_path / "c.jpg").astype(int) - flat).max() <= 3
+    with pytest.raises(UserError, match=r"b\.png: missing, damaged or without alpha"):
+        files.read_rgba(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"d\.png: missing or damaged"):
+        files.read_rgb(tmp_path / "d.png")
