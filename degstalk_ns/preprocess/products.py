@@ -27,7 +27,7 @@ from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.dataparsers.writing import write_action_units, write_face_model, write_lms
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes, write_whole
-from degstalk_ns.landmarks import mesh478, model_files
+from degstalk_ns.landmarks import blendshapes, mesh478, model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
@@ -247,11 +247,9 @@ class Products:
 
     def _expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
-        blendshapes, points = track["blendshapes"], track["points"]
-        write_face_model(self.layout.face_model_npz, blendshapes.expression(blendshapes, points))
-        write_action_units(
-            self.layout.action_units, blendshapes.au_table(blendshapes, points, track["valid"], FRAME_RATE)
-        )
+        scores, points = track["blendshapes"], track["points"]
+        write_face_model(self.layout.face_model_npz, blendshapes.expression(scores, points))
+        write_action_units(self.layout.action_units, blendshapes.au_table(scores, points, track["valid"], FRAME_RATE))
         advance(1)
 
     def _poses(self, advance: Advance, missing: set[int]) -> None:
