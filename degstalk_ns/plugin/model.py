@@ -81,7 +81,7 @@ class DegstalkModelConfig(ModelConfig):
     mouth_dilation: int = 0
     """Window in pixels (odd) of a max filter on the mouth's alpha when rendering; 0 for none (release's option: 13)."""
     keep_rim: bool = False
-    """Show the rim too by which the face's training target is wider than the head (``face_dilation``)."""
+    """Show the rim too by which the face's training target is wider than the head (``face_margin``)."""
     plates_in_memory: int = 32
     """Plates kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -21,7 +21,7 @@ from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.metrics.face import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.metrics.frames import MetricTable, box_l1
-from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.plugin.viewer import TalkingHeadViewer
 
@@ -50,8 +50,8 @@ class DegstalkPipeline(VanillaPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert isinstance(self.model, DegstalkModel)
-        assert isinstance(self.datamanager.config, TalkingHeadDataManagerConfig)
-        self.model.overlaps_plate(self.datamanager.config.face_dilation // 2)
+        assert isinstance(self.datamanager, TalkingHeadDataManager)
+        self.model.overlaps_plate(self.datamanager.face_window // 2)
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
