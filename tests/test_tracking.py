@@ -6,6 +6,7 @@ import pytest
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker, _choose
 from degstalk_ns.preprocess import tracking
 from degstalk_ns.preprocess.tracking import TrackingConfig, assemble
@@ -85,7 +86,7 @@ def test_of_two_similar_faces_the_one_followed_before_is_kept() -> None:
 
 
 def test_observing_needs_the_with_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.model_files, "face_landmarker", lambda: Path("none"))
+    monkeypatch.setattr(model_files, "face_landmarker", lambda: Path("none"))
     with pytest.raises(RuntimeError):
         FaceTracker().observe(np.zeros((8, 8, 3), np.uint8))
 
