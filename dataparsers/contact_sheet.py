@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.plates.lengths import whole_pixels
+
 ROWS: Final[int] = 6
 """Frames on the sheet."""
 CELL: Final[int] = 288
@@ -20,6 +22,8 @@ HEADER: Final[int] = 28
 """Height of the line with the columns' names, pixels."""
 AXES: Final[NDArray[np.float64]] = np.array([[0, 0, 0], [0.08, 0, 0], [0, 0.08, 0], [0, 0, 0.08]], np.float64)
 """Origin of the head and the ends of its axes, world units (about metres)."""
+CHECK: Final[float] = 16 / 512
+"""Side of a check behind what is transparent, as a fraction of the frame's height."""
 _AXIS_COLOURS: Final = ((255, 60, 60), (60, 220, 60), (70, 120, 255))
 _COLUMNS: Final = ("frame", "masks, teeth", "68 landmarks", "pose (x red, y green, z blue)", "torso", "plate")
 
@@ -55,7 +59,7 @@ def _row(row: Row) -> NDArray[np.uint8]:
     overlay = cv2.addWeighted(row.frame, 0.5, row.parsing, 0.5, 0)
     overlay[row.teeth] = (255, 255, 0)
     # Checks show through what is transparent.
-    y, x = np.indices(row.frame.shape[:2]) // 16
+    y, x = np.indices(row.frame.shape[:2]) // whole_pixels(CHECK, row.frame.shape[0])
     checks = np.where((x + y) % 2, 200, 150).astype(np.uint8)[..., None]
     torso = np.where(row.torso[..., 3:] > 127, row.torso[..., :3], checks)
     cells = [

@@ -150,6 +150,19 @@ def test_perceptual_terms_are_there_when_asked_for() -> None:
     assert "fuse_lpips" in fuse
 
 
+def test_patches_are_fractions_of_the_whole_frame() -> None:
+    target, seen = _target(), set[tuple[int, ...]]()
+
+    def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        seen.add(tuple(a.shape[2:]))
+        return (a - b).abs().mean((1, 2, 3))
+
+    empty = _exact(target, target.hair & ~target.hair, extras=2)
+    config = LossConfig(mouth_patch=(40 / SIZE, 40 / SIZE))  # the frame is then cropped to less than its height
+    fuse_terms(empty, empty, target, config, distance, _generator())
+    assert seen == {(40, 40)}
+
+
 def test_background_key() -> None:
     assert torch.equal(background_key(False, _generator(), torch.zeros(1)), GREEN)
     generator = _generator()

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from degstalk_ns.plates.build import dilate, erode, frame_plate, freed_plate
+from degstalk_ns.plates.build import FRAME_PLATE, FramePlateConfig, dilate, erode, frame_plate, freed_plate
+
+AT_512 = FramePlateConfig(erosion=6 / 160, seam=4 / 160, rise=40 / 160, smoothing=3 / 160)
+"""In a picture of 160 pixels the lengths that the defaults have at 512."""
 
 
 def test_plate_keeps_the_frame_outside_the_eroded_head_and_fills_the_inside() -> None:
@@ -13,7 +18,7 @@ def test_plate_keeps_the_frame_outside_the_eroded_head_and_fills_the_inside() ->
     torso = np.zeros((size, size, 4), np.uint8)
     torso[40:] = (10, 20, 30, 255)
     clean = np.full((size, size, 3), 200, np.uint8)
-    plate = frame_plate(frame, head, torso, clean, erosion=13)
+    plate = frame_plate(frame, head, torso, clean, FramePlateConfig(erosion=6 / size))
     inside = erode(head, 13)
     assert inside.sum() == (32 - 12) ** 2
     assert (plate[~inside] == frame[~inside]).all()
@@ -72,9 +77,10 @@ CHIN, SHADOW = (220, 160, 140), (60, 40, 30)
 def test_freed_plate_leaves_nothing_of_the_face_but_beside_hair() -> None:
     scene = _neck_scene()
     hair = scene["hair"]
-    freed = freed_plate(**scene)
+    freed = freed_plate(**scene, config=AT_512)
     face = (freed == CHIN).all(-1)
-    assert (frame_plate(**{k: v for k, v in scene.items() if k not in ("neck", "hair")}) == CHIN).all(-1).sum() > 1000
+    recorded = frame_plate(**{k: v for k, v in scene.items() if k not in ("neck", "hair")}, config=AT_512)
+    assert (recorded == CHIN).all(-1).sum() > 1000
     assert face.any() and not face[~dilate(hair, 13)].any()
     # Hair, background and the neck well below the jaw are as they were.
     assert (freed[hair] == scene["frame"][hair]).all()
@@ -82,7 +88,7 @@ def test_freed_plate_leaves_nothing_of_the_face_but_beside_hair() -> None:
 
 
 def test_a_higher_jaw_finds_the_shadow_that_lies_on_the_neck_behind_it() -> None:
-    column = freed_plate(**_neck_scene())[:, 80, 0].astype(int)
+    column = freed_plate(**_neck_scene(), config=AT_512)[:, 80, 0].astype(int)
     # Right at the old jaw it is the shadow; upward it passes, without a step, into the torso image.
     assert abs(column[80:105] - SHADOW[0]).max() < 25
     assert (abs(np.diff(column[52:105])) <= 5).all()
@@ -94,7 +100,7 @@ def test_freed_plate_without_a_neck_in_sight_shows_the_clean_plate() -> None:
     scene["torso"][:] = 0
     scene["frame"][scene["neck"]] = 120
     scene["neck"][:] = False
-    freed = freed_plate(**scene)
+    freed = freed_plate(**scene, config=AT_512)
     assert (freed[~dilate(scene["hair"], 13)] == 120).all()
 
 
@@ -102,3 +108,30 @@ def test_freed_plate_without_a_head_is_the_frame() -> None:
     scene = _neck_scene()
     scene["head_region"][:] = False
     assert (freed_plate(**scene) == scene["frame"]).all()
+
+
+@pytest.mark.parametrize(("height", "window"), [(256, 7), (450, 11), (512, 13), (1024, 25)])
+def test_the_cut_is_as_deep_at_every_height(height: int, window: int) -> None:
+    assert FRAME_PLATE.erosion_window(height) == window
+    frame, clean = np.zeros((height, 64, 3), np.uint8), np.full((height, 64, 3), 255, np.uint8)
+    head = np.zeros((height, 64), bool)
+    head[height // 4 :, :] = True
+    plate = frame_plate(frame, head, np.zeros((height, 64, 4), np.uint8), clean)
+    assert int(np.argmax(plate[:, 32, 0])) - height // 4 == window // 2
+
+
+def _larger(scene: dict[str, np.ndarray], times: int) -> dict[str, np.ndarray]:
+    return {name: picture.repeat(times, 0).repeat(times, 1) for name, picture in scene.items()}
+
+
+@pytest.mark.parametrize("wrong", [None, "erosion", "seam", "rise", "smoothing"])
+def test_a_freed_plate_is_the_same_at_another_size(wrong: str | None) -> None:
+    """The plate of a scene that is three times as large is three times as large; with a length that stayed the pixels
+    it was, it would not be."""
+    scene, times = _neck_scene(), 3
+    scene["frame"][91:111, 60:100:6] = scene["frame"][91:111, 61:100:6] = (160, 140, 130)  # stripes to be evened out
+    config = AT_512 if wrong is None else replace(AT_512, **{wrong: getattr(AT_512, wrong) / times})
+    large = freed_plate(**_larger(scene, times), config=config).astype(float)
+    shrunk = large.reshape(160, times, 160, times, 3).mean((1, 3))
+    differs = (np.abs(shrunk - freed_plate(**scene, config=AT_512)).max(-1) > 12).mean()
+    assert differs < 0.004 if wrong is None else differs > 0.008

@@ -12,6 +12,7 @@ the recorded words. So they are replaced by what this module says.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d
 
 Array = NDArray[np.float64]
+
+PARABOLA_RIDGE: Final[float] = 1e-6
+"""Regularisation of the parabola of the opening, per frame: only keeps it defined where the opening never changes.
+Origin: ours."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class MouthModelConfig:
     """Of the recorded openings: closed lips."""
     open_percentile: float = 95.0
     """Of the recorded openings: where the loudest speech leads."""
+    widest_percentile: float = 99.0
+    """Of the recorded openings: the mouth never opens wider. Above it are a yawn or a frame of wrong landmarks."""
+    least_skill: float = 0.2
+    """Correlation, in held-out parts, above which what was learned is spread to the recording's range again. What was
+    not learned is not spread: noise would only chatter."""
     smoothing_frames: float = 1.0
     """Standard deviation of the smoothing in time, frames of 40 ms: a jaw does not follow faster than about 8 Hz."""
     strengths: tuple[float, ...] = (1.0, 3.0, 10.0)
@@ -86,7 +96,8 @@ class MouthModel:
         config = config or MouthModelConfig()
         inputs = windows.reshape(len(windows), -1).astype(np.float64)
         opening, values = opening.astype(np.float64), values.astype(np.float64)
-        low, high, top = np.percentile(opening, [config.closed_percentile, config.open_percentile, 99.0])
+        levels = [config.closed_percentile, config.open_percentile, config.widest_percentile]
+        low, high, top = np.percentile(opening, levels)
         posture = _parabola(opening, values)
         rest = values - _powers(opening) @ posture
         targets = np.concatenate([opening[:, None], rest], 1)
@@ -105,8 +116,7 @@ class MouthModel:
             closed=float(low),
             wide=float(high),
             widest=float(max(top, high)),
-            # What was not learned is not spread: noise would only chatter.
-            stretch=float(opening.std()) / spread if skill > 0.2 else 1.0,
+            stretch=float(opening.std()) / spread if skill > config.least_skill else 1.0,
             skill=skill,
         )
 
@@ -155,7 +165,7 @@ def _parabola(opening: Array, values: Array) -> Array:
     """Least squares with a trace of regularisation: an opening that never changes gives the mean."""
     powers = _powers(opening)
     gram = powers.T @ powers
-    return np.linalg.solve(gram + 1e-6 * len(opening) * np.eye(3), powers.T @ values)
+    return np.linalg.solve(gram + PARABOLA_RIDGE * len(opening) * np.eye(3), powers.T @ values)
 
 
 def _ridge(inputs: Array, targets: Array, *strengths: float) -> tuple[Array, list[Array]]:

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import model_files
+
+FACES_LOOKED_FOR: Final[int] = 2
+"""One is followed; a second one tells that somebody else is in the picture."""
+COMPARABLE_SIZE: Final[float] = 0.5
+"""Of several faces, those at least this large relative to the largest may be the one that was followed before.
+Origin: ours."""
+SAME_FACE: Final[float] = 0.25
+"""Two finds are one face where their centres are nearer than this share of the sum of their boxes' diagonals.
+Origin: ours."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class FaceTracker:
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(self._model)),
             running_mode=vision.RunningMode.IMAGE,
-            num_faces=2,
+            num_faces=FACES_LOOKED_FOR,
             output_face_blendshapes=True,
         )
         try:
@@ -110,11 +119,11 @@ def _choose(faces: list[NDArray[np.float64]], near: NDArray[np.floating] | None)
     order = sorted(range(len(faces)), key=lambda i: -sizes[i])
     first = order[0]
     if near is not None:
-        large = [i for i in order if sizes[i] >= 0.5 * sizes[first]]
+        large = [i for i in order if sizes[i] >= COMPARABLE_SIZE * sizes[first]]
         first = min(large, key=lambda i: float(np.linalg.norm(centres[i] - near)))
     others = [
         i
         for i in order
-        if i != first and np.linalg.norm(centres[i] - centres[first]) > 0.25 * (sizes[i] + sizes[first])
+        if i != first and np.linalg.norm(centres[i] - centres[first]) > SAME_FACE * (sizes[i] + sizes[first])
     ]
     return first, others

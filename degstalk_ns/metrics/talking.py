@@ -33,24 +33,32 @@ Image = NDArray[np.uint8]
 Series = NDArray[np.float64]
 
 SILENT_DB: Final[float] = -40.0
-"""So far under the loudest speech (:data:`LOUD_PERCENTILE`) and below, a frame is silent."""
+"""So far under the loudest speech (:data:`LOUD_PERCENTILE`) and below, a frame is silent, decibels. Origin: ours:
+pauses of a recording lie there, unvoiced consonants above."""
 LOUD_PERCENTILE: Final[float] = 95.0
+"""Percentile of the frames' loudness that counts as the loudest speech, not to depend on a single knock. Origin:
+ours."""
 SETTLING_FRAMES: Final[int] = 4
-"""Silent frames this near to sound are left out: lips are opened before a sound and closed after it (0.16 s)."""
+"""Silent frames this near to sound are left out: lips are opened before a sound and closed after it (0.16 s).
+Origin: ours."""
 RANGE_PERCENTILES: Final[tuple[float, float]] = (2.0, 98.0)
-"""Between these the opening of the lips has its range: a frame or two of wrong landmarks must not widen it."""
+"""Between these the opening of the lips has its range: a frame or two of wrong landmarks must not widen it. Origin:
+ours."""
 BLINK_CLOSED: Final[float] = 0.45
-"""Closure of the lids (MediaPipe's, 0 to 1) from which on they count as shut, and ..."""
+"""Closure of the lids (MediaPipe's, 0 to 1) from which on they count as shut, and ... Origin: ours."""
 BLINK_OPEN: Final[float] = 0.3
-"""... below which they count as open again."""
+"""... below which they count as open again: apart, so that a lid that trembles blinks once. Origin: ours."""
 BAND_ABOVE: Final[float] = 0.04
-"""How far the band between jaw and neck reaches over the median line of the jaw, in heights of the face, and ..."""
+"""How far the band between jaw and neck reaches over the median line of the jaw, in heights of the face, and ...
+Origin: ours."""
 BAND_BELOW: Final[float] = 0.16
-"""... below it."""
+"""... below it. Origin: ours."""
 LEAST_FOUND: Final[float] = 0.5
 """Least share of frames with a face, for anything to be measured."""
 _CHUNK: Final[int] = 250
 """Frames that are held in memory at once."""
+_NO_LENGTH: Final[float] = 1e-9
+"""Pixels: lengths that are divided by never count as shorter."""
 
 
 class Face(Protocol):
@@ -260,7 +268,7 @@ def jaw_band(jaw: Series, height: float, size: tuple[int, int]) -> NDArray[np.bo
 
     middle = (jaw[0] + jaw[-1]) / 2
     down = jaw[len(jaw) // 2] - middle
-    down = down / max(float(np.linalg.norm(down)), 1e-9) * height
+    down = down / max(float(np.linalg.norm(down)), _NO_LENGTH) * height
     outline = np.concatenate([jaw - BAND_ABOVE * down, (jaw + BAND_BELOW * down)[::-1]])
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, [np.round(outline).astype(np.int32)], (1,))

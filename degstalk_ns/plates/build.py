@@ -5,24 +5,45 @@ It must not know Gaussians, fields, files or nerfstudio: images and masks in, im
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-PLATE_EROSION: int = 13
-"""Window, in pixels at any resolution of the family (512), by which the face region is eroded before it is cut
-out of the plate, so that hair at its border survives (DEGSTalk, hair preservation)."""
+from degstalk_ns.plates.lengths import odd_window
 
-JAW_SEAM: int = 4
-"""Pixels, at a resolution of 512, beside the head mask in which the edge of the recorded jaw still shows (the mask's
-error and the edge's own blur). Origin: ours."""
 
-JAW_RISE: int = 40
-"""Pixels, at a resolution of 512, by which a new jaw may lie higher than the recorded one: so far the look of the neck
-below the recorded jaw goes on behind it. Origin: ours; a mouth opens by 30 pixels."""
+@dataclass(frozen=True)
+class FramePlateConfig:
+    """How far the recorded face is cut out of its plate. All lengths are fractions of the picture's height, so that
+    they mean the same at any size of the frames; they were tuned at 512."""
 
-SEAM_SMOOTHING: float = 3.0
-"""Standard deviation, in pixels, by which the neck is evened out that goes on behind the jaw. Origin: ours."""
+    erosion: float = 6 / 512
+    """How far inside the edge of the face region (half the window of the erosion) the cut runs, so that hair at its
+    border survives: 6 pixels at 512, a window of 13. Origin: DEGSTalk, hair preservation."""
+    seam: float = 4 / 512
+    """How far beside the head mask the edge of the recorded jaw still shows (the mask's error and the edge's own blur):
+    4 pixels at 512. Origin: ours."""
+    rise: float = 40 / 512
+    """How much higher a new jaw may lie than the recorded one: so far the look of the neck below the recorded jaw goes
+    on behind it; 40 pixels at 512. Origin: ours; a mouth opens by 30 pixels there."""
+    smoothing: float = 3 / 512
+    """Standard deviation by which the neck is evened out that goes on behind the jaw: 3 pixels at 512. Origin: ours."""
+
+    def erosion_window(self, height: int) -> int:
+        """Side of the erosion's window (odd) in a picture of ``height``, pixels: 13 at 512."""
+        return odd_window(self.erosion, height)
+
+
+FRAME_PLATE: Final[FramePlateConfig] = FramePlateConfig()
+"""What every dataset's plates are made with."""
+
+EDGE_SIGMA: Final[float] = 1.0
+"""Standard deviation, in pixels at any size, that softens the torso image's edge. Not a fraction of the height: the
+edge is one of sampling, from one pixel to the next, however large a pixel is. Origin: ours."""
 
 
 def _window(size: int) -> NDArray[np.uint8]:
@@ -46,7 +67,7 @@ def frame_plate(
     head_region: NDArray[np.bool_],
     torso: NDArray[np.uint8],
     clean_plate: NDArray[np.uint8],
-    erosion: int = PLATE_EROSION,
+    config: FramePlateConfig = FRAME_PLATE,
 ) -> NDArray[np.uint8]:
     """The plate of one frame: everything but the face (DEGSTalk, hair preservation and equation 7).
 
@@ -58,12 +79,12 @@ def frame_plate(
         head_region: bool [H, W], face and mouth interior together.
         torso: RGBA [H, W, 4], 0..255, straight (not premultiplied) alpha.
         clean_plate: RGB [H, W, 3], 0..255, the background without the person.
-        erosion: window in pixels (odd).
+        config: how far inside the head region the cut runs.
 
     Returns:
         RGB [H, W, 3], 0..255.
     """
-    inside = erode(head_region, erosion)
+    inside = erode(head_region, config.erosion_window(len(frame)))
     plate = frame.copy()
     plate[inside] = _torso_over(torso[inside], clean_plate[inside])
     return plate
@@ -82,7 +103,7 @@ def freed_plate(
     hair: NDArray[np.bool_],
     torso: NDArray[np.uint8],
     clean_plate: NDArray[np.uint8],
-    erosion: int = PLATE_EROSION,
+    config: FramePlateConfig = FRAME_PLATE,
 ) -> NDArray[np.uint8]:
     """The plate of one frame for a jaw that moves otherwise than the recorded one: nothing of that one is left.
 
@@ -92,30 +113,32 @@ def freed_plate(
     the shadow that lies on it, so that a jaw that is higher leaves no gap of another colour.
 
     Args:
-        frame, head_region, torso, clean_plate, erosion: as :func:`frame_plate` takes them.
+        frame, head_region, torso, clean_plate, config: as :func:`frame_plate` takes them.
         neck, hair: bool [H, W], as they are seen.
 
     Returns:
         RGB [H, W, 3], 0..255.
     """
-    plate = frame_plate(frame, head_region, torso, clean_plate, erosion)
-    window = _around(head_region, 2 * (JAW_RISE + JAW_SEAM))
+    plate = frame_plate(frame, head_region, torso, clean_plate, config)
+    height = len(frame)
+    erosion, seam = config.erosion_window(height), odd_window(config.seam, height)
+    window = _around(head_region, ceil(2 * (config.rise + config.seam) * height))
     if window is None:
         return plate
     result, plate = plate, plate[window]
     frame, torso, clean_plate = frame[window], torso[window], clean_plate[window]
     head_region, neck, hair = head_region[window], neck[window], hair[window]
-    near, free_of_hair = dilate(head_region, 2 * JAW_SEAM + 1), ~dilate(hair, erosion)
+    near, free_of_hair = dilate(head_region, seam), ~dilate(hair, erosion)
     opaque = torso[..., 3] == 255
     rim = near & ~erode(head_region, erosion) & (head_region | ~opaque) & free_of_hair
     plate[rim] = _torso_over(torso[rim], clean_plate[rim])
     seen = neck & ~near
     if seen.any():
-        _continue_neck(plate, frame, seen, (head_region & opaque) | (neck & near))
+        _continue_neck(plate, frame, seen, (head_region & opaque) | (neck & near), height, config)
     # The torso image ends from one pixel to the next; what lies free of the face now must not look cut out.
-    share = cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), 1.0)
+    share = cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), EDGE_SIGMA)
     edge = near & ~seen & free_of_hair & (share > 0) & (share < 1)
-    body, other = _smooth_inside(plate, opaque, 1.0)[edge], clean_plate[edge]
+    body, other = _smooth_inside(plate, opaque, EDGE_SIGMA)[edge], clean_plate[edge]
     plate[edge] = (share[edge][:, None] * (body - other) + other + 0.5).astype(np.uint8)
     return result
 
@@ -130,20 +153,29 @@ def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
 
 
 def _continue_neck(
-    plate: NDArray[np.uint8], frame: NDArray[np.uint8], seen: NDArray[np.bool_], hidden: NDArray[np.bool_]
+    plate: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
+    seen: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+    height: int,
+    config: FramePlateConfig,
 ) -> None:
-    """What is ``seen`` of the neck goes on over what is ``hidden``, evened out, ever fainter. Changes ``plate``."""
+    """What is ``seen`` of the neck goes on over what is ``hidden``, evened out, ever fainter. Changes ``plate``.
+
+    ``height``: of the whole picture, pixels; the arrays may be a part of it.
+    """
+    seam, rise = config.seam * height, config.rise * height
     # Every pixel's distance to the neck that is seen, and which pixel of it is nearest.
     distance, labels = cv2.distanceTransformWithLabels(
         (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    hidden = hidden & (distance < JAW_RISE + 2 * JAW_SEAM)
+    hidden = hidden & (distance < rise + 2 * seam)
     colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
     colours[labels[seen]] = frame[seen]
-    even = _smooth_inside(colours[labels], seen | hidden, SEAM_SMOOTHING)
-    up = (distance - 2 * JAW_SEAM) / JAW_RISE
-    down = cv2.distanceTransform(seen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / (2 * JAW_SEAM)
-    changed = hidden | (seen & dilate(hidden, 4 * JAW_SEAM + 1))
+    even = _smooth_inside(colours[labels], seen | hidden, config.smoothing * height)
+    up = (distance - 2 * seam) / rise
+    down = cv2.distanceTransform(seen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / (2 * seam)
+    changed = hidden | (seen & dilate(hidden, odd_window(2 * config.seam, height)))
     share = 1.0 - np.clip(np.where(seen, down, up)[changed], 0.0, 1.0)[:, None]
     share = share * share * (3.0 - 2.0 * share)
     plate[changed] = (share * even[changed] + (1.0 - share) * plate[changed] + 0.5).astype(np.uint8)

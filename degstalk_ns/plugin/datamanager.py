@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -29,11 +29,16 @@ from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.parallel import in_order
+from degstalk_ns.plates.lengths import odd_window
 from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig
 from degstalk_ns.training.objective import FrameTarget, face_region
 from degstalk_ns.training.schedule import Schedule, Stage
 
 Batch = dict[str, Any]
+
+WIDEST_MARGIN: Final[float] = 0.1
+"""Largest ``face_margin`` that is accepted, as a fraction of the frame's height. Origin: ours; a larger
+number is most likely one of pixels."""
 
 
 @dataclass
@@ -43,9 +48,11 @@ class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
     _target: type = field(default_factory=lambda: TalkingHeadDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=TalkingHeadDataParserConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
-    face_dilation: int = 7
-    """Window in pixels (odd) by which the head mask grows into the face's training target, so that the face overlaps
-    the plate, whose cut is eroded by 13. Origin: ours; the method dilates, and leaves the size open."""
+    face_margin: float = 3 / 512
+    """How far the head mask grows on every side into the face's training target, as a fraction of the frame's height (3
+    pixels at 512). The rendered face then overlaps the plate, which is cut 6 pixels inside the mask. With a
+    downscale factor the height is that of the shrunk frames. Origin: ours; the method dilates, and leaves the size
+    open."""
     prefetch_steps: int = 4
     """Steps whose frames are read ahead, in one thread."""
     # nerfstudio's, without effect here (frames are never cached nor drawn by its samplers): kept out of the help.
@@ -98,8 +105,11 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
 
     def __init__(self, config: TalkingHeadDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         with one_line_errors():
-            if config.face_dilation < 1 or config.face_dilation % 2 == 0:
-                raise UserError(f"face_dilation must be an odd number of pixels, got {config.face_dilation}")
+            if not 0.0 < config.face_margin <= WIDEST_MARGIN:
+                raise UserError(
+                    f"face_margin must be a fraction of the frame's height above 0 and at most {WIDEST_MARGIN}, got "
+                    f"{config.face_margin:g}; 3 pixels at a height of 512 are {3 / 512:.4f}"
+                )
             if config.camera_res_scale_factor != 1.0:
                 raise UserError("camera_res_scale_factor is not offered here; use the dataparser's downscale_factor")
             super().__init__(config, *args, **kwargs)
@@ -116,6 +126,11 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         recording = self.train_dataparser_outputs.metadata["recording"]
         assert isinstance(recording, Recording)
         return recording
+
+    @property
+    def face_window(self) -> int:
+        """Side of the window (odd) by which the head mask grows into the face's target, pixels: 7 at 512."""
+        return odd_window(self.config.face_margin, self.recording.height)
 
     # nerfstudio's own manager would cache every image at once. Cached properties still: its viewer reads all others.
     @cached_property
@@ -170,12 +185,13 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         if fused:
             return [face_index, face_index], face, face
         best, best_pixels = None, -1
+        enough = self.config.curriculum.min_mouth_pixels(self.recording.height, self.recording.width)
         for index in self._curriculum.mouth_frames(step):
             frame = self._open(self.recording.train, index)
             pixels = int(np.count_nonzero(frame.mouth))
             if pixels > best_pixels:
                 best, best_pixels = (index, frame), pixels
-            if pixels >= self.config.curriculum.min_mouth_pixels:
+            if pixels >= enough:
                 break
         else:
             self._tell_of_small_mouths(step, best_pixels)
@@ -203,7 +219,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
         return FrameTarget(
             image=_unit(frame.image),
-            face_region=torch.from_numpy(face_region(frame.head, mouth, self.config.face_dilation)),
+            face_region=torch.from_numpy(face_region(frame.head, mouth, self.face_window)),
             mouth_region=torch.from_numpy(mouth),
             hair=torch.from_numpy(frame.hair),
             lips=(y0, y1, x0, x1),

@@ -83,7 +83,7 @@ class DegstalkModelConfig(ModelConfig):
     """Dilates the mouth's alpha in every rendered picture, against gaps between lips and teeth: half the width of the
     max filter as a fraction of the picture's height; 0 for none (release's option: 6/512, a window of 13 at 512)."""
     keep_rim: bool = False
-    """Show the rim too by which the face's training target is wider than the head (``face_dilation``)."""
+    """Show the rim too by which the face's training target is wider than the head (``face_margin``)."""
     plates_in_memory: int = 32
     """Plates kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -22,7 +22,7 @@ from degstalk_ns.errors import one_line_errors
 from degstalk_ns.metrics.face import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.metrics.frames import MetricTable, box_l1
 from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
-from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 
 
@@ -54,8 +54,8 @@ class DegstalkPipeline(VanillaPipeline):
         allow_nerfstudio_checkpoints()
         super().__init__(*args, **kwargs)
         assert isinstance(self.model, DegstalkModel)
-        assert isinstance(self.datamanager.config, TalkingHeadDataManagerConfig)
-        self.model.overlaps_plate(self.datamanager.config.face_dilation // 2)
+        assert isinstance(self.datamanager, TalkingHeadDataManager)
+        self.model.overlaps_plate(self.datamanager.face_window // 2)
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()

@@ -9,7 +9,8 @@ frames, so nothing drifts. It must know neither MediaPipe nor files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import cv2
 import numpy as np
@@ -17,11 +18,19 @@ from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
 
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess.poses import HeadPoses, Marks, PoseConfig, project, solve_head_poses
+from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project, solve_head_poses
+from degstalk_ns.preprocess.record import formerly
 
 FloatArray = NDArray[np.float64]
 Frames = Callable[[NDArray[np.intp]], Iterable[NDArray[np.uint8]]]
 """Gives the frames of these indices in order, [H, W, 3] RGB or [H, W] grey, uint8."""
+
+MID_GREY: Final[float] = 128.0
+"""Grey level, 0 to 255, of the unrolled face where it is as bright as its surroundings."""
+OUTSIDE: Final[float] = -1.0
+"""Pixel position of texels that the camera cannot see: left of and above any image."""
+FLOW_MARGIN: Final[int] = 1
+"""Texels along the border of the unrolled face in which a matched mark is not believed: it may have been cut off."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,9 @@ class AlignmentConfig:
     rounds: int = 1
     """Times the texture is averaged and matched. A second round was measured to change nothing at 512 x 512."""
     texel: float = 0.00055
-    """Metres per texel of the unrolled face (about one pixel of a face that fills half of 512)."""
+    """Metres per texel of the unrolled face (about one pixel of a face that fills half of 512). The same at any size of
+    the frames, and all lengths in texels with it: smaller frames are unrolled finer, larger ones coarser than they
+    are."""
     half_width: float = 0.062
     """Half the width of the unrolled area, metres from the midline; beyond it the face turns away."""
     mean_frames: int = 200
@@ -40,6 +51,8 @@ class AlignmentConfig:
     """Texels; shading wider than this is divided out before matching."""
     contrast: float = 300.0
     """Grey levels that a relative brightness of 1 becomes."""
+    least_shading: float = field(default=20.0, metadata=formerly())
+    """Grey levels, 0 to 255: darker shading is divided out as if it were so bright, or noise would become texture."""
     marks: int = 80
     """Corners of the mean texture that are followed, at most."""
     mark_distance: float = 7.0
@@ -51,7 +64,9 @@ class AlignmentConfig:
     min_marks: int = 16
     """With fewer the face shows too little texture: the poses stay as they are."""
     window: int = 21
-    """Texels, side of the window that is matched (Lucas-Kanade), on two pyramid levels."""
+    """Texels, side of the window that is matched (Lucas-Kanade)."""
+    pyramid_levels: int = field(default=2, metadata=formerly())
+    """Times the texture is halved for matching, beside its full size: a mark may move by about two windows."""
     round_trip: float = 0.7
     """Texels by which a mark may miss its start when matched there and back."""
     max_landmark_loss: float = 1.5
@@ -96,7 +111,7 @@ def refine_head_poses(
     config = config or AlignmentConfig()
     pose_config = pose_config or PoseConfig()
     eyes = float(np.median(lm.eye_distance(np.asarray(points)[valid])))
-    worst = float(np.nanmedian(poses.residual)) + config.max_landmark_loss * eyes / 100.0
+    worst = float(np.nanmedian(poses.residual)) + config.max_landmark_loss * eyes / EYE_UNIT
     steps, count = config.rounds * int(np.sum(valid)), 0
 
     def advance() -> None:
@@ -156,14 +171,20 @@ def find_marks(
         pixels = _texel_pixels(surface, poses, i)
         texture = np.clip(np.rint(_unroll(frame, pixels, config)), 0, 255).astype(np.uint8)
         moved, there, _ = cv2.calcOpticalFlowPyrLK(
-            mean_texture, texture, at, at.copy(), winSize=(config.window, config.window), maxLevel=2
+            mean_texture, texture, at, at.copy(), winSize=(config.window, config.window), maxLevel=config.pyramid_levels
         )
         back, again, _ = cv2.calcOpticalFlowPyrLK(
-            texture, mean_texture, moved, moved.copy(), winSize=(config.window, config.window), maxLevel=2
+            texture,
+            mean_texture,
+            moved,
+            moved.copy(),
+            winSize=(config.window, config.window),
+            maxLevel=config.pyramid_levels,
         )
         miss = np.linalg.norm((back - at)[:, 0], axis=1)
         low, high = moved[:, 0].min(axis=1), (moved[:, 0] - (texture.shape[1], texture.shape[0])).max(axis=1)
-        seen[i] = (there[:, 0] > 0) & (again[:, 0] > 0) & (miss < config.round_trip) & (low >= 1) & (high <= -2)
+        within = (low >= FLOW_MARGIN) & (high <= -1 - FLOW_MARGIN)
+        seen[i] = (there[:, 0] > 0) & (again[:, 0] > 0) & (miss < config.round_trip) & within
         found[i] = _sample(pixels, np.asarray(moved[:, 0], dtype=np.float32))
         advance()
     return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]))
@@ -199,18 +220,19 @@ def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentCon
 def _texel_pixels(surface: FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
     """[h, w, 2] where each texel is in frame ``i``, pixels."""
     flat = project(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
-    return np.nan_to_num(flat, nan=-1.0).reshape(*surface.shape[:2], 2).astype(np.float32)
+    return np.nan_to_num(flat, nan=OUTSIDE).reshape(*surface.shape[:2], 2).astype(np.float32)
 
 
 def _unroll(frame: NDArray[np.uint8], pixels: NDArray[np.float32], config: AlignmentConfig) -> NDArray[np.float32]:
-    """[h, w] relative brightness of the frame at each texel, 128 in the middle."""
+    """[h, w] relative brightness of the frame at each texel, :data:`MID_GREY` in the middle."""
     grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     # The centre of the first pixel is at 0.5 for landmarks and cameras, at 0 for OpenCV.
     texture = cv2.remap(
         grey, pixels[..., 0] - 0.5, pixels[..., 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     ).astype(np.float32)
     shading = cv2.GaussianBlur(texture, (0, 0), config.light_radius)
-    return np.asarray(128.0 + config.contrast * (texture - shading) / np.maximum(shading, 20.0), dtype=np.float32)
+    bright = np.maximum(shading, config.least_shading)
+    return np.asarray(MID_GREY + config.contrast * (texture - shading) / bright, dtype=np.float32)
 
 
 def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> FloatArray:

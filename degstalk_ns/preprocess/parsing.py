@@ -6,7 +6,8 @@ not know files of a dataset, nor other frames than those it is given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import cv2
 import numpy as np
@@ -14,13 +15,24 @@ from numpy.typing import NDArray
 
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.plates.lengths import whole_pixels
+from degstalk_ns.preprocess.record import formerly
 
-HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(6)
+HEAD, HAIR, NECK, TORSO, MOUTH, BACKGROUND = range(len(PALETTE))
 """Codes of the regions, in the order of ``layout.PALETTE``."""
 
 _BACKGROUND, _HAIR, _BODY_SKIN, _FACE_SKIN, _CLOTHES, _OTHERS = range(6)
 """Classes of the multiclass selfie segmenter."""
 
+
+OUTLINE_SAMPLES: Final[int] = 4
+"""Samples a pixel and side at which outlines are filled. Origin: ours; see :func:`fill_polygon`."""
+LIPS_SAMPLES: Final[int] = 8
+"""The same between the lips, which are thinner."""
+_SUBPIXEL_BITS: Final[int] = 4
+"""Fractional bits of the coordinates given to OpenCV: sixteenths of a sample."""
+_HALF_COVERED: Final[int] = 127
+"""Coverage, 0 to 255, above which more than half of a pixel lies inside."""
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -42,8 +54,13 @@ class ParsingConfig:
     beard_width: float = 0.8
     """Hair inside the face outline below the nose is beard (head) within this share of the outline's width; at the
     sides it is long hair."""
-    mouth_pixels: int = 20
-    """Least number of pixels between the lips for colour to be looked at (at 512 x 512)."""
+    mouth_area: float = field(default=20 / 512**2, metadata=formerly(mouth_pixels=20))
+    """Least share of the image between the lips for colour to be looked at: 20 pixels at 512 x 512. Origin: ours."""
+    mouth_height: float = field(default=2 / 512, metadata=formerly())
+    """Least height of an open mouth, share of the image's height: 2 px at 512, and never less, because closed lips
+    leave broken lines of single pixels. Origin: ours."""
+    tooth_size: float = field(default=2 / 512, metadata=formerly())
+    """Least side of a patch of teeth, share of the image's height: 2 px at 512, and never less. Origin: ours."""
     lip_error: float = 0.006
     """How far the inner lip landmarks may be off, share of the image's height: 3 px at 512."""
     cavity_lightness: float = 0.35
@@ -52,6 +69,17 @@ class ParsingConfig:
     """Least share of the lips' lightness for a tooth: teeth lie in shade, the gap behind them is far darker."""
     teeth_redness: float = 3.0
     """Least difference in a* (8 bit) by which teeth are less red than the lips."""
+    skin_reach: float = field(default=0.1, metadata=formerly())
+    """Face skin that comes nearer than this to the face outline belongs to the head, face heights. Origin: ours."""
+    neck_strip: tuple[float, float] = field(default=(-0.25, 0.33), metadata=formerly())
+    """From where to where, in face heights below the chin, body skin is looked for that is neck. Origin: ours."""
+    neck_share: float = field(default=0.02, metadata=formerly())
+    """Pieces of body skin with more than this share of what the strip holds are neck: a collar or a chain parts it, and
+    a hand beside it is not under the chin. Origin: ours."""
+
+    def thinnest(self, height: int) -> tuple[int, int]:
+        """Least height of an open mouth and least side of a patch of teeth in an image of ``height``, pixels."""
+        return whole_pixels(self.mouth_height, height, 2), whole_pixels(self.tooth_size, height, 2)
 
 
 def smooth(
@@ -104,13 +132,13 @@ def parse(
     _place_others(codes, classes == _OTHERS, inside, config)
     _fix_chin_line(codes, face, inside, down, face_height, config)
     _beard_to_head(codes, face, inside, down, config)
-    _split_skin(codes, face, inside, down, face_height)
+    _split_skin(codes, face, inside, down, face_height, config)
     codes = _without_islands(codes, round(config.island * height * width))
     codes[mouth] = MOUTH
     return codes
 
 
-def fill_polygon(polygon: NDArray[np.float32], height: int, width: int, samples: int = 4) -> Mask:
+def fill_polygon(polygon: NDArray[np.float32], height: int, width: int, samples: int = OUTLINE_SAMPLES) -> Mask:
     """bool [height, width]: pixels that lie inside ``polygon`` [K, 2] (pixels, x and y) by more than half.
 
     Drawn ``samples`` times finer, because a polygon that is thinner than a pixel (closed lips) must come out empty.
@@ -123,12 +151,11 @@ def fill_polygon(polygon: NDArray[np.float32], height: int, width: int, samples:
         return mask
     fine = np.zeros((rows * samples, columns * samples), np.uint8)
     # fillPoly also draws the outline, half a fine pixel too wide on each side: little at four times the resolution.
-    shift = 4
     # Landmarks count from the image's corner (pixel centres at halves), OpenCV from the first pixel's centre.
-    scaled = ((polygon - low) * samples - 0.5) * (1 << shift)
-    cv2.fillPoly(fine, [np.round(scaled).astype(np.int32)], (255,), shift=shift)
+    scaled = ((polygon - low) * samples - 0.5) * (1 << _SUBPIXEL_BITS)
+    cv2.fillPoly(fine, [np.round(scaled).astype(np.int32)], (255,), shift=_SUBPIXEL_BITS)
     coarse = cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA)
-    mask[low[1] : high[1], low[0] : high[0]] = coarse > 127
+    mask[low[1] : high[1], low[0] : high[0]] = coarse > _HALF_COVERED
     return mask
 
 
@@ -149,11 +176,11 @@ def find_mouth(
     """
     config = config or ParsingConfig()
     height, width = frame.shape[:2]
-    inner = fill_polygon(points[list(lm.LIPS_INNER), :2].astype(np.float32), height, width, samples=8)
-    # Closed lips leave broken lines of single pixels: an interior is at least two pixels high.
-    inner = _opened(inner, 2, 1)
+    inner = fill_polygon(points[list(lm.LIPS_INNER), :2].astype(np.float32), height, width, LIPS_SAMPLES)
+    least_height, least_tooth = config.thinnest(height)
+    inner = _opened(inner, least_height, 1)
     teeth = np.zeros_like(inner)
-    if inner.sum() < config.mouth_pixels * inner.size / 512**2:
+    if inner.sum() < config.mouth_area * inner.size:
         return inner, teeth
 
     outer = fill_polygon(points[list(lm.LIPS_OUTER), :2].astype(np.float32), height, width) | inner
@@ -173,7 +200,7 @@ def find_mouth(
     cavity = light < config.cavity_lightness * lip_light
     tooth = (light > config.teeth_lightness * lip_light) & (red < lip_red - config.teeth_redness)
     tooth &= reach
-    tooth = _opened(tooth, 2, 2)
+    tooth = _opened(tooth, least_tooth, least_tooth)
     teeth[window] = tooth
     inner[window] |= tooth | (cavity & reach)
     return inner, teeth
@@ -270,10 +297,15 @@ def _beard_to_head(
 
 
 def _split_skin(
-    codes: Codes, face: NDArray[np.float32], inside: Mask, down: NDArray[np.float32], face_height: float
+    codes: Codes,
+    face: NDArray[np.float32],
+    inside: Mask,
+    down: NDArray[np.float32],
+    face_height: float,
+    config: ParsingConfig,
 ) -> None:
     """Of the pieces of face skin those at the face are head, of the pieces of body skin the one under it is neck."""
-    reach = np.ones((max(round(0.1 * face_height), 1) * 2 + 1,) * 2, np.uint8)
+    reach = np.ones((max(round(config.skin_reach * face_height), 1) * 2 + 1,) * 2, np.uint8)
     near = cv2.dilate(inside.astype(np.uint8), reach).astype(bool)
     count, pieces = cv2.connectedComponents((codes == HEAD).astype(np.uint8))
     touching = np.bincount(pieces[near], minlength=count) > 0
@@ -282,18 +314,18 @@ def _split_skin(
     count, pieces = cv2.connectedComponents((codes == NECK).astype(np.uint8))
     if count <= 1:
         return
-    # The strip under the chin: the width of the face, a third of its height.
+    # The strip under the chin, as wide as the face.
     chin = face[lm.CHIN]
     across = np.array([-down[1], down[0]], np.float32)
     half = float(np.linalg.norm(face[lm.JAW_ANGLES[0]] - face[lm.JAW_ANGLES[1]])) / 2
+    top, bottom = config.neck_strip
     corners = [
-        chin + s * across * half + t * down * face_height for s, t in ((-1, -0.25), (1, -0.25), (1, 0.33), (-1, 0.33))
+        chin + s * across * half + t * down * face_height for s, t in ((-1, top), (1, top), (1, bottom), (-1, bottom))
     ]
     strip = fill_polygon(np.array(corners, np.float32), *codes.shape)
     under = np.bincount(pieces[strip], minlength=count)
     under[0] = 0
-    # More than one piece may be neck (a collar or a chain parts it); a hand beside it is not under the chin.
-    neck = under > 0.02 * under.sum()
+    neck = under > config.neck_share * under.sum()
     codes[(codes == NECK) & ~neck[pieces]] = TORSO
 
 
@@ -307,7 +339,7 @@ def _below(shape: tuple[int, ...], point: NDArray[np.float32], down: NDArray[np.
 def _without_islands(codes: Codes, smallest: int) -> Codes:
     """Give every connected piece of fewer than ``smallest`` pixels to the nearest larger one."""
     unknown = np.zeros(codes.shape, bool)
-    for code in np.flatnonzero(np.bincount(codes.reshape(-1), minlength=6)):
+    for code in np.flatnonzero(np.bincount(codes.reshape(-1), minlength=len(PALETTE))):
         count, pieces, stats, _ = cv2.connectedComponentsWithStats((codes == code).astype(np.uint8), connectivity=4)
         small = stats[:, cv2.CC_STAT_AREA] < smallest
         small[0] = False
@@ -316,7 +348,7 @@ def _without_islands(codes: Codes, smallest: int) -> Codes:
     if not unknown.any() or unknown.all():
         return codes
     _, nearest = cv2.distanceTransformWithLabels(
-        unknown.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+        unknown.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3, labelType=cv2.DIST_LABEL_PIXEL
     )
     value_of = np.zeros(int(nearest.max()) + 1, np.uint8)
     value_of[nearest[~unknown]] = codes[~unknown]

@@ -7,6 +7,7 @@ know neither MediaPipe nor images nor files: landmark arrays in, cameras out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,18 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.preprocess.record import formerly
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+EYE_UNIT: Final[float] = 100.0
+"""Lengths of landmarks and marks are given in pixels of a face with so many pixels between its eyes, so that they mean
+the same at any size of the frames and of the face in them."""
+STEP_BLOCK: Final[int] = 1024
+"""Frames whose derivatives are held at once: bounds the memory of long videos."""
+FACE_BLOCK: Final[int] = 256
+"""Frames whose landmarks are triangulated at once: all 478 of them, so fewer."""
 
 _FLIP = np.diag([1.0, -1.0, -1.0])  # OpenGL axes (x right, y up, z back) <-> OpenCV axes (x right, y down, z forward)
 _POSE = 6  # turn (3), projected centre (2), log scale (1)
@@ -75,6 +85,38 @@ class PoseConfig:
     """How often each landmark's own noise is measured again from its residuals."""
     weight_range: tuple[float, float] = (0.5, 3.0)
     """A landmark's noise is kept within these multiples of the median landmark's, so that no few take over."""
+    outlier_medians: float = field(default=3.0, metadata=formerly())
+    """Residuals above so many medians of their landmark count as just that large when its noise is measured."""
+    least_frames: int = field(default=3, metadata=formerly())
+    """With fewer frames that show a face there are no second differences, and the video is refused."""
+    least_eye_distance: float = field(default=1.0, metadata=formerly())
+    """Pixels between the eyes, at any size of the frames, down to which a face is believed: only refuses nonsense."""
+    start_rounds: int = field(default=3, metadata=formerly())
+    """Rounds of aligning the tracker's shapes to their mean at the start: it settles in two."""
+    start_least_scale: float = field(default=1e-3, metadata=formerly())
+    """Scale, relative to the median frame's, below which a starting pose does not go: its logarithm must exist."""
+    damping_start: float = field(default=1e-6, metadata=formerly())
+    """Levenberg-Marquardt damping of the first step, relative to the normal matrix' diagonal. This and the next four
+    are ours (Numerical Recipes starts at 1e-3 and goes by 10 both ways): nearly every step succeeds at once."""
+    damping_rise: float = field(default=30.0, metadata=formerly())
+    """Factor of the damping after a step that raised the cost."""
+    damping_fall: float = field(default=0.1, metadata=formerly())
+    """Factor of the damping after a step that lowered it."""
+    damping_floor: float = field(default=1e-9, metadata=formerly())
+    """The damping never falls below."""
+    damping_limit: float = field(default=1e6, metadata=formerly())
+    """A solve ends where the damping rises above: steps have become too short to matter."""
+    most_log_scale_step: float = field(default=0.5, metadata=formerly())
+    """Largest change of a frame's log scale in one step (0.5: by a factor of 1.6)."""
+    most_log_focal_step: float = field(default=0.7, metadata=formerly())
+    """Largest change of the log focal length in one step (0.7: by a factor of 2)."""
+    pose_floor: float = field(default=1e-9, metadata=formerly())
+    """Added to the poses' normal matrix, in units of the smoothness' weights: keeps it definite where a frame shows
+    nothing."""
+    shared_floor: float = field(default=1e-12, metadata=formerly())
+    """Added to the normal matrix of shape and focal length, relative to its trace: keeps it definite."""
+    prior_frames: int = field(default=200, metadata=formerly())
+    """Frames, evenly spaced, whose own 3D points are the prior of the mean face: enough for a median."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +246,7 @@ def solve_head_poses(
     alone = every.solve(state, shared=False)
 
     distance = np.linalg.norm(every.project(state) - uv, axis=-1)
-    face = _mean_face(points[valid], state.rows(valid), rigid, cx, cy, config.face_prior_weight)
+    face = _mean_face(points[valid], state.rows(valid), rigid, cx, cy, config)
     to_head, origin, scale = _head_frame(face, config)
     rotation = state.R @ to_head.T
     focal = 1.0 / state.k
@@ -255,15 +297,20 @@ def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
         )
     if valid.shape != points.shape[:1]:
         raise UserError(f"landmarks: {len(points)} frames but {valid.size} validity flags; run the tracking again")
-    if valid.sum() < 3:
-        raise UserError(f"head poses: a face is known in {int(valid.sum())} frames only, at least 3 are needed")
+    if valid.sum() < config.least_frames:
+        raise UserError(
+            f"head poses: a face is known in {int(valid.sum())} frames only, at least {config.least_frames} are needed"
+        )
     bad = np.flatnonzero(valid & ~np.isfinite(points).all(axis=(1, 2)))
     if bad.size:
         raise UserError(
             f"landmarks: values of frame {bad[0]} are not finite ({bad.size} such frames); run the tracking again"
         )
-    if not _eye_distance(points[valid]) > 1.0:
-        raise UserError("landmarks: the eyes are less than 1 px apart; a larger face is expected, crop closer")
+    if not _eye_distance(points[valid]) > config.least_eye_distance:
+        raise UserError(
+            f"landmarks: the eyes are less than {config.least_eye_distance:g} px apart; a larger face is expected, "
+            "crop closer"
+        )
 
 
 def _eye_distance(points: FloatArray) -> float:
@@ -313,7 +360,7 @@ def _initial(
     seen = points[:, rigid][valid] - (cx, cy, 0.0)
     centre = seen.mean(axis=1, keepdims=True)
     mean = (seen - centre)[len(seen) // 2]
-    for _ in range(3):  # settles in two; the bundle adjustment does the rest
+    for _ in range(config.start_rounds):  # the bundle adjustment does the rest
         u, d, vt = np.linalg.svd(np.einsum("tki,kj->tij", seen - centre, mean))
         sign = np.ones((len(seen), 3))
         sign[:, 2] = np.sign(np.linalg.det(u @ vt))
@@ -324,7 +371,7 @@ def _initial(
     # mean is in OpenCV axes and px of the median frame; the head's own axes are y up, z towards the viewer.
     px_per_metre = eye_px / config.interpupillary_distance
     p = centre[:, 0, :2]
-    log_s = np.log(np.maximum(scale, 1e-3) * px_per_metre)
+    log_s = np.log(np.maximum(scale, config.start_least_scale) * px_per_metre)
     index = np.flatnonzero(valid)
     inside = np.clip(np.arange(len(points)), index[0], index[-1])
     return _State(
@@ -363,7 +410,7 @@ class _Problem:
         self.settled = False
         """Whether the last :meth:`solve` ended at a minimum."""
         self.landmark_weight = np.ones(uv.shape[1])
-        unit = eye_px / 100.0
+        unit = eye_px / EYE_UNIT
         self.sigma = config.landmark_sigma * unit
         self.base_weight = seen * group / self.sigma**2
         expected = [config.smooth_rotation] * 3 + [config.smooth_translation * unit] * 2 + [config.smooth_scale]
@@ -432,15 +479,15 @@ class _Problem:
         """One step of all poses, shape and focal length fixed."""
         T = len(state.R)
         A, g = np.empty((T, _POSE, _POSE)), np.empty((T, _POSE))
-        for low in range(0, T, 1024):  # bounds the memory of long videos
-            rows = slice(low, low + 1024)
+        for low in range(0, T, STEP_BLOCK):
+            rows = slice(low, low + STEP_BLOCK)
             residual, weight, pose, _, _ = self._jacobians(state, rows)
             weighted = pose * weight[..., None, None]
             A[rows] = np.einsum("tkai,tkaj->tij", weighted, pose, optimize=True)
             g[rows] = np.einsum("tkai,tka->ti", weighted, residual, optimize=True)
         bands, g = self._with_smoothness(state, A, g, damping)
         delta = -solveh_banded(bands, g.reshape(-1), lower=False).reshape(T, _POSE)
-        return _moved(state, delta, np.zeros_like(state.X), 0.0, self._bounds())
+        return self._moved(state, delta, np.zeros_like(state.X), 0.0)
 
     def _joint_step(self, state: _State, damping: float) -> _State:
         """One step of all unknowns."""
@@ -473,10 +520,10 @@ class _Problem:
         solved = solveh_banded(bands, np.column_stack([g.reshape(-1), flat]), lower=False)
         schur = C - solved[:, 1:].T @ flat
         schur = 0.5 * (schur + schur.T)
-        schur[np.diag_indices_from(schur)] += 1e-12 * np.trace(schur)
+        schur[np.diag_indices_from(schur)] += self.config.shared_floor * np.trace(schur)
         dense = np.linalg.solve(schur, flat.T @ solved[:, 0] - h)
         delta = -(solved[:, 0] + solved[:, 1:] @ dense).reshape(T, _POSE)
-        return _moved(state, delta, dense[:-1].reshape(K, 3), float(dense[-1]), self._bounds())
+        return self._moved(state, delta, dense[:-1].reshape(K, 3), float(dense[-1]))
 
     def _with_smoothness(
         self, state: _State, A: FloatArray, g: FloatArray, damping: float
@@ -486,7 +533,7 @@ class _Problem:
         diagonal = np.einsum("tii->ti", A)  # a view
         # A frame without landmarks, or a direction that they do not show, is held by its neighbours alone; the floor
         # keeps the matrix definite.
-        diagonal += damping * diagonal + 1e-9 * self.smooth_weight
+        diagonal += damping * diagonal + self.config.pose_floor * self.smooth_weight
         near, far = np.zeros((T, _POSE)), np.zeros((T, _POSE))
         if self.smooth:
             D = self.smooth_weight
@@ -513,19 +560,20 @@ class _Problem:
     def solve(self, state: _State, shared: bool) -> _State:
         """Levenberg-Marquardt until the cost settles; ``shared``: shape and focal length too."""
         step = self._joint_step if shared else self._poses_step
-        damping = 1e-6
+        c = self.config
+        damping = c.damping_start
         cost, done = self.cost(state), False
-        for _ in range(self.config.iterations):
+        for _ in range(c.iterations):
             trial = step(state, damping)
             new = self.cost(trial)
             if not new < cost:  # also when it is NaN
-                damping *= 30.0
-                if damping > 1e6:  # not even the smallest step gets lower: this is the minimum
+                damping *= c.damping_rise
+                if damping > c.damping_limit:  # not even the smallest step gets lower: this is the minimum
                     done = bool(np.isfinite(cost))
                     break
                 continue
-            done = cost - new < self.config.tolerance * cost
-            state, cost, damping = trial, new, max(damping * 0.1, 1e-9)
+            done = cost - new < c.tolerance * cost
+            state, cost, damping = trial, new, max(damping * c.damping_fall, c.damping_floor)
             if done:
                 break
         self.settled = done
@@ -536,10 +584,22 @@ class _Problem:
         error = np.where(self.seen, np.linalg.norm(self.project(state) - self.uv, axis=-1), np.nan)
         known = self.seen.any(axis=0)
         error = error[:, known]
-        spread = np.sqrt(np.nanmean(np.minimum(error, 3.0 * np.nanmedian(error, axis=0)) ** 2, axis=0))
+        most = self.config.outlier_medians * np.nanmedian(error, axis=0)
+        spread = np.sqrt(np.nanmean(np.minimum(error, most) ** 2, axis=0))
         low, high = self.config.weight_range
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
         self.landmark_weight[known] = 1.0 / relative**2
+
+    def _moved(self, state: _State, pose: FloatArray, shape: FloatArray, log_k: float) -> _State:
+        most_scale, most_focal = self.config.most_log_scale_step, self.config.most_log_focal_step
+        factor = np.exp(np.clip(log_k, -most_focal, most_focal))
+        return _State(
+            R=Rotation.from_rotvec(pose[:, :3]).as_matrix() @ state.R,
+            p=state.p + pose[:, 3:5],
+            log_s=state.log_s + np.clip(pose[:, 5], -most_scale, most_scale),
+            k=float(np.clip(state.k * factor, *self._bounds())),
+            X=state.X + shape,
+        )
 
 
 def _notes(some: _Problem, every: _Problem, shared: _State, config: PoseConfig) -> tuple[str, ...]:
@@ -558,38 +618,28 @@ def _notes(some: _Problem, every: _Problem, shared: _State, config: PoseConfig) 
     return tuple(notes)
 
 
-def _moved(state: _State, pose: FloatArray, shape: FloatArray, log_k: float, bounds: tuple[float, float]) -> _State:
-    return _State(
-        R=Rotation.from_rotvec(pose[:, :3]).as_matrix() @ state.R,
-        p=state.p + pose[:, 3:5],
-        log_s=state.log_s + np.clip(pose[:, 5], -0.5, 0.5),
-        k=float(np.clip(state.k * np.exp(np.clip(log_k, -0.7, 0.7)), *bounds)),
-        X=state.X + shape,
-    )
-
-
 def _mean_face(
-    points: FloatArray, state: _State, rigid: list[int], cx: float, cy: float, prior_weight: float
+    points: FloatArray, state: _State, rigid: list[int], cx: float, cy: float, config: PoseConfig
 ) -> FloatArray:
     """[N, 3] every landmark triangulated from all frames as if it were rigid (linear least squares)."""
     N = points.shape[1]
     s = np.exp(state.log_s)
     normal, vector = np.zeros((N, 3, 3)), np.zeros((N, 3))
-    for low in range(0, len(points), 256):  # bounds the memory
-        part = slice(low, low + 256)
+    for low in range(0, len(points), FACE_BLOCK):
+        part = slice(low, low + FACE_BLOCK)
         uv, R = points[part, :, :2] - (cx, cy), state.R[part]
         # (s Yx + px) = u (1 + s k Yz)  ->  s (R_x - u k R_z) X = u - px, and the same for y.
         rows = s[part, None, None, None] * (R[:, None, :2, :] - (uv * state.k)[..., None] * R[:, None, 2:3, :])
         normal += np.einsum("tnai,tnaj->nij", rows, rows, optimize=True)
         vector += np.einsum("tnai,tna->ni", rows, uv - state.p[part, None], optimize=True)
     # A head that hardly turns shows no depth: fall back, per landmark, on the tracker's own 3D points, mapped to where
-    # its rigid landmarks are adjusted (affinely: its depth has its own scale). Some frames are enough for a median.
-    some = np.unique(np.linspace(0, len(points) - 1, min(len(points), 200)).astype(int))
+    # its rigid landmarks are adjusted (affinely: its depth has its own scale).
+    some = np.unique(np.linspace(0, len(points) - 1, min(len(points), config.prior_frames)).astype(int))
     own = np.einsum("tji,tnj->tni", state.R[some], points[some] - (cx, cy, 0.0)) / s[some, None, None]
     own = np.median(own - own[:, rigid].mean(axis=1, keepdims=True), axis=0)
     design = np.column_stack([own, np.ones(N)])
     prior = design @ np.linalg.lstsq(design[rigid], state.X[: len(rigid)], rcond=None)[0]
-    weight = prior_weight * len(points) * float(np.median(s)) ** 2
+    weight = config.face_prior_weight * len(points) * float(np.median(s)) ** 2
     return np.linalg.solve(normal + weight * np.eye(3), (vector + weight * prior)[..., None])[..., 0]
 
 

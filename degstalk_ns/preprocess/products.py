@@ -27,9 +27,10 @@ from degstalk_ns.files import write_whole
 from degstalk_ns.landmarks import blendshapes, mesh478, model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
-from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
+from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
+from degstalk_ns.preprocess.record import key_settings
 from degstalk_ns.rates import FRAME_RATE
 
 AHEAD: Final[int] = 3
@@ -114,9 +115,13 @@ class Products:
         layout, config = self.layout, self.config
         video = [self.identity["size"], self.identity["sha1"]]
         settings = {
-            name: dataclasses.asdict(getattr(config, name))
+            name: key_settings(getattr(config, name))
             for name in ("tracking", "poses", "alignment", "parsing", "plates", "mel")
         }
+
+        # Lengths are fractions of the height; a key holds the pixels that they are at this size.
+        thinnest = config.parsing.thinnest(config.size)
+        masks = settings["parsing"] if thinnest == (2, 2) else [settings["parsing"], thinnest]
 
         def one(*paths: Path) -> Callable[[], list[Path]]:
             return lambda: list(paths)
@@ -156,7 +161,7 @@ class Products:
             ),
             Step(
                 "masks",
-                settings["parsing"],
+                masks,
                 needs=("landmarks",),
                 products=list,
                 run=self._parsing,
@@ -164,7 +169,7 @@ class Products:
             ),
             Step(
                 "plates",
-                [settings["plates"], PLATE_EROSION],
+                [settings["plates"], FRAME_PLATE.erosion_window(config.size)],
                 needs=("masks",),
                 products=one(layout.clean_plate),
                 run=self._plates,
@@ -347,7 +352,7 @@ class Products:
                 torso = clean_plate.torso_image(frame, codes, settings)
                 head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
                 files.write_png(layout.torso(i), torso)
-                files.write_png(layout.plate(i), frame_plate(frame, head, torso, clean, PLATE_EROSION))
+                files.write_png(layout.plate(i), frame_plate(frame, head, torso, clean))
                 body = (codes == parsing.NECK) | (codes == parsing.TORSO)
                 return bool(((torso[..., 3] > 0) & ~body).any())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,27 @@ def stage_key(version: int, settings: Any, needs: list[str]) -> str:
     the keys of the stages it builds on."""
     text = json.dumps([version, settings, needs], sort_keys=True, default=str)
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def formerly(**settings: Any) -> dict[str, Any]:
+    """Metadata of an option that was named after datasets had been made: what stood for it in their stage keys, as long
+    as it has its default. Nothing, where it was a number inside the code."""
+    return {_FORMERLY: settings}
+
+
+_FORMERLY: Final[str] = "formerly"
+
+
+def key_settings(config: Any) -> dict[str, Any]:
+    """The options of a config dataclass as a stage key takes them: a number that only got a name is no change."""
+    values: dict[str, Any] = asdict(config)
+    settings: dict[str, Any] = {}
+    for option in fields(config):
+        if _FORMERLY in option.metadata and values[option.name] == option.default:
+            settings |= option.metadata[_FORMERLY]
+        else:
+            settings[option.name] = values[option.name]
+    return settings
 
 
 @dataclass

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
+from degstalk_ns.rates import FRAME_RATE
+
+SMOOTHING_REACH: Final[float] = 4.0
+"""Standard deviations to each side at which the smoothing's Gaussian is cut off: it is 0.0003 of its peak there."""
+TIMES_NAMED: Final[int] = 4
+"""Stretches of time that a message names; of more it says how many there are."""
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Every tuned number of :func:`track`."""
 
-    frame_rate: float = 25.0
+    frame_rate: float = FRAME_RATE
     """Frames per second, only used to say times in messages."""
     max_lost_fraction: float = 0.10
     """A video whose face is lost in more than this part of the frames is refused."""
@@ -140,7 +147,11 @@ def smooth(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
     from scipy.ndimage import gaussian_filter1d
 
     values = np.asarray(values, dtype=np.float64)
-    return values if sigma <= 0 else np.asarray(gaussian_filter1d(values, sigma, axis=0, mode="nearest", truncate=4.0))
+    return (
+        values
+        if sigma <= 0
+        else np.asarray(gaussian_filter1d(values, sigma, axis=0, mode="nearest", truncate=SMOOTHING_REACH))
+    )
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -149,12 +160,8 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-_MOST_TIMES = 4
-"""Runs that a message lists."""
-
-
 def _times(flags: NDArray[np.bool_], rate: float) -> str:
     """The first few runs of True in seconds, to be read by a person."""
     runs = _runs(flags)
-    text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:_MOST_TIMES])
-    return text + (f" and {len(runs) - _MOST_TIMES} more" if len(runs) > _MOST_TIMES else "")
+    text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:TIMES_NAMED])
+    return text + (f" and {len(runs) - TIMES_NAMED} more" if len(runs) > TIMES_NAMED else "")

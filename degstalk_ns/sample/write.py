@@ -35,7 +35,7 @@ from degstalk_ns.files import write_bytes
 from degstalk_ns.landmarks.blendshapes import action_units, driving_signals
 from degstalk_ns.landmarks.ibug68 import lip_opening
 from degstalk_ns.parallel import in_order
-from degstalk_ns.plates.build import PLATE_EROSION, frame_plate
+from degstalk_ns.plates.build import frame_plate
 from degstalk_ns.rates import FRAME_RATE
 from degstalk_ns.sample.acting.performance import blendshapes, perform
 from degstalk_ns.sample.acting.script import write_script
@@ -308,4 +308,4 @@ def _write_frame(
     # The plate belongs to the frame as it can be read, not as it was before it was compressed.
     head = (picture.codes == REGIONS.index("head")) | (picture.codes == REGIONS.index("mouth"))
     frame = files.read_rgb(layout.frame(i))
-    files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean, PLATE_EROSION))
+    files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean))

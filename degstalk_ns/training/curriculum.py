@@ -26,14 +26,19 @@ class CurriculumConfig:
     blink_every: int = 15
     """Every so many motion steps the face trains on a frame in the window of blink strength, unless it is the turn of
     the window of mouth opening."""
-    min_mouth_pixels: int = 20
-    """Frames with fewer pixels of mouth interior are skipped by the mouth region."""
+    min_mouth_area: float = 20 / 512**2
+    """Frames in which the mouth's interior covers a smaller fraction of the picture's area are skipped by the mouth
+    region (release: 20 pixels of 512 x 512)."""
     candidates: int = 24
     """How many frames of the window a mouth step proposes. Origin: ours; each costs reading a mask."""
     last_candidates: int = 4
     """How many of the widest open mouths it proposes after them. Origin: ours."""
     smallest_window: int = 16
     """A window that holds fewer frames is widened to the nearest so many."""
+
+    def min_mouth_pixels(self, height: int, width: int) -> float:
+        """``min_mouth_area`` in pixels of a picture of that size: 20 at 512 x 512."""
+        return self.min_mouth_area * height * width
 
 
 def sliding_window(values: NDArray[np.floating], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
@@ -98,7 +103,7 @@ class Curriculum:
 
     def mouth_frames(self, step: int) -> list[int]:
         """Frames the mouth may train on, in order of preference: the caller takes the first that has at least
-        ``min_mouth_pixels`` of mouth interior. In the fuse stage it is the face's frame alone."""
+        ``min_mouth_area`` of mouth interior. In the fuse stage it is the face's frame alone."""
         stage = self.schedule.stage(step)
         if stage is Stage.FUSE:
             return [self.face_frame(step)]

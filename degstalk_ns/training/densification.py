@@ -33,9 +33,9 @@ class DensificationConfig:
     """Opacity below which Gaussians are removed at the first growth. Origin: release."""
     prune_opacity_end: float = 0.30
     """The same at the last growth; linear between them. Origin: release."""
-    prune_radius: float | None = 20.0
-    """Radius on screen above which Gaussians are removed once the schedule prunes by size, pixels; None: never.
-    Origin: release."""
+    prune_radius: float | None = 20 / 512
+    """Radius on screen above which Gaussians are removed once the schedule prunes by size, as a fraction of the
+    picture's height; None: never. Origin: release (20 pixels at 512)."""
     prune_scale: float = 0.1
     """Largest scale above which Gaussians are removed once the schedule prunes by size, as a fraction of the extent.
     Origin: release."""
@@ -108,15 +108,15 @@ class Densifier:
         self.config = config
         self.extent = extent
         self.state: dict[str, Tensor] = {}
-        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] views that saw it, "radii" [N] pixels, the
-        largest. Empty until something was observed."""
+        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] views that saw it, "radii" [N] the
+        largest on screen, as a fraction of the picture's height. Empty until something was observed."""
 
     def observe(self, meta: dict[str, Any]) -> None:
         """Remembers one view's gradients and radii. Call after ``backward()``.
 
         Args:
-            meta: of ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N] (0 where
-                culled), "width", "height", "n_cameras".
+            meta: of ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N] (pixels,
+                0 where culled), "width", "height", "n_cameras".
 
         Raises:
             ValueError: no gradient was retained.
@@ -134,7 +134,7 @@ class Densifier:
             self.state = {name: torch.zeros(n, device=radii.device) for name in ("grad2d", "count", "radii")}
         self.state["grad2d"] += norms.where(seen, 0.0).sum(dim=0)
         self.state["count"] += seen.sum(dim=0)
-        self.state["radii"] = torch.maximum(self.state["radii"], radii.amax(dim=0).float())
+        self.state["radii"] = torch.maximum(self.state["radii"], radii.amax(dim=0).float() / meta["height"])
 
     @torch.no_grad()
     def step(

@@ -15,6 +15,7 @@ from torch import Tensor
 from degstalk_ns.avatar.boxes import Area, Box
 from degstalk_ns.metrics.lpips import LPIPS_MINIMUM, Perceptual, padded_to
 from degstalk_ns.metrics.ssim import SSIM_WINDOW, mean_ssim
+from degstalk_ns.plates.lengths import whole_pixels
 
 
 @dataclass
@@ -42,12 +43,21 @@ class LossConfig:
     random_key: bool = False
     """Put a random colour behind the regions at each step of the first two stages instead of the green key (release:
     green). It settles alpha sooner, which short runs need."""
-    face_patch: tuple[int, int] = (64, 96)
-    """Smallest and largest side of the face's random patches, pixels."""
-    mouth_patch: tuple[int, int] = (32, 42)
-    """Smallest and largest side of the mouth's and the fuse stage's random patches, pixels."""
+    face_patch: tuple[float, float] = (64 / 512, 96 / 512)
+    """Smallest and largest side of the face's random patches, as fractions of the frame's height (release: 64 and 96
+    pixels at 512). A patch is never smaller than LPIPS allows, 32 pixels."""
+    mouth_patch: tuple[float, float] = (32 / 512, 42 / 512)
+    """Smallest and largest side of the mouth's and the fuse stage's random patches, as fractions of the frame's height
+    (release: 32 and 42 pixels at 512). A patch is never smaller than LPIPS allows, 32 pixels."""
     hair_every: int = 7
     """Of so many motion steps all but one ignore hair pixels in the face loss."""
+
+
+def patch_sides(fractions: tuple[float, float], height: int) -> tuple[int, int]:
+    """Smallest and largest side of random patches in a frame of ``height`` pixels, pixels; ``fractions`` are of the
+    height. At least :data:`~degstalk_ns.metrics.lpips.LPIPS_MINIMUM`: a smaller patch would mostly be padding."""
+    smallest, largest = (whole_pixels(fraction, height, LPIPS_MINIMUM) for fraction in fractions)
+    return smallest, largest
 
 
 def _nchw(image: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from degstalk_ns.training.losses import (
     l1_dssim,
     off_region,
     patch_perceptual,
+    patch_sides,
 )
 
 Terms = dict[str, Tensor]
@@ -41,7 +42,7 @@ class FrameTarget:
 
     Attributes:
         image: [H, W, 3].
-        face_region: head grown by the configured window, without the mouth.
+        face_region: head grown by the configured margin, without the mouth.
         mouth_region: mouth interior and teeth.
         hair: hair.
         lips: box ``y0, y1, x0, x1`` around the lips, pixels.
@@ -90,7 +91,8 @@ class FrameTarget:
 
 
 def face_region(head: NDArray[np.bool_], mouth: NDArray[np.bool_], dilation: int) -> NDArray[np.bool_]:
-    """The face's target region: head and mouth together, grown by ``dilation`` pixels, without the mouth."""
+    """The face's target region: head and mouth together, grown by a window of ``dilation`` pixels (odd),
+    without the mouth."""
     return dilate(head | mouth, dilation) & ~mouth
 
 
@@ -121,7 +123,8 @@ def _covered(render: RegionRender) -> Tensor:
 def _area(box: Box, target: FrameTarget, patch: tuple[int, int] | None) -> Area:
     """The part of a frame that its losses look at: images and gradients are made for it alone.
 
-    ``box``: where rendered and true image can differ. ``patch``: sides of the patches of LPIPS, where it is on.
+    ``box``: where rendered and true image can differ.
+    ``patch``: smallest and largest side of the patches of LPIPS, pixels, where it is on.
     """
     height, width = target.hair.shape
     margin = SSIM_REACH
@@ -154,7 +157,8 @@ def face_terms(
     """
     box = union_box(target.face_region, _covered(render))
     lips_box, hair_pixels, lips_pixels = target.lips, int(target.hair.sum()), box_pixels(target.lips)
-    area = _area(box, target, None if perceptual is None else config.face_patch)
+    patch = patch_sides(config.face_patch, len(target.hair))
+    area = _area(box, target, None if perceptual is None else patch)
     render, target = render.cropped(*area.box), target.cropped(area)
 
     image, truth = render.over_key(key), painted(target.image, ~target.face_region, key)
@@ -180,7 +184,7 @@ def face_terms(
         )
         painted_pair = painted(image, lips, key), painted(truth, lips, key)
         terms["face_patch_lpips"] = config.face_patch_perceptual * patch_perceptual(
-            *painted_pair, box, config.face_patch, perceptual, generator, area
+            *painted_pair, box, patch, perceptual, generator, area
         )
     return terms
 
@@ -198,7 +202,8 @@ def mouth_terms(
     """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around the mouth, inside the
     lips' box, pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
     box = union_box(target.mouth_region, _covered(render))
-    area = _area(box, target, None if perceptual is None else config.mouth_patch)
+    patch = patch_sides(config.mouth_patch, len(target.hair))
+    area = _area(box, target, None if perceptual is None else patch)
     render, target = render.cropped(*area.box), target.cropped(area)
     ignored = target.lips_mask() & ~target.mouth_region
     image = painted(render.over_key(key), ignored, key)
@@ -212,7 +217,7 @@ def mouth_terms(
     terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
     if perceptual is not None:
         terms["mouth_patch_lpips"] = config.mouth_patch_perceptual * patch_perceptual(
-            image, truth, box, config.mouth_patch, perceptual, generator, area
+            image, truth, box, patch, perceptual, generator, area
         )
     return terms
 
@@ -229,7 +234,8 @@ def fuse_terms(
     if target.plate is None:
         raise ValueError("the fuse stage needs the frame's plate")
     box = union_box(target.face_region, target.mouth_region, _covered(face), _covered(mouth))
-    area = _area(box, target, None if perceptual is None else config.mouth_patch)
+    patch = patch_sides(config.mouth_patch, len(target.hair))
+    area = _area(box, target, None if perceptual is None else patch)
     face, mouth, target = face.cropped(*area.box), mouth.cropped(*area.box), target.cropped(area)
     assert target.plate is not None
     image = compose(face.colour, face.alpha, mouth.colour, mouth.alpha, target.plate)
@@ -237,7 +243,7 @@ def fuse_terms(
     terms = {"fuse_l1": l1, "fuse_dssim": config.lambda_dssim * dssim}
     if perceptual is not None:
         terms["fuse_lpips"] = config.fuse_perceptual * patch_perceptual(
-            image, target.image, box, config.mouth_patch, perceptual, generator, area
+            image, target.image, box, patch, perceptual, generator, area
         )
     return terms
 

@@ -151,7 +151,7 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, tr
     ("options", "message"),
     [
         (["--pipeline.model.mouth-dilation", "12"], "mouth_dilation must be 0 or an odd number"),
-        (["--pipeline.datamanager.face-dilation", "4"], "face_dilation must be an odd number"),
+        (["--pipeline.datamanager.face-margin", "3"], "face_margin must be a fraction of the frame's height"),
         (["--max-num-iterations", "2"], "at least 3 steps"),
     ],
 )
