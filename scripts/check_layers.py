@@ -37,7 +37,7 @@ def check(root: Path) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="degstalk-layers-") as folder:
         lay_out(root, Path(folder))
-        command = [sys.executable, "-c", LINTER, "--no-cache", "--no-logo"]
+        command = [sys.executable, "-c", LINTER, "--no-cache"]
         return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": folder}, check=False).returncode
 
 
