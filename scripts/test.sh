@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass: lint, types, tests. Makes its own virtual environment when none is active or there.
+# Everything a change must pass: lint, types, layers, dependencies, tests. Makes its own virtual environment when none is active or there.
 # Usage: bash scripts/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,4 +8,7 @@ export MPLBACKEND=Agg
 ruff check .
 ruff format --check .
 mypy -p degstalk_ns
+python scripts/check_layers.py
+deptry .
+deptry tests --exclude '\.git' --ignore DEP002,DEP004 # what tests import is declared too
 python -m pytest -q "$@"

@@ -1,78 +1,115 @@
-"""Who may import whom (ARCHITECTURE.md)."""
+"""Who may import whom: the contracts in pyproject.toml hold, and each is broken by what it forbids."""
 
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
+from degstalk_ns.scripts.check_layers import check
+
 ROOT = Path(__file__).resolve().parents[1]
-ADAPTERS = {"bench/adapters.py", "export/render.py"}
-MODULES = sorted((ROOT / "degstalk_ns").rglob("*.py"))
-ADAPTER_PACKAGES = {"viewer", "plugin"}
-CORE = [
-    path
-    for path in MODULES
-    if path.parent.name not in ADAPTER_PACKAGES and path.relative_to(ROOT / "degstalk_ns").as_posix() not in ADAPTERS
-]
+
+FORBIDDEN = {
+    "The core and the viewer know nothing of nerfstudio": ("degstalk_ns/viewer/panel.py", "nerfstudio.viewer"),
+    "Only what assembles a run imports the adapters to nerfstudio": (
+        "degstalk_ns/metrics/image.py",
+        "degstalk_ns.plugin.runs",
+    ),
+    "Only what assembles a run imports the adapter to nerfstudio's dataparsers": (
+        "dataparsers/recording.py",
+        "degstalk_ns.dataparsers.talking_head",
+    ),
+    "Only the command line imports the benchmarks' adapters to nerfstudio": (
+        "degstalk_ns/bench/train.py",
+        "degstalk_ns.bench.adapters",
+    ),
+    "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/parsing.py", "mediapipe.tasks"),
+    "Only the viewer knows viser": ("degstalk_ns/plugin/model.py", "viser"),
+    "Only the command line imports the method specifications": (
+        "degstalk_ns/plugin/trainer.py",
+        "degstalk_ns.configs.methods",
+    ),
+    "Nothing imports the command line": ("configs/methods.py", "degstalk_ns.scripts.cli"),
+    "Making a dataset from a video and drawing the sample do not know each other": (
+        "degstalk_ns/sample/write.py",
+        "degstalk_ns.preprocess.config",
+    ),
+    "No circle of folders, nor of the modules in one": ("degstalk_ns/audio/mel.py", "degstalk_ns.avatar.avatar"),
+}
+"""What to import where to break each contract."""
 
 
-def _imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the tree to be spoilt."""
+    for path in ROOT.glob("*/__init__.py"):
+        shutil.copytree(path.parent, tmp_path / path.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    return tmp_path
+
+
+def test_imports_for_type_checkers_do_not_count_and_the_tree_keeps_every_contract(
+    copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (copy / "degstalk_ns/files.py").open("a", encoding="utf-8") as file:
+        file.write("\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nerfstudio.viewer\n")
+    assert check(copy) == 0
+    said = capfd.readouterr().out
+    assert [name for name in FORBIDDEN if f"{name} KEPT" not in said] == []
+    assert "BROKEN" not in said
+
+
+def test_each_contract_is_broken_by_what_it_forbids(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for module, name in FORBIDDEN.values():
+        with (copy / module).open("a", encoding="utf-8") as file:
+            file.write(f"\ndef late() -> None:\n    import {name}\n")
+    assert check(copy) != 0
+    said = capfd.readouterr().out
+    assert [name for name in FORBIDDEN if f"{name} BROKEN" not in said] == []
+    assert "KEPT" not in said, "a contract that this test does not break"
+
+
+# --- viser's private names --------------------------------------------------------------------------------------------
+
+MENDERS = {"viser_patches.py", "access.py"}
+"""The two modules of the viewer that may touch them."""
+
+
+def _private_touches(source: str) -> list[str]:
+    """Modules of viser's own, and names with an underscore of any object but the module's own `self`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
+            found += [alias.name for alias in node.names if alias.name.startswith("viser.")]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "viser":
+            found += [alias.name for alias in node.names if node.module != "viser" or alias.name.startswith("_")]
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            own = isinstance(node.value, ast.Name) and node.value.id == "self"
+            base = isinstance(node.value, ast.Call) and ast.unparse(node.value) == "super()"
+            if not (own or base):
+                found.append(ast.unparse(node))
+    return found
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_core_never_imports_nerfstudio_or_what_lies_outside(path: Path) -> None:
-    for name in _imports(path):
-        assert not name.startswith("nerfstudio"), f"{path.name} imports {name}"
-        assert not name.startswith(("degstalk_ns.scripts", "degstalk_ns.configs")), f"{path.name} imports {name}"
+def test_private_names_of_viser_are_touched_in_two_modules_only() -> None:
+    modules = [*(ROOT / "degstalk_ns/viewer").glob("*.py"), ROOT / "degstalk_ns/plugin/viewer.py"]
+    touching = {path.name: touches for path in modules if (touches := _private_touches(path.read_text("utf-8")))}
+    assert touching.keys() == MENDERS, touching
 
 
-def test_only_the_adapter_of_the_dataparsers_knows_nerfstudio() -> None:
-    knowing = {
-        path.name
-        for path in (ROOT / "dataparsers").glob("*.py")
-        if any(name.startswith("nerfstudio") for name in _imports(path))
-    }
-    assert knowing == {"talking_head.py"}
-
-
-def test_no_circle() -> None:
-    """Imports at the head of modules form no circle; `from package import module` counts as importing the module."""
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
-    }
-    for folder in ("dataparsers", "configs", "scripts"):
-        for path in (ROOT / folder).glob("*.py"):
-            modules[f"degstalk_ns.{folder}.{path.stem}".removesuffix(".__init__")] = path
-    graph: dict[str, set[str]] = {}
-    for name, path in modules.items():
-        graph[name] = set()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module:
-                parts = {f"{node.module}.{alias.name}" for alias in node.names}
-                graph[name] |= parts & modules.keys() or {node.module}
-            elif isinstance(node, ast.Import):
-                graph[name] |= {alias.name for alias in node.names}
-        outside = {other for other in graph[name] if other.startswith("degstalk_ns.scripts")}
-        assert name.startswith("degstalk_ns.scripts") or not outside, f"{name} imports {outside}"
-    done: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"circle: {' -> '.join((*trail, name))}"
-        if name in done or name not in graph:
-            return
-        for other in graph[name]:
-            visit(other, (*trail, name))
-        done.add(name)
-
-    for name in graph:
-        visit(name, ())
-    assert len(done) > 40
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from viser import _messages",
+        "from viser.infra import WebsockServer",
+        "import viser._gui_api",
+        "client._state.camera_cb.clear()",
+        "self._client.gui._websock_interface",
+    ],
+)
+def test_a_private_name_is_found(source: str) -> None:
+    assert _private_touches(source)
+    assert not _private_touches("import viser\nself._own = super()._theirs = viser.ViserServer.__init__")

@@ -1,9 +1,8 @@
-"""Results come in order, and no further ahead than allowed."""
+"""Items in worker threads: in order, bounded, and nothing left running."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,46 +10,100 @@ import pytest
 
 from degstalk_ns.parallel import in_order
 
-
-def test_results_come_in_order_whichever_is_ready_first() -> None:
-    def slow_at_first(i: int) -> int:
-        time.sleep(0.02 if i % 4 == 0 else 0.0)
-        return i * i
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(in_order(pool, slow_at_first, range(20), 6)) == [i * i for i in range(20)]
-        assert list(in_order(pool, slow_at_first, range(2), 6)) == [0, 1]
+PATIENCE = 20.0
 
 
-def test_items_are_taken_no_further_ahead_than_allowed() -> None:
-    taken: list[int] = []
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+def test_results_come_in_the_order_of_the_items(pool: ThreadPoolExecutor, ahead: int) -> None:
+    second_done = threading.Event()
+
+    def square(number: int) -> int:
+        if number == 0 and ahead > 1:
+            assert second_done.wait(PATIENCE)  # the first item is done last
+        if number == 1:
+            second_done.set()
+        return number**2
+
+    assert list(in_order(pool, square, range(10), ahead)) == [number**2 for number in range(10)]
+
+
+def test_nothing_comes_of_nothing(pool: ThreadPoolExecutor) -> None:
+    assert list(in_order(pool, str, (), 3)) == []
+
+
+def test_items_are_taken_only_so_far_ahead(pool: ThreadPoolExecutor) -> None:
+    taken = []
 
     def items() -> Iterator[int]:
-        for i in range(10):
-            taken.append(i)
-            yield i
+        for number in range(100):
+            taken.append(number)
+            yield number
 
-    with ThreadPoolExecutor(2) as pool:
-        results = in_order(pool, lambda i: i, items(), 3)
-        for i in range(4):
-            assert next(results) == i and len(taken) == i + 3
-        results.close()  # type: ignore[attr-defined]
-    assert len(taken) == 6
+    results = in_order(pool, str, items(), 4)
+    assert taken == []
+    for number in range(5):
+        assert next(results) == str(number)
+        assert len(taken) == number + 4
+    results.close()
+    assert len(taken) == 8
 
 
-def test_an_error_comes_at_its_place_and_cancels_what_has_not_started() -> None:
-    release, ran = threading.Event(), []
+class _Blocked:
+    """One worker that waits in its first item, and what has been started."""
 
-    def function(i: int) -> int:
-        ran.append(i)
-        if i == 0:
-            release.wait(5)
-            raise ValueError("item 0")
-        return i
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.go_on = threading.Event()
+
+    def __call__(self, number: int) -> int:
+        self.started.append(number)
+        if number == 1:
+            assert self.go_on.wait(PATIENCE)
+        return number
+
+
+def test_a_consumer_that_leaves_cancels_what_has_not_started() -> None:
+    work = _Blocked()
+    with ThreadPoolExecutor(1) as pool:
+        results = in_order(pool, work, range(10), 5)
+        assert next(results) == 0
+        results.close()
+        work.go_on.set()
+    assert work.started in ([0], [0, 1])
+
+
+def test_an_error_of_the_function_arrives_in_its_turn_and_cancels_the_rest() -> None:
+    started = []
+
+    def fail_at_two(number: int) -> int:
+        started.append(number)
+        if number == 2:
+            raise KeyError("two")
+        return number
 
     with ThreadPoolExecutor(1) as pool:
-        results = in_order(pool, function, range(10), 4)
-        threading.Timer(0.05, release.set).start()
-        with pytest.raises(ValueError, match="item 0"):
+        results = in_order(pool, fail_at_two, range(1000), 2)
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(KeyError, match="two"):
             next(results)
-    assert len(ran) <= 4
+    assert max(started) <= 3
+
+
+def test_an_error_of_the_items_cancels_what_has_not_started() -> None:
+    work = _Blocked()
+
+    def items() -> Iterator[int]:
+        yield from (1, 2, 3)
+        raise ValueError("no more")
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ValueError, match="no more"):
+            next(in_order(pool, work, items(), 10))
+        work.go_on.set()
+    assert work.started in ([], [1])

@@ -77,8 +77,8 @@ class _Inbox:
 @pytest.fixture
 def page() -> SimpleNamespace:
     connection, inbox, reports = _Connection(), _Inbox(), []
-    gui = SimpleNamespace(_websock_interface=connection, add_text=lambda *_, **__: inbox)
-    client = SimpleNamespace(gui=gui, flush=lambda: None)
+    gui = SimpleNamespace(add_text=lambda *_, **__: inbox)
+    client = SimpleNamespace(gui=gui, _websock_connection=connection, flush=lambda: None)
     return SimpleNamespace(
         page=Page(client, reports.append, 1000),  # type: ignore[arg-type]
         connection=connection,
@@ -139,13 +139,14 @@ def uploads() -> SimpleNamespace:
     connection, refused, files = _Connection(), [], []
     gui: Any = GuiApi.__new__(GuiApi)
     gui._websock_interface, gui._current_file_upload_states = connection, {}
+    client: Any = SimpleNamespace(gui=gui, _websock_connection=connection)
     handle = SimpleNamespace(_impl=SimpleNamespace(value=None, update_timestamp=0.0, update_cb=[]))
     handle._impl.update_cb.append(lambda event: files.append((handle._impl.value.name, handle._impl.value.content)))
     gui._gui_input_handle_from_id = {"button": handle}
     gui._owner = SimpleNamespace(atomic=threading.Lock)
     connection.register_handler(_messages.FileTransferStart, gui._handle_file_transfer_start)
     connection.register_handler(_messages.FileTransferPart, gui._handle_file_transfer_part)
-    BoundedUploads(SimpleNamespace(gui=gui), 1000, refused.append)  # type: ignore[arg-type]
+    BoundedUploads(client, 1000, refused.append)
 
     def start(uuid: str, size: int, parts: int) -> None:
         message = _messages.FileTransferStart("button", uuid, "a.wav", "audio/wav", parts, size)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict, deque
+from types import SimpleNamespace
 from typing import Any
 
 import numba
@@ -467,7 +468,7 @@ def test_non_finite_means_with_spherical_harmonics(backend: Any) -> None:
 
 
 def test_more_than_fits_into_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "available_memory", lambda: 2**20)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
     monkeypatch.setattr(buffers, "LARGE", 2**19)
     monkeypatch.setattr(buffers, "_free", defaultdict(deque))
     with pytest.raises(MemoryError, match="fewer or smaller Gaussians") as caught:

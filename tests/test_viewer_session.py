@@ -37,7 +37,7 @@ from degstalk_ns.plugin.viewer import TalkingHeadViewer
 from degstalk_ns.viewer import session as session_module
 from degstalk_ns.viewer.painter import Painter
 from degstalk_ns.viewer.session import Session
-from degstalk_ns.viewer.viser_patches import end_quietly, mend
+from degstalk_ns.viewer.viser_patches import connection_of, end_quietly, mend
 
 PATIENCE = 60.0
 LIMITS = SoundLimits(longest_minutes=0.05, largest_megabytes=4.0)
@@ -133,7 +133,7 @@ def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
     end_quietly(server)
 
     def opened(client: viser.ClientHandle) -> None:
-        mend(client._websock_connection)
+        mend(connection_of(client))
         sessions.append(
             Session(
                 client,

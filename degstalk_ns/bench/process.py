@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 from degstalk_ns.bench.machine import Machine
+from degstalk_ns.bench.memory import peak_resident_memory
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.console.report import Report, Table
 from degstalk_ns.errors import UserError
-from degstalk_ns.kernels.memory import resident_memory
 from degstalk_ns.preprocess.pipeline import ProcessConfig, process
 
 
@@ -23,7 +23,7 @@ def bench_process(video: Path, config: ProcessConfig, machine: Machine, progress
         raise UserError(f"{video}: no such file; give a video of a talking person")
     with tempfile.TemporaryDirectory(prefix="degstalk-bench-") as folder:
         summary = process(video, Path(folder) / "dataset", config, progress)
-    peak = resident_memory()[1]
+    peak = peak_resident_memory()
     table = Table(f"{video.name}: {summary.frames:,} frames", ("stage", "s", "frames/s", "share"))
     whole = {**summary.stages, "all": summary.seconds}
     for stage, seconds in whole.items():

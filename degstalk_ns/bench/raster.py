@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -37,20 +38,12 @@ def make_scene(count: int, size: int, seed: int) -> Scene:
     if count < 1 or size < 1:
         raise UserError(f"a scene needs at least one Gaussian and one pixel, not --count {count} --size {size}")
     needed = count * BYTES_A_GAUSSIAN + size * size * 64
-    free = _free_memory()
-    if free is not None and needed > free:
+    free = psutil.virtual_memory().available
+    if needed > free:
         raise UserError(
             f"--count {count} --size {size} needs about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
         )
     return standard_scene(count, size, seed)
-
-
-def _free_memory() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def on_device(scene: Scene, device: torch.device) -> Scene:

@@ -13,12 +13,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from degstalk_ns.bench.machine import Machine
+from degstalk_ns.bench.memory import peak_resident_memory, resident_memory
 from degstalk_ns.bench.raster import curve_of
 from degstalk_ns.bench.timing import MILLISECONDS, Spread, check_repeats, timed
 from degstalk_ns.bench.work import Work
 from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.errors import UserError
-from degstalk_ns.kernels.memory import resident_memory
 
 STAGES = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
 """What a step can be like: the three stages, and the ends of motion and fuse with their perceptual losses."""
@@ -69,7 +69,7 @@ def time_stage(run: Run, stage: str, repeats: int) -> tuple[Spread, list[float]]
     for index in range(repeats):
         seconds.append(timed(run.step, run.device))
         if index % max(repeats // MEMORY_SAMPLES, 1) == 0:
-            memory.append(round(resident_memory()[0], 1))
+            memory.append(round(resident_memory(), 1))
     return Spread.of(seconds), memory
 
 
@@ -115,7 +115,7 @@ def bench_train(
             f"{spread.median / floor:.1f}",
         )
         resident.append(f"{stage} {memory[0]:.0f} .. {memory[-1]:.0f}")
-    peak = resident_memory()[1]
+    peak = peak_resident_memory()
     report.data["peak_resident_mib"] = peak
     report.tables.append(table)
     report.notes += [

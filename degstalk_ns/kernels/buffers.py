@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -23,18 +24,6 @@ LARGE = 1 << 28
 # Appending to and taking from a deque is atomic, so that no lock can be held when a destructor comes in between.
 # What waits is the memory and the address of its first whole cache line.
 _free: defaultdict[int, deque[tuple[Array, int]]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
-
-
-def available_memory() -> float:
-    """Bytes that can still be had without swapping; infinite where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return math.inf
 
 
 class _Owner:
@@ -63,10 +52,10 @@ def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
     try:
         raw, address = _free[size].pop()
     except IndexError:
-        if needed >= LARGE and needed > available_memory():
+        if needed >= LARGE and needed > psutil.virtual_memory().available:
             for kept in list(_free.values()):  # memory of other sizes that waits to be used again
                 kept.clear()
-        if needed >= LARGE and needed > available_memory():
+        if needed >= LARGE and needed > psutil.virtual_memory().available:
             raise MemoryError(
                 f"rasterization: {needed / 2**30:.1f} GiB are needed at once, more than this machine has free; "
                 "render fewer or smaller Gaussians, or a smaller image"

@@ -31,14 +31,3 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_MMAP_THRESHOLD, KEPT_BELOW), (_TRIM_THRESHOLD, KEPT_ON_TOP))
     return all([mallopt(name, value) == 1 for name, value in settings])
-
-
-def resident_memory() -> tuple[float, float]:
-    """Memory of this process that lies in RAM, now and at most so far: MiB. NaN where the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            lines = dict(line.split(":", 1) for line in status)
-        now, peak = (float(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-    except (OSError, KeyError, ValueError):
-        return float("nan"), float("nan")
-    return now, peak

@@ -80,8 +80,6 @@ def _as_bytes(image: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
 def lmd_availability() -> str | None:
     """None where LMD can be computed, else one line that says why not (no MediaPipe, or its model file is absent)."""
     try:
-        import mediapipe  # noqa: F401
-
         from degstalk_ns.landmarks.model_files import face_landmarker
         from degstalk_ns.landmarks.tracker import FaceTracker
 

@@ -15,10 +15,10 @@ from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
-from torchvision.utils import save_image
 
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
+from degstalk_ns.files import write_png
 from degstalk_ns.metrics.face import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.metrics.frames import MetricTable, box_l1
 from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
@@ -121,7 +121,7 @@ class DegstalkPipeline(VanillaPipeline):
                 if output_path is not None:
                     for name, picture in pictures.items():
                         file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
-                        save_image(picture.permute(2, 0, 1).cpu(), file)
+                        write_png(file, (picture * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu().numpy())
         self.train()
         for line in [no_lips] * bool(no_lips) + table.gaps():
             CONSOLE.print(f"[yellow]{line}")

@@ -28,7 +28,14 @@ from degstalk_ns.viewer.painter import FreeCamera
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
 from degstalk_ns.viewer.sliders import Control, controls
-from degstalk_ns.viewer.viser_patches import end_quietly, mend, spare_compression
+from degstalk_ns.viewer.viser_patches import (
+    connection_of,
+    end_quietly,
+    forget_camera_callbacks,
+    has_left,
+    mend,
+    spare_compression,
+)
 
 LONGEST_MINUTES: float = 10.0
 """Of a sound that a page sends: its samples stay in memory, here and in the page."""
@@ -86,7 +93,7 @@ class TalkingHeadViewer(ViewerControl):
         guard(server)
         spare_compression(server)
         end_quietly(server)
-        mend(server._websock_server)
+        mend(connection_of(server))
         server.on_client_connect(self._opened)
         server.on_client_disconnect(self._left)
         # A page of an earlier run reconnects by itself, perhaps before this line.
@@ -99,9 +106,8 @@ class TalkingHeadViewer(ViewerControl):
         with self._opening:
             if client.client_id in self._sessions:
                 return
-            connection = client._websock_connection
-            mend(connection)
-            if connection._state.message_buffer.done:  # it has left before its first word was read
+            mend(connection_of(client))
+            if has_left(client):  # it has left before its first word was read
                 theirs = self.viewer.render_statemachines.get(client.client_id)
                 if theirs is not None:
                     theirs.running = False
@@ -129,7 +135,7 @@ class TalkingHeadViewer(ViewerControl):
         ours.start()
         self._place_camera(client, int(next(iter(self._animations.values())).recorded[0]))
         # It may have left meanwhile, when there was nothing to close yet.
-        if connection._state.message_buffer.done and self._sessions.pop(client.client_id, None) is not None:
+        if has_left(client) and self._sessions.pop(client.client_id, None) is not None:
             ours.running = False
             machines.pop(client.client_id, None)
             session.close()
@@ -145,7 +151,7 @@ class TalkingHeadViewer(ViewerControl):
         self.viewer.hide_images.visible, self.viewer.show_images.visible = False, True
 
     def _left(self, client: viser.ClientHandle) -> None:
-        client.camera._state.camera_cb.clear()  # nerfstudio's fails with what a page said of its camera before it left
+        forget_camera_callbacks(client)  # nerfstudio's fails with what a page said of its camera before it left
         session = self._sessions.pop(client.client_id, None)
         if session is not None:
             session.close()

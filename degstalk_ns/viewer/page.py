@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import viser
 from numpy.typing import NDArray
-from viser import _messages
 
 from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.viewer import viser_patches
 
 SOUND_PART: int = 1 << 19
 """Bytes of sound in one message: a long sound must not hold back the frames behind it."""
@@ -31,7 +31,7 @@ SCRIPTS: tuple[str, str] = ("scene.js", "page.js")
 
 
 @dataclasses.dataclass
-class RunJavascriptMessage(_messages.RunJavascriptMessage):
+class RunJavascriptMessage(viser_patches.RunJavascriptMessage):
     """viser's message, by the same name for the page, with a call of `page.js` in it: a name, what is given to it, and
     bytes as they are.
 
@@ -65,7 +65,7 @@ class Page:
         self, client: viser.ClientHandle, on_report: Callable[[dict[str, Any]], None], largest_upload: int
     ) -> None:
         self._client = client
-        self._connection = client.gui._websock_interface
+        self._connection = viser_patches.connection_of(client)
         self._on_report = on_report
         self._inbox = client.gui.add_text("reports", "", visible=False)
         self._inbox.on_update(self._received)
@@ -78,7 +78,7 @@ class Page:
         """
         # Evaluated at the top: within viser's own bundle, names such as Audio mean other things.
         # One message, for a page that is very busy may take messages in another order than they were sent.
-        attach = f"window.degstalk.attach({json.dumps(self._inbox._impl.id)}, {self._largest_upload})"
+        attach = f"window.degstalk.attach({json.dumps(viser_patches.input_id(self._inbox))}, {self._largest_upload})"
         source = f"(0, eval)({json.dumps(_script())}); {attach}"
         self._connection.queue_message(RunJavascriptMessage(source))
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import viser
-from viser import _messages
+
+from degstalk_ns.viewer.viser_patches import FileTransferPart, FileTransferStart, Transfers
 
 PATIENCE: float = 2.0
 """Seconds that a part waits for its announcement: viser handles messages in many threads, in any order."""
@@ -25,24 +26,19 @@ class BoundedUploads:
     """
 
     def __init__(self, client: viser.ClientHandle, largest: int, refused: Callable[[str], None]) -> None:
-        self._gui = client.gui
         self._largest = largest
         self._refused = refused
         self._known = threading.Condition()
         self._announced: set[str] = set()
-        connection = client.gui._websock_interface
-        connection.unregister_handler(_messages.FileTransferStart, self._gui._handle_file_transfer_start)
-        connection.unregister_handler(_messages.FileTransferPart, self._gui._handle_file_transfer_part)
-        connection.register_handler(_messages.FileTransferStart, self._start)
-        connection.register_handler(_messages.FileTransferPart, self._part)
+        self._transfers = Transfers(client, self._start, self._part)
 
-    def _start(self, client_id: Any, message: _messages.FileTransferStart) -> None:
+    def _start(self, client_id: Any, message: FileTransferStart) -> None:
         with self._known:
             self._announced.add(message.transfer_uuid)
-            busy = bool(self._gui._current_file_upload_states)
+            busy = bool(self._transfers.under_way)
             fits = 0 < message.size_bytes <= self._largest and 0 < message.part_count <= self._largest
             if fits and not busy:
-                self._gui._handle_file_transfer_start(client_id, message)
+                self._transfers.start(client_id, message)
             self._known.notify_all()
         if not fits:
             self._refused(
@@ -53,8 +49,8 @@ class BoundedUploads:
         elif busy:
             self._refused(f"{message.filename}: another file is still on its way; try again when it is here.")
 
-    def _part(self, client_id: Any, message: _messages.FileTransferPart) -> None:
-        states = self._gui._current_file_upload_states
+    def _part(self, client_id: Any, message: FileTransferPart) -> None:
+        states = self._transfers.under_way
         with self._known:
             self._known.wait_for(lambda: message.transfer_uuid in self._announced, PATIENCE)
             state = states.get(message.transfer_uuid)
@@ -66,6 +62,6 @@ class BoundedUploads:
                 self._refused(f"{state['filename']}: more arrived than was announced: not loaded.")
                 return
             try:
-                self._gui._handle_file_transfer_part(client_id, message)
+                self._transfers.part(client_id, message)
             except KeyError:  # all bytes are here, but not all parts
                 self._refused(f"{state['filename']}: parts of it are missing: not loaded.")

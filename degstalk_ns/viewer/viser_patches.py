@@ -1,4 +1,5 @@
-"""Mends how viser 0.2.7 hands messages to a page. It must not know what is in them.
+"""Mends how viser 0.2.7 hands messages to a page, and holds what else is reached by viser's private names. It must not
+know what is in a message.
 
 There, an exception within ``atomic()`` (nerfstudio raises one when a page leaves while its camera moves) keeps the lock
 for ever: every later page stays empty. And a message that finds the lock taken is overtaken by those after it.
@@ -9,12 +10,72 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import viser
+from viser._messages import FileTransferPart, FileTransferStart, RunJavascriptMessage
 from viser.infra import WebsockMessageHandler
+
+__all__ = [
+    "FileTransferPart",
+    "FileTransferStart",
+    "RunJavascriptMessage",
+    "Transfers",
+    "connection_of",
+    "end_quietly",
+    "forget_camera_callbacks",
+    "has_left",
+    "input_id",
+    "mend",
+    "spare_compression",
+]
+
+
+def connection_of(party: viser.ClientHandle | viser.ViserServer) -> WebsockMessageHandler:
+    """What carries the messages of one page, or of the server to every page."""
+    return party._websock_server if isinstance(party, viser.ViserServer) else party._websock_connection
+
+
+def has_left(client: viser.ClientHandle) -> bool:
+    """Whether the page's connection has ended; viser may announce a page that has left already."""
+    return client._websock_connection._state.message_buffer.done
+
+
+def forget_camera_callbacks(client: viser.ClientHandle) -> None:
+    """Let nothing react any more to what the page says of its camera."""
+    client.camera._state.camera_cb.clear()
+
+
+def input_id(handle: viser.GuiInputHandle[Any]) -> str:
+    """By which name the page knows an input."""
+    return handle._impl.id
+
+
+class Transfers:
+    """viser's handling of the files that one page sends, with ``on_start`` and ``on_part`` in front of it.
+
+    Args:
+        client: the page.
+        on_start, on_part: get every announcement and every part in viser's place; what they find good they hand on to
+            :meth:`start` and :meth:`part`.
+    """
+
+    def __init__(
+        self,
+        client: viser.ClientHandle,
+        on_start: Callable[[Any, FileTransferStart], None],
+        on_part: Callable[[Any, FileTransferPart], None],
+    ) -> None:
+        gui, connection = client.gui, connection_of(client)
+        self.start, self.part = gui._handle_file_transfer_start, gui._handle_file_transfer_part
+        self.under_way: dict[str, Any] = gui._current_file_upload_states
+        """What viser knows of each file that is not whole yet, by the transfer's id."""
+        connection.unregister_handler(FileTransferStart, self.start)
+        connection.unregister_handler(FileTransferPart, self.part)
+        connection.register_handler(FileTransferStart, on_start)
+        connection.register_handler(FileTransferPart, on_part)
 
 
 def mend(handler: WebsockMessageHandler) -> None:
