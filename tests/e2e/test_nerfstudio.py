@@ -32,8 +32,6 @@ def _arguments(data: Path, *more: str) -> list[str]:
         "degstalk-fast",
         *("--data", str(data), "--experiment-name", "run", "--timestamp", "only", "--vis", "tensorboard"),
         *("--max-num-iterations", str(STEPS), "--steps-per-save", "20", "--steps-per-eval-image", "30"),
-        # of pictures of 64 pixels the usual 7 are a mouth's width, and no mouth would be left inside the rim
-        *("--pipeline.datamanager.face-dilation", "1"),
         *more,
     ]
 
@@ -150,7 +148,7 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, tr
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--pipeline.model.mouth-dilation", "12"], "mouth_dilation must be 0 or an odd number"),
+        (["--pipeline.model.mouth-dilation", "12"], "mouth_dilation must be a fraction of the picture's height"),
         (["--pipeline.datamanager.face-margin", "3"], "face_margin must be a fraction of the frame's height"),
         (["--max-num-iterations", "2"], "at least 3 steps"),
     ],
