@@ -6,9 +6,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from synthetic import make_dataset
+
+if TYPE_CHECKING:
+    from degstalk_ns.plugin.trainer import DegstalkTrainer
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -58,6 +62,20 @@ def trained_config(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def train_briefly(data: Path, folder: Path, steps: int = 40) -> Path:
     """Trains in this process, without viewer; gives the run's `config.yml`."""
+    trainer = brief_trainer(data, folder, steps)
+    trainer.train()
+    return trainer.config.get_base_dir() / "config.yml"
+
+
+def brief_trainer(data: Path, folder: Path, steps: int = 40, resume: bool = False) -> DegstalkTrainer:
+    """A trainer that is set up but has not begun: `degstalk-fast` in small, on the CPU, without viewer.
+
+    Args:
+        data: the dataset.
+        folder: of the outputs.
+        steps: of the whole schedule.
+        resume: from the last checkpoint that a run in ``folder`` left.
+    """
     from copy import deepcopy
 
     from degstalk_ns.configs.methods import degstalk_fast
@@ -69,11 +87,11 @@ def train_briefly(data: Path, folder: Path, steps: int = 40) -> Path:
     config.vis, config.max_num_iterations, config.steps_per_eval_image = "tensorboard", steps, 10 * steps
     config.machine.device_type = "cpu"
     config.pipeline.model.avatar.face.num_points = config.pipeline.model.avatar.mouth.num_points = 500
+    config.load_dir = config.get_checkpoint_dir() if resume else None
     config.save_config()
-    trainer = config.setup(local_rank=0, world_size=1)
+    trainer: DegstalkTrainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
-    trainer.train()
-    return config.get_base_dir() / "config.yml"
+    return trainer
 
 
 DatasetMaker = Callable[..., Path]

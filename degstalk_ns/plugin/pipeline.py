@@ -21,7 +21,6 @@ from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
 from degstalk_ns.metrics.face import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.metrics.frames import MetricTable, box_l1
-from degstalk_ns.plugin.checkpoints import allow_nerfstudio_checkpoints
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 
@@ -50,8 +49,6 @@ class DegstalkPipeline(VanillaPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         from degstalk_ns.plugin.viewer import TalkingHeadViewer  # here: it is much code that listing the methods spares
 
-        # nerfstudio builds the pipeline before it reads any checkpoint for it: training, evaluation, viewer.
-        allow_nerfstudio_checkpoints()
         super().__init__(*args, **kwargs)
         assert isinstance(self.model, DegstalkModel)
         assert isinstance(self.datamanager, TalkingHeadDataManager)

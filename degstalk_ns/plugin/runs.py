@@ -24,7 +24,6 @@ from yaml.constructor import ConstructorError
 from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, errors_caught_outside
-from degstalk_ns.plugin.checkpoints import checkpoint_types
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.pipeline import DegstalkPipeline, DegstalkPipelineConfig
@@ -175,8 +174,7 @@ def _latest_checkpoint(folder: Path) -> Path:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals(checkpoint_types()):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train again or restore the file") from None

@@ -1,0 +1,92 @@
+"""The trainer: resumed runs, checkpoints that are whole, the device, and where the viewer listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import brief_trainer
+from nerfstudio.configs.base_config import ViewerConfig
+
+from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def trainer(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> DegstalkTrainer:
+    """One that is set up; the tests share it and its folder."""
+    return brief_trainer(dataset, tmp_path_factory.mktemp("trainer"), STEPS)
+
+
+def _checkpoints(trainer: DegstalkTrainer) -> list[str]:
+    return sorted(path.name for path in trainer.checkpoint_dir.parent.rglob("*.ckpt"))
+
+
+def test_a_checkpoint_replaces_the_one_before_when_it_is_whole(
+    trainer: DegstalkTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = trainer.checkpoint_dir
+    trainer.save_checkpoint(1)
+    assert _checkpoints(trainer) == ["step-000000001.ckpt"]
+    trainer.save_checkpoint(2)
+    assert _checkpoints(trainer) == ["step-000000002.ckpt"]
+
+    def half(state: Any, path: Path) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half)
+        with pytest.raises(OSError, match="no space"):
+            trainer.save_checkpoint(3)
+    assert trainer.checkpoint_dir == final
+    assert [path.name for path in final.iterdir()] == ["step-000000002.ckpt"]
+    trainer.save_checkpoint(3)
+    assert _checkpoints(trainer) == ["step-000000003.ckpt"] and not final.with_name(f"{final.name}.incomplete").exists()
+    trainer.config.save_only_latest_checkpoint = False
+    trainer.save_checkpoint(4)
+    assert _checkpoints(trainer) == ["step-000000003.ckpt", "step-000000004.ckpt"]
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values_only(trained_config: Path) -> None:
+    """torch reads it with its check on: no type has to be allowed for the whole process."""
+    (path,) = (trained_config.parent / "nerfstudio_models").glob("*.ckpt")
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []
+    assert set(torch.load(path, weights_only=True)) == {"step", "pipeline", "optimizers", "schedulers", "scalers"}
+
+
+def test_a_resumed_run_ends_where_the_schedule_ends(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = brief_trainer(dataset, tmp_path, STEPS)
+    first.config.max_num_iterations = 4  # as if it were killed after its fourth step
+    first.train()
+    assert _checkpoints(first) == ["step-000000003.ckpt"]
+    again = brief_trainer(dataset, tmp_path, STEPS, resume=True)
+    again.train()
+    assert _checkpoints(again) == [f"step-{STEPS - 1:09d}.ckpt"]
+    assert again.config.max_num_iterations == STEPS
+    with pytest.raises(SystemExit):
+        brief_trainer(dataset, tmp_path, STEPS, resume=True).train()
+    assert f"the checkpoint is at step {STEPS - 1} and the run has {STEPS} steps" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_the_cpu_is_taken_and_said(trainer: DegstalkTrainer, capsys: pytest.CaptureFixture[str]) -> None:
+    config = DegstalkTrainerConfig(**vars(trainer.config))
+    config.machine.device_type = "cuda"
+    assert config.setup(local_rank=0, world_size=1).device == "cpu"
+    assert "note: no CUDA device was found: training on the CPU" in capsys.readouterr().out
+    assert config.machine.device_type == "cpu"
+    config.setup(local_rank=0, world_size=1)
+    assert "no CUDA device" not in capsys.readouterr().out
+
+
+def test_the_command_line_is_not_looked_at_where_the_host_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("sys.argv")
+    config = DegstalkTrainerConfig(method_name="degstalk", viewer=ViewerConfig(websocket_host="127.0.0.1"))
+    config.viewer = ViewerConfig(websocket_host="10.0.0.7")
+    assert config.viewer.websocket_host == "10.0.0.7"
