@@ -90,7 +90,6 @@ def test_one_line_errors_lets_other_exceptions_through() -> None:
 def test_one_line_errors_in_a_program() -> None:
     program = (
         "from degstalk_ns.errors import UserError, one_line_errors\n"
-        "from degstalk_ns.errors import UserError\n"
         "with one_line_errors():\n"
         "    raise UserError('a file:\\n  is gone')\n"
     )
