@@ -32,8 +32,6 @@ def _arguments(data: Path, *more: str) -> list[str]:
         "degstalk-fast",
         *("--data", str(data), "--experiment-name", "run", "--timestamp", "only", "--vis", "tensorboard"),
         *("--max-num-iterations", str(STEPS), "--steps-per-save", "20", "--steps-per-eval-image", "30"),
-        # of pictures of 64 pixels the usual 7 are a mouth's width, and no mouth would be left inside the rim
-        *("--pipeline.datamanager.face-dilation", "1"),
         *more,
     ]
 
