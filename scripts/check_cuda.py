@@ -46,7 +46,7 @@ EDGE_TOLERANCE = 0.02
 """So far they may differ anywhere: some Gaussians at the edge on one pixel."""
 GRADIENT_TOLERANCE = 0.02
 """Length of the difference of two gradients over the length of the exact one."""
-SIZE = 512
+IMAGE_SIZE = 512
 REPEATS = 50
 
 
@@ -164,11 +164,11 @@ def avatar_frames(report: Report, device: torch.device) -> bool:
     )
     c2w = torch.eye(4)
     c2w[2, 3] = 0.7
-    focal = 2.3 * SIZE
-    view = View.from_c2w(c2w, (focal, focal), (SIZE / 2, SIZE / 2), (SIZE, SIZE))
-    plate = torch.rand(SIZE, SIZE, 3, generator=random)
+    focal = 2.3 * IMAGE_SIZE
+    view = View.from_c2w(c2w, (focal, focal), (IMAGE_SIZE / 2, IMAGE_SIZE / 2), (IMAGE_SIZE, IMAGE_SIZE))
+    plate = torch.rand(IMAGE_SIZE, IMAGE_SIZE, 3, generator=random)
     avatar = synthetic_avatar()
-    table = Table(f"Synthetic avatar, 28,000 Gaussians, {SIZE} x {SIZE}", ("", *MILLISECONDS, "frames/s"))
+    table = Table(f"Synthetic avatar, 28,000 Gaussians, {IMAGE_SIZE} x {IMAGE_SIZE}", ("", *MILLISECONDS, "frames/s"))
     frames, times = [], {}
     for where in (torch.device("cpu"), device):
         renderer = FrameRenderer(avatar.to(where))
@@ -198,7 +198,7 @@ def avatar_frames(report: Report, device: torch.device) -> bool:
 
 
 def standard_scene_times(report: Report, device: torch.device) -> None:
-    table = Table(f"Standard scene, 30,000 Gaussians, {SIZE} x {SIZE}", ("", *MILLISECONDS))
+    table = Table(f"Standard scene, 30,000 Gaussians, {IMAGE_SIZE} x {IMAGE_SIZE}", ("", *MILLISECONDS))
     report.data["standard_scene"] = {}
     for where in dict.fromkeys(("cpu", device.type)):
         times = time_scene(on_device(standard_scene(), torch.device(where)), REPEATS if where == "cuda" else 15)
@@ -257,7 +257,7 @@ def _gradient_is_that_of_differences(encoding: TriPlane, points: Tensor) -> bool
     return bool(((found - wanted).abs() <= 0.05 * wanted.abs() + 1e-4).double().mean() > 0.95)
 
 
-def check(device: torch.device, backend: str) -> tuple[Report, bool]:
+def check_backend(device: torch.device, backend: str) -> tuple[Report, bool]:
     """Everything, on ``device``; ``backend`` of the rasterizer is what is compared with the others."""
     machine = measure_machine(device)
     report = Report("check_cuda", notes=[machine.describe()], data={"machine": machine.to_json()})
@@ -284,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("check_cuda: torch finds no CUDA device on this machine", file=sys.stderr)
         return NO_CUDA
     device = torch.device("cpu" if options.rehearse else "cuda")
-    report, good = check(device, backend=device.type)
+    report, good = check_backend(device, backend=device.type)
     report.show(Console(highlight=False))
     report.save(options.output)
     print(f"written: {options.output}")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
-from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
+from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
 
 
 def command(
@@ -26,11 +26,11 @@ def command(
         config: Options.
     """
     console = Console(highlight=False)
-    for line in describe(process(video, output, config, Progress(console))):
+    for line in process_lines(process(video, output, config, Progress(console))):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def describe(summary: Summary) -> list[str]:
+def process_lines(summary: ProcessSummary) -> list[str]:
     """The lines printed at the end."""
     lines = []
     if summary.stages:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
-from degstalk_ns.sample.write import SampleConfig, Summary, make
+from degstalk_ns.sample.write import SampleConfig, SampleSummary, make
 
 
 def command(
@@ -24,11 +24,11 @@ def command(
         config: Options.
     """
     console = Console(highlight=False)
-    for line in describe(make(output, config, Progress(console))):
+    for line in sample_lines(make(output, config, Progress(console))):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def describe(summary: Summary) -> list[str]:
+def sample_lines(summary: SampleSummary) -> list[str]:
     """The lines printed at the end."""
     each = 1000 * summary.seconds / summary.frames
     return [

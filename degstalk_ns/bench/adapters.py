@@ -49,7 +49,7 @@ def played(config: Path, data: Path | None = None) -> Played:
 
 
 class TrainingRun:
-    """A run of ``degstalk-fast`` on a dataset that is not saved anywhere; see ``bench.train.Run``.
+    """A run of ``degstalk-fast`` on a dataset that is not saved anywhere; see ``bench.train.TrainingSteps``.
 
     Args:
         data: dataset folder; None: that of ``start``.

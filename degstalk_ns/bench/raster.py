@@ -21,9 +21,9 @@ from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.errors import UserError
 from degstalk_ns.rasterization import cpu, rasterize
 
-COUNTS = (5_000, 10_000, 20_000, 30_000, 50_000, 100_000)
+SWEPT_COUNTS = (5_000, 10_000, 20_000, 30_000, 50_000, 100_000)
 """Gaussians of the sweep, at 512 x 512."""
-SIZES = (128, 256, 512, 768, 1024)
+SWEPT_SIZES = (128, 256, 512, 768, 1024)
 """Pixels a side of the sweep, with 30,000 Gaussians."""
 BYTES_A_GAUSSIAN = 600
 """Upper bound of what the CPU kernels hold for a Gaussian of the standard scene, tile lists and gradients included."""
@@ -139,8 +139,8 @@ def sweep_raster(
     entries: list[dict[str, Any]] = []
     panels: dict[str, list[Curve]] = {}
     ways = {
-        "Gaussians (512 x 512 pixels)": [(count, 512) for count in COUNTS],
-        "pixels a side (30,000 Gaussians)": [(30_000, size) for size in SIZES],
+        "Gaussians (512 x 512 pixels)": [(count, 512) for count in SWEPT_COUNTS],
+        "pixels a side (30,000 Gaussians)": [(30_000, size) for size in SWEPT_SIZES],
     }
     for label, cases in ways.items():
         curves = panels[label] = []

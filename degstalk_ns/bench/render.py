@@ -26,7 +26,7 @@ from degstalk_ns.console.report import Report, Table
 from degstalk_ns.rasterization import spherical_harmonics
 
 T = TypeVar("T")
-WARMUP = 5
+WARMUP_FRAMES = 5
 """Frames that do not count: compilation and caches."""
 
 
@@ -70,8 +70,8 @@ def bench_render(played: Played, machine: Machine, repeats: int, advance: Callab
         seconds.setdefault(name, []).append(timed(lambda: result.append(function()), device))
         return result[0]
 
-    for index in range(WARMUP + repeats):
-        if index == WARMUP:
+    for index in range(WARMUP_FRAMES + repeats):
+        if index == WARMUP_FRAMES:
             seconds.clear()
         place = index % len(shots)
         _one_frame(played, place, clock)

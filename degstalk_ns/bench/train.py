@@ -22,17 +22,17 @@ from degstalk_ns.errors import UserError
 
 STAGES = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
 """What a step can be like: the three stages, and the ends of motion and fuse with their perceptual losses."""
-WARMUP = 6
+WARMUP_STEPS = 6
 """Steps that do not count: compilation, caches, the first frames read."""
-COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
+TRAINED_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
 """Gaussians of both regions together in the sweep, at the data's resolution."""
-SIZES = (128, 256, 512, 1024)
+TRAINED_SIZES = (128, 256, 512, 1024)
 """Pixels a side of the sweep."""
 MEMORY_SAMPLES = 12
 """How often resident memory is noted along a run of steps."""
 
 
-class Run(Protocol):
+class TrainingSteps(Protocol):
     """A training run whose steps can be taken one by one, in any stage; it never grows or prunes."""
 
     device: torch.device
@@ -59,11 +59,11 @@ def check_stages(stages: tuple[str, ...]) -> None:
         raise UserError(f"--stages: expected some of {' '.join(STAGES)}, got {' '.join(unknown) or 'none'}")
 
 
-def time_stage(run: Run, stage: str, repeats: int) -> tuple[Spread, list[float]]:
+def time_stage(run: TrainingSteps, stage: str, repeats: int) -> tuple[Spread, list[float]]:
     """Seconds of a step, and resident memory in MiB at some of them, evenly spread."""
     check_repeats(repeats)
     run.enter(stage)
-    for _ in range(WARMUP):
+    for _ in range(WARMUP_STEPS):
         run.step()
     seconds, memory = [], []
     for index in range(repeats):
@@ -74,7 +74,7 @@ def time_stage(run: Run, stage: str, repeats: int) -> tuple[Spread, list[float]]
 
 
 def bench_train(
-    run: Run, machine: Machine, stages: tuple[str, ...], repeats: int, advance: Callable[[str], None]
+    run: TrainingSteps, machine: Machine, stages: tuple[str, ...], repeats: int, advance: Callable[[str], None]
 ) -> Report:
     """Each of ``stages`` for ``repeats`` steps."""
     about = run.describe()
@@ -129,7 +129,7 @@ def bench_train(
 
 
 def sweep_train(
-    run: Run, stage: str, repeats: int, advance: Callable[[str], None]
+    run: TrainingSteps, stage: str, repeats: int, advance: Callable[[str], None]
 ) -> tuple[Table, dict[str, list[Curve]], list[dict[str, Any]]]:
     """Steps of ``stage`` over the number of Gaussians and over resolution."""
     table = Table(f"How a step of the {stage} stage grows", ("Gaussians", "pixels", *MILLISECONDS, "steps/s"))
@@ -138,8 +138,8 @@ def sweep_train(
     own = run.describe()
     total = own["face"] + own["mouth"]
     ways: dict[str, list[tuple[int | None, int | None]]] = {
-        f"Gaussians ({own['width']} x {own['height']} pixels)": [(count, None) for count in COUNTS],
-        f"pixels a side ({total:,} Gaussians)": [(None, side) for side in SIZES],
+        f"Gaussians ({own['width']} x {own['height']} pixels)": [(count, None) for count in TRAINED_COUNTS],
+        f"pixels a side ({total:,} Gaussians)": [(None, side) for side in TRAINED_SIZES],
     }
     for label, cases in ways.items():
         spreads, x = [], []

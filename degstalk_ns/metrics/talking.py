@@ -29,7 +29,7 @@ from degstalk_ns.metrics.image import correlation, temporal_jitter
 from degstalk_ns.preprocess import decode
 from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
-Image = NDArray[np.uint8]
+_Image = NDArray[np.uint8]
 Series = NDArray[np.float64]
 
 SILENT_DB: Final[float] = -40.0
@@ -61,7 +61,7 @@ _NO_LENGTH: Final[float] = 1e-9
 """Pixels: lengths that are divided by never count as shorter."""
 
 
-class Face(Protocol):
+class ObservedFace(Protocol):
     """What is seen of a face in one frame: landmarks [478, 3] in pixels, and MediaPipe's blendshapes [52]."""
 
     @property
@@ -128,7 +128,7 @@ class TalkingSource:
 
     name: str
     count: int
-    frames: Callable[[], Iterable[Image]]
+    frames: Callable[[], Iterable[_Image]]
     sound: NDArray[np.float32]
 
 
@@ -188,9 +188,9 @@ def _of_dataset(folder: Path, frames: int | None) -> TalkingSource:
 
 
 def measure_frames(
-    frames: Callable[[], Iterable[Image]],
+    frames: Callable[[], Iterable[_Image]],
     sound: NDArray[np.float32],
-    observe: Callable[[Image], Face | None],
+    observe: Callable[[_Image], ObservedFace | None],
     name: str,
     advance: Callable[[int], None] = lambda count: None,
 ) -> TalkingReport:
@@ -276,7 +276,7 @@ def jaw_band(jaw: Series, height: float, size: tuple[int, int]) -> NDArray[np.bo
 
 
 def _observed(
-    frames: Iterable[Image], observe: Callable[[Image], Face | None], advance: Callable[[int], None]
+    frames: Iterable[_Image], observe: Callable[[_Image], ObservedFace | None], advance: Callable[[int], None]
 ) -> Observed:
     lids = [BLENDSHAPES.index(name) for name in EYELID_NAMES]
     points = len(range(*JAW_LINE.indices(NUM_POINTS_68)))
@@ -299,7 +299,7 @@ def _observed(
     return Observed(*(np.asarray(values, np.float64) for values in (opening, closure, jaw, height)))
 
 
-def _jaw_jitter(frames: Iterable[Image], seen: Observed, advance: Callable[[int], None]) -> float | None:
+def _jaw_jitter(frames: Iterable[_Image], seen: Observed, advance: Callable[[int], None]) -> float | None:
     """In a band that stands still: where the jaw is on the whole."""
     line, height = np.nanmedian(seen.jaw, 0), float(np.nanmedian(seen.height))
     mask: NDArray[np.bool_] | None = None

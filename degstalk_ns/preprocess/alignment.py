@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
 
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project, solve_head_poses
+from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 from degstalk_ns.preprocess.record import formerly
 
-FloatArray = NDArray[np.float64]
+_FloatArray = NDArray[np.float64]
 Frames = Callable[[NDArray[np.intp]], Iterable[NDArray[np.uint8]]]
 """Gives the frames of these indices in order, [H, W, 3] RGB or [H, W] grey, uint8."""
 
@@ -110,7 +110,7 @@ def refine_head_poses(
     """
     config = config or AlignmentConfig()
     pose_config = pose_config or PoseConfig()
-    eyes = float(np.median(lm.eye_distance(np.asarray(points)[valid])))
+    eyes = float(np.median(lm.mesh_eye_distance(np.asarray(points)[valid])))
     worst = float(np.nanmedian(poses.residual)) + config.max_landmark_loss * eyes / EYE_UNIT
     steps, count = config.rounds * int(np.sum(valid)), 0
 
@@ -190,7 +190,7 @@ def find_marks(
     return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]))
 
 
-def _surface(face: FloatArray, config: AlignmentConfig) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _surface(face: _FloatArray, config: AlignmentConfig) -> tuple[_FloatArray, NDArray[np.bool_]]:
     """The mean face as a height field over its front: positions [h, w, 3] in metres, and where it is defined [h, w].
 
     Rows run from the hairline down to the upper lip; what lies lower moves with speech.
@@ -205,7 +205,7 @@ def _surface(face: FloatArray, config: AlignmentConfig) -> tuple[FloatArray, NDA
     return np.stack([X, Y, np.where(inside, Z, 0.0)], axis=-1), inside
 
 
-def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
+def _mark_area(face: _FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
     """255 where marks may be: on the face, off its rim and off the eyes."""
     area = 255 * cv2.erode(inside.astype(np.uint8), np.ones((2 * config.rim + 1,) * 2, np.uint8), borderValue=[0.0])
     left, top = -config.half_width, face[lm.FOREHEAD_TOP, 1]
@@ -217,9 +217,9 @@ def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentCon
     return np.asarray(area, dtype=np.uint8)
 
 
-def _texel_pixels(surface: FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
+def _texel_pixels(surface: _FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
     """[h, w, 2] where each texel is in frame ``i``, pixels."""
-    flat = project(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
+    flat = project_points(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
     return np.nan_to_num(flat, nan=OUTSIDE).reshape(*surface.shape[:2], 2).astype(np.float32)
 
 
@@ -235,7 +235,7 @@ def _unroll(frame: NDArray[np.uint8], pixels: NDArray[np.float32], config: Align
     return np.asarray(MID_GREY + config.contrast * (texture - shading) / bright, dtype=np.float32)
 
 
-def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> FloatArray:
+def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> _FloatArray:
     """[M, C] bilinear values [h, w, C] at texels [M, 2]."""
     columns = [
         cv2.remap(np.ascontiguousarray(values[..., c]), at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]

@@ -12,7 +12,7 @@ from typing import Final
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 
-MOST_WORKERS: Final[int] = 4
+_MOST_WORKERS: Final[int] = 4
 """Threads taken by default at most: each holds a segmenter (about 100 MB)."""
 
 
@@ -37,4 +37,4 @@ class ProcessConfig:
     mel: MelConfig = field(default_factory=MelConfig)
 
     def worker_count(self) -> int:
-        return self.workers if self.workers > 0 else min(os.cpu_count() or 1, MOST_WORKERS)
+        return self.workers if self.workers > 0 else min(os.cpu_count() or 1, _MOST_WORKERS)

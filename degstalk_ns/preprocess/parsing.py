@@ -82,7 +82,7 @@ class ParsingConfig:
         return whole_pixels(self.mouth_height, height, 2), whole_pixels(self.tooth_size, height, 2)
 
 
-def smooth(
+def smooth_confidences(
     before: NDArray[np.float32] | None,
     now: NDArray[np.float32],
     after: NDArray[np.float32] | None,

@@ -24,12 +24,12 @@ from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import VERSIONS, Products, Step, landmark_file, naming_video, pose_file
-from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_output, stage_key
+from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_dataset_folder, stage_key
 from degstalk_ns.rates import FRAME_RATE
 
 
 @dataclass(frozen=True)
-class Summary:
+class ProcessSummary:
     """What a run did.
 
     Attributes:
@@ -55,7 +55,7 @@ class Summary:
 
 def process(
     video: Path, output: Path, config: ProcessConfig | None = None, progress: Progress | None = None
-) -> Summary:
+) -> ProcessSummary:
     """Make the dataset ``output`` from ``video``, or what is missing or stale of it.
 
     Args:
@@ -74,7 +74,7 @@ def process(
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
     progress = progress or Progress(None)
-    check_output(output, config.overwrite)
+    check_dataset_folder(output, config.overwrite)
     info = decode.probe(video, config.minimum_seconds)
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
@@ -114,7 +114,7 @@ def process(
                 output.rmdir()
         raise
     track, solved = np.load(products.landmark_file), np.load(products.pose_file)
-    return Summary(
+    return ProcessSummary(
         output=output,
         frames=info.num_frames,
         seconds=time.perf_counter() - started,

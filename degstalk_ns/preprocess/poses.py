@@ -18,8 +18,8 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.preprocess.record import formerly
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+_FloatArray = NDArray[np.float64]
+_BoolArray = NDArray[np.bool_]
 
 EYE_UNIT: Final[float] = 100.0
 """Lengths of landmarks and marks are given in pixels of a face with so many pixels between its eyes, so that they mean
@@ -123,11 +123,11 @@ class PoseConfig:
 class Marks:
     """Points of the skin followed through the video beside the landmarks (see ``alignment``)."""
 
-    points: FloatArray
+    points: _FloatArray
     """[T, M, 2] pixels; what is not seen may hold anything."""
-    seen: BoolArray
+    seen: _BoolArray
     """[T, M]."""
-    shape: FloatArray
+    shape: _FloatArray
     """[M, 3] where they are on the head, metres, in the axes of the poses they were found with."""
 
 
@@ -135,31 +135,31 @@ class Marks:
 class HeadPoses:
     """Cameras in head coordinates: origin inside the head, x to the subject's left, y up, face along +z, metres."""
 
-    c2w: FloatArray
+    c2w: _FloatArray
     """[T, 4, 4] camera-to-world, OpenGL axes. The head is fixed, the camera moves."""
     focal: float
     """Focal length, pixels."""
     cx: float
     """Principal point, pixels."""
     cy: float
-    residual: FloatArray
+    residual: _FloatArray
     """[T] median reprojection error of the rigid landmarks, pixels; NaN where the frame was not valid."""
-    shape: FloatArray
+    shape: _FloatArray
     """[K, 3] positions of the rigid landmarks, metres, in the order of ``PoseConfig.landmarks``."""
-    face: FloatArray
+    face: _FloatArray
     """[N, 3] mean positions of all landmarks (expression averaged out), metres."""
-    weights: FloatArray
+    weights: _FloatArray
     """[K] measured weight of each rigid landmark (1: as the median one)."""
     jitter: dict[str, float] = field(default_factory=dict)
     """Root mean square of second differences with every frame on its own (``_before``) and smoothed (``_after``):
     ``rotation_*`` [degrees / frame^2], ``position_*`` of the projected head centre [px / frame^2], ``scale_*``."""
-    mark_residual: FloatArray | None = None
+    mark_residual: _FloatArray | None = None
     """[T] median reprojection error of the marks seen, pixels, if there were marks; NaN where none was seen."""
     notes: tuple[str, ...] = ()
     """What makes the poses less sure than usual, one line each."""
 
 
-def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, cy: float) -> FloatArray:
+def project_points(points_world: _FloatArray, c2w: _FloatArray, focal: float, cx: float, cy: float) -> _FloatArray:
     """Pixel positions of world points.
 
     Args:
@@ -182,7 +182,7 @@ def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, 
 
 def solve_head_poses(
     points: NDArray[np.floating],
-    valid: BoolArray,
+    valid: _BoolArray,
     width: int,
     height: int,
     config: PoseConfig | None = None,
@@ -280,17 +280,17 @@ class _State:
     focal length no longer trade off.
     """
 
-    R: FloatArray  # [T, 3, 3] head to OpenCV camera
-    p: FloatArray  # [T, 2] px, head origin relative to the principal point
-    log_s: FloatArray  # [T] log of px per metre
+    R: _FloatArray  # [T, 3, 3] head to OpenCV camera
+    p: _FloatArray  # [T, 2] px, head origin relative to the principal point
+    log_s: _FloatArray  # [T] log of px per metre
     k: float  # 1 / focal, 1 / px
-    X: FloatArray  # [K, 3] metres
+    X: _FloatArray  # [K, 3] metres
 
-    def rows(self, index: NDArray[np.intp] | BoolArray) -> _State:
+    def rows(self, index: NDArray[np.intp] | _BoolArray) -> _State:
         return _State(self.R[index], self.p[index], self.log_s[index], self.k, self.X)
 
 
-def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
+def _check(points: _FloatArray, valid: _BoolArray, config: PoseConfig) -> None:
     if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] <= max(config.landmarks):
         raise UserError(
             f"landmarks: expected [T, >{max(config.landmarks)}, 3], found {list(points.shape)}; run the tracking again"
@@ -313,18 +313,18 @@ def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
         )
 
 
-def _eye_distance(points: FloatArray) -> float:
+def _eye_distance(points: _FloatArray) -> float:
     """Median distance between the eyes over frames, pixels (in 3D, so that turning away counts little)."""
-    return float(np.median(lm.eye_distance(points)))
+    return float(np.median(lm.mesh_eye_distance(points)))
 
 
 def _observations(
-    points: FloatArray, valid: BoolArray, marks: Marks | None, cx: float, cy: float, config: PoseConfig
-) -> tuple[FloatArray, BoolArray, FloatArray]:
+    points: _FloatArray, valid: _BoolArray, marks: Marks | None, cx: float, cy: float, config: PoseConfig
+) -> tuple[_FloatArray, _BoolArray, _FloatArray]:
     """Landmarks and marks side by side: positions [T, K, 2], seen [T, K], and the weight of each one's group [T, K]."""
     T, K = points.shape[:2]
     uv = np.where(valid[:, None, None], points - (cx, cy), 0.0)
-    seen: BoolArray = np.repeat(valid[:, None], K, axis=1)
+    seen: _BoolArray = np.repeat(valid[:, None], K, axis=1)
     group = np.full((T, K), min(1.0, config.independent_landmarks / K))
     if marks is None:
         return uv, seen, group
@@ -347,8 +347,8 @@ def _state_of(start: HeadPoses, marks: Marks | None) -> _State:
 
 
 def _initial(
-    points: FloatArray,
-    valid: BoolArray,
+    points: _FloatArray,
+    valid: _BoolArray,
     rigid: list[int],
     cx: float,
     cy: float,
@@ -392,13 +392,13 @@ class _Problem:
 
     def __init__(
         self,
-        uv: FloatArray,
-        seen: BoolArray,
-        group: FloatArray,
+        uv: _FloatArray,
+        seen: _BoolArray,
+        group: _FloatArray,
         width: float,
         eye_px: float,
         config: PoseConfig,
-        shape_prior: FloatArray,
+        shape_prior: _FloatArray,
         smooth: bool,
     ) -> None:
         self.uv = uv
@@ -420,18 +420,18 @@ class _Problem:
         self.shape_weight = self.prior_scale / np.square(config.shape_sigma)
 
     # -- model -------------------------------------------------------------------------------------------------------
-    def project(self, state: _State) -> FloatArray:
+    def project(self, state: _State) -> _FloatArray:
         """[T, K, 2] px relative to the principal point."""
         Y = np.einsum("tij,kj->tki", state.R, state.X)
         s = np.exp(state.log_s)[:, None]
         den = 1.0 + s * state.k * Y[..., 2]
         return (s[..., None] * Y[..., :2] + state.p[:, None]) / den[..., None]
 
-    def _relative(self, residual: FloatArray) -> FloatArray:
+    def _relative(self, residual: _FloatArray) -> _FloatArray:
         """[T, K] error in units of the expected one."""
         return np.linalg.norm(residual, axis=-1) * np.sqrt(self.landmark_weight) / self.sigma
 
-    def _accelerations(self, state: _State) -> FloatArray:
+    def _accelerations(self, state: _State) -> _FloatArray:
         """[T-2, 6] second differences of turn (rad), projected centre (px) and log scale."""
         step = Rotation.from_matrix(state.R[1:] @ np.transpose(state.R[:-1], (0, 2, 1))).as_rotvec()
         rest = np.concatenate([state.p, state.log_s[:, None]], axis=1)
@@ -453,7 +453,7 @@ class _Problem:
     # -- Gauss-Newton ------------------------------------------------------------------------------------------------
     def _jacobians(
         self, state: _State, rows: slice
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    ) -> tuple[_FloatArray, _FloatArray, _FloatArray, _FloatArray, _FloatArray]:
         """Residuals [T, K, 2], robust weights [T, K], and derivatives by pose [T, K, 2, 6], point [T, K, 2, 3] (turned)
         and log k [T, K, 2]."""
         Y = np.einsum("tij,kj->tki", state.R[rows], state.X)
@@ -526,8 +526,8 @@ class _Problem:
         return self._moved(state, delta, dense[:-1].reshape(K, 3), float(dense[-1]))
 
     def _with_smoothness(
-        self, state: _State, A: FloatArray, g: FloatArray, damping: float
-    ) -> tuple[FloatArray, FloatArray]:
+        self, state: _State, A: _FloatArray, g: _FloatArray, damping: float
+    ) -> tuple[_FloatArray, _FloatArray]:
         """The frames' normal matrix in scipy's upper banded form [13, 6T], and the gradient [T, 6]."""
         T = len(A)
         diagonal = np.einsum("tii->ti", A)  # a view
@@ -590,7 +590,7 @@ class _Problem:
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
         self.landmark_weight[known] = 1.0 / relative**2
 
-    def _moved(self, state: _State, pose: FloatArray, shape: FloatArray, log_k: float) -> _State:
+    def _moved(self, state: _State, pose: _FloatArray, shape: _FloatArray, log_k: float) -> _State:
         most_scale, most_focal = self.config.most_log_scale_step, self.config.most_log_focal_step
         factor = np.exp(np.clip(log_k, -most_focal, most_focal))
         return _State(
@@ -619,8 +619,8 @@ def _notes(some: _Problem, every: _Problem, shared: _State, config: PoseConfig) 
 
 
 def _mean_face(
-    points: FloatArray, state: _State, rigid: list[int], cx: float, cy: float, config: PoseConfig
-) -> FloatArray:
+    points: _FloatArray, state: _State, rigid: list[int], cx: float, cy: float, config: PoseConfig
+) -> _FloatArray:
     """[N, 3] every landmark triangulated from all frames as if it were rigid (linear least squares)."""
     N = points.shape[1]
     s = np.exp(state.log_s)
@@ -643,7 +643,7 @@ def _mean_face(
     return np.linalg.solve(normal + weight * np.eye(3), (vector + weight * prior)[..., None])[..., 0]
 
 
-def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, FloatArray, float]:
+def _head_frame(face: _FloatArray, config: PoseConfig) -> tuple[_FloatArray, _FloatArray, float]:
     """Rotation [3, 3] into head axes, origin [3] and scale that the mean face defines.
 
     x runs from the right to the left half of the face (the mean over mirrored points: two eyes alone would tip with
@@ -663,7 +663,7 @@ def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, Float
     return rotation, middle @ rotation, float(config.interpupillary_distance / np.linalg.norm(left - right))
 
 
-def _jitter(before: _State, after: _State, valid: BoolArray) -> dict[str, float]:
+def _jitter(before: _State, after: _State, valid: _BoolArray) -> dict[str, float]:
     known = valid[:-2] & valid[1:-1] & valid[2:]
     result: dict[str, float] = {}
     for name, state in (("before", before), ("after", after)):
@@ -677,7 +677,7 @@ def _jitter(before: _State, after: _State, valid: BoolArray) -> dict[str, float]
     return result
 
 
-def _masked_median(values: FloatArray, mask: BoolArray) -> FloatArray:
+def _masked_median(values: _FloatArray, mask: _BoolArray) -> _FloatArray:
     """[T] median over the second dimension of what ``mask`` lets through; NaN where that is nothing."""
     result = np.full(len(values), np.nan)
     some = mask.any(axis=1)

@@ -113,7 +113,7 @@ def assemble(observations: list[FaceObservation | None], config: TrackingConfig 
     points = np.stack([o.points for o in observations if o is not None])
     blendshapes = np.stack([o.blendshapes for o in observations if o is not None])
     return FaceTrack(
-        points=smooth(_fill(points, index, T), config.smoothing).astype(np.float32),
+        points=smooth_over_time(_fill(points, index, T), config.smoothing).astype(np.float32),
         blendshapes=_fill(blendshapes, index, T).astype(np.float32),
         valid=valid,
         gaps=_runs(lost),
@@ -142,7 +142,7 @@ def _fill(values: NDArray[np.float64], index: NDArray[np.intp], total: int) -> N
     return np.asarray(values[before] * (1.0 - weight) + values[after] * weight)
 
 
-def smooth(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
+def smooth_over_time(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
     """[T, ...] Gaussian over time with standard deviation ``sigma`` frames (0: none): symmetric, so without lag."""
     from scipy.ndimage import gaussian_filter1d
 
