@@ -22,14 +22,14 @@ from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
 
-_Float32 = NDArray[np.float32]
+Float32 = NDArray[np.float32]
 
 
 AUDIO_PREFERENCE: Final[tuple[str, ...]] = ("mel", "hu", "ds")
 """Order in which ``audio="auto"`` looks for features."""
 
 
-def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[str, _Float32]:
+def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[str, Float32]:
     """The features' name and their windows [T, L, C]; ``notes`` gets a line where "auto" had a choice."""
     names = AUDIO_PREFERENCE if audio == "auto" else (audio,)
     present = [name for name in names if layout.audio_features(name).exists()]
@@ -47,11 +47,11 @@ def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[st
 
 
 def on_video_clock(
-    windows: _Float32,
+    windows: Float32,
     splits: dict[str, FrameTable],
     path: Path,
     notes: list[str],
-) -> _Float32:
+) -> Float32:
     """Audio windows such that row i belongs to frame i; afterwards ``aud_ids`` of both tables equal ``img_ids``.
 
     Usually they do already. A dataset may start its audio a constant number of frames early or late.
@@ -91,7 +91,7 @@ def common_length(lengths: Mapping[str, int], options: ReadOptions, root: Path, 
 _FACE_MODEL_WIDTHS: Final[Mapping[str, int | None]] = {"expression_params": None, "jaw_params": 3, "eyelid_params": 2}
 
 
-def read_face_model(layout: Layout) -> tuple[Path, dict[str, _Float32]]:
+def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
     """The file that was read, and its arrays [T, width], cut to the shortest of them."""
     if layout.face_model_npz.exists():
         path = layout.face_model_npz
@@ -105,7 +105,7 @@ def read_face_model(layout: Layout) -> tuple[Path, dict[str, _Float32]]:
         content = _load_torch_file(path, layout.root)
     else:
         raise UserError(f"{layout.face_model_npz} or {layout.face_model_pt.name}: missing; {remedy(layout.root)}")
-    arrays: dict[str, _Float32] = {}
+    arrays: dict[str, Float32] = {}
     for key, width in _FACE_MODEL_WIDTHS.items():
         parts = [np.asarray(part) for part in _leaves(content, key)]
         if not parts:
@@ -174,7 +174,7 @@ def _leaves(tree: Any, key: str) -> Iterator[Any]:
             yield from _leaves(branch, key)
 
 
-def check_finite(array: _Float32, path: Path, name: str, root: Path) -> None:
+def check_finite(array: Float32, path: Path, name: str, root: Path) -> None:
     bad = ~np.isfinite(array).reshape(len(array), -1).all(1)
     if bad.any():
         more = f" (and {int(bad.sum()) - 1} more frames)" if bad.sum() > 1 else ""
@@ -187,7 +187,7 @@ _UNITS: Final[Mapping[str, str]] = {"AU45_r": "blinks are", "AU25_r": "the openi
 """Columns of `au.csv` that are read, and what is measured on the landmarks where one is absent."""
 
 
-def read_action_units(layout: Layout, notes: list[str]) -> dict[str, _Float32]:
+def read_action_units(layout: Layout, notes: list[str]) -> dict[str, Float32]:
     """AU45_r and AU25_r of an OpenFace table, [T] each and as far as they are there; empty without a table.
 
     ``notes`` gets a line for what is absent: the landmarks take its place, with another scale.
@@ -202,7 +202,7 @@ def read_action_units(layout: Layout, notes: list[str]) -> dict[str, _Float32]:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
     header = [name.strip() for name in rows[0]] if rows else []
-    units: dict[str, _Float32] = {}
+    units: dict[str, Float32] = {}
     for name, what in _UNITS.items():
         if name not in header:
             notes.append(f"{path.name} has no column {name}: {what} measured on the 68 landmarks")
@@ -219,9 +219,9 @@ def read_action_units(layout: Layout, notes: list[str]) -> dict[str, _Float32]:
     return units
 
 
-def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int, notes: list[str]) -> _Float32:
-    """[T, 68, 2] pixels; frames without a file (dropped by the family's scripts) are interpolated in time, and
-    ``notes`` gets a line with their number."""
+def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int, notes: list[str]) -> Float32:
+    """[T, 68, 2] pixels. Frames without a file (the scripts of AD-NeRF and its successors drop some) are interpolated in
+    time, and ``notes`` gets a line with their number."""
     known = sorted(i for i in there if i < length)
     points = np.empty((len(known), NUM_POINTS_68, 2), np.float32)
     usable = np.ones(len(known), bool)
@@ -249,7 +249,7 @@ def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: in
     return np.stack(columns, 1).astype(np.float32).reshape(length, NUM_POINTS_68, 2)
 
 
-def blink(units: Mapping[str, _Float32], landmarks: _Float32, options: ReadOptions) -> _Float32:
+def blink(units: Mapping[str, Float32], landmarks: Float32, options: ReadOptions) -> Float32:
     if "AU45_r" in units:
         return np.clip(units["AU45_r"] / options.blink_full_scale, 0.0, 1.0).astype(np.float32)
     ratio = eye_opening(landmarks)
@@ -258,7 +258,7 @@ def blink(units: Mapping[str, _Float32], landmarks: _Float32, options: ReadOptio
     return np.clip((1.0 - relative) / (1.0 - options.closed_eye_ratio), 0.0, 1.0).astype(np.float32)
 
 
-def mouth_opening(units: Mapping[str, _Float32], landmarks: _Float32) -> _Float32:
+def mouth_opening(units: Mapping[str, Float32], landmarks: Float32) -> Float32:
     if "AU25_r" in units:
         return np.maximum(units["AU25_r"], 0.0).astype(np.float32)
     return lip_opening(landmarks).astype(np.float32)

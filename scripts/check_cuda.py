@@ -40,10 +40,10 @@ from degstalk_ns.rasterization import rasterize
 NO_CUDA = 2
 PARAMETERS = ("means", "quats", "scales", "opacities", "colors")
 IMAGE_TOLERANCE, IMAGE_SHARE = 1e-4, 0.999
-"""So far two float32 images may differ, in all but a thousandth of the values: at the edge of what is too faint to be
-drawn (1/255), rounding decides."""
+"""Maximum difference of two float32 images, and the fraction of values that must be within it: at the edge of what is
+too faint to be rendered (1/255), rounding decides."""
 EDGE_TOLERANCE = 0.02
-"""So far they may differ anywhere: some Gaussians at the edge on one pixel."""
+"""Maximum difference of any value: some Gaussians at that edge may lie on one pixel."""
 GRADIENT_TOLERANCE = 0.02
 """Length of the difference of two gradients over the length of the exact one."""
 IMAGE_SIZE = 512
@@ -229,7 +229,7 @@ def triplane_times(report: Report, device: torch.device) -> bool:
         report.data["triplane"]["tcnn_ok"] = smooth
         good &= smooth
     else:
-        report.notes.append("tiny-cuda-nn is not installed: not looked at")
+        report.notes.append("tiny-cuda-nn is not installed, so it was not tested")
     for name, kind in kinds.items():
 
         def both(kind: TriPlane = kind) -> None:
@@ -275,13 +275,17 @@ def check_backend(device: torch.device, backend: str) -> tuple[Report, bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("check_cuda.json"), help="JSON file of all results")
     parser.add_argument(
-        "--rehearse", action="store_true", help="try the script itself, with the CPU in the GPU's place"
+        "--output", type=Path, default=Path("check_cuda.json"), help="JSON file to which all results are written"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="test the script itself on a machine without a GPU: the CPU takes its place",
     )
     options = parser.parse_args(arguments)
     if not options.rehearse and not torch.cuda.is_available():
-        print("check_cuda: torch finds no CUDA device on this machine", file=sys.stderr)
+        print("check_cuda: no CUDA device is available to PyTorch", file=sys.stderr)
         return NO_CUDA
     device = torch.device("cpu" if options.rehearse else "cuda")
     report, good = check_backend(device, backend=device.type)

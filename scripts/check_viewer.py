@@ -165,7 +165,7 @@ def stations(visit: Visit, folder: Path, seconds: float) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--load-config", type=Path, required=True, help="config.yml of a trained head")
+    parser.add_argument("--load-config", type=Path, required=True, help="config.yml of a trained run")
     parser.add_argument("--output", type=Path, default=Path("check_viewer"), help="folder for pictures and figures")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to watch it play")
     parser.add_argument("--repeats", type=int, default=1, help="how often to play before the pictures are made")

@@ -18,12 +18,12 @@ def command(
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT")],
     config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig(),  # noqa: B008 (frozen)
 ) -> None:
-    """Make a dataset from a talking-head video. Run again, it goes on where it stopped.
+    """Make a dataset from a talking-head video. If you run the command again, it resumes where it stopped.
 
     Args:
-        video: A video of one person talking to the camera, with sound; at least 4 s, better some minutes.
+        video: Video with audio of one person talking to the camera, at least 4 seconds, better several minutes.
         output: Folder of the dataset, for example data/me.
-        config: Options.
+        config: Options of preprocessing.
     """
     console = Console(highlight=False)
     for line in process_lines(process(video, output, config, Progress(console))):

@@ -146,7 +146,6 @@ def test_reports_are_shown_and_saved_whole(tmp_path: Path) -> None:
         (["raster", "--repeats", "0"], "--repeats must be at least 1"),
         (["raster", "--plot", "p.png"], "--sweep"),
         (["raster", "--output", "nowhere/r.json"], "there is no folder"),
-        (["render"], "--load-config"),
         (["render", "--load-config", "nowhere.yml"], "no such file"),
         (["train"], "--data"),
         (["train", "--data", "nowhere"], "no such dataset folder"),
@@ -163,6 +162,13 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert exit_.value.code == 1 and message in error and len(error.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "input_"), [("render", "--load-config"), ("process", "video")])
+def test_what_is_needed_is_required(name: str, input_: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bench", name])
+    assert exit_.value.code == cli.MISUSED and input_ in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

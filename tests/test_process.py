@@ -389,5 +389,5 @@ def test_what_no_frame_shows_is_said(copy: Path, video: Path, monkeypatch: pytes
 def test_an_unreadable_record_is_said(copy: Path, video: Path) -> None:
     (copy / record.RECORD_NAME).write_text("{")
     summary = process(video, copy, CONFIG)
-    assert f"{copy / record.RECORD_NAME} could not be read, so everything was made anew" == summary.warnings[0]
+    assert f"{copy / record.RECORD_NAME} could not be read, so everything was made again" == summary.warnings[0]
     assert len(summary.stages) == 10

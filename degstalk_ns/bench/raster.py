@@ -109,7 +109,8 @@ def bench_raster(
         report.notes.append(f"{name}: {machine.describe()}")
     report.tables.append(table)
     report.notes.append(
-        "floor: the counted operations at the matrix product's rate, or the bytes at the copy's, whichever takes longer"
+        "floor: the theoretical minimum time of this hardware: the counted operations at the rate of a matrix product, "
+        "or the bytes at the rate of a copy, whichever takes longer"
     )
     return report
 
@@ -135,7 +136,10 @@ def sweep_raster(
     devices: list[str], seed: int, repeats: int, advance: Callable[[str], None]
 ) -> tuple[Table, dict[str, list[Curve]], list[dict[str, Any]]]:
     """Times over the number of Gaussians and over resolution: a table, curves to plot, and entries for the JSON."""
-    table = Table("How it grows", ("", "Gaussians", "pixels", "forward ms", "10% .. 90%", "and backward", "10% .. 90%"))
+    table = Table(
+        "Time by number of Gaussians and image size",
+        ("", "Gaussians", "pixels", "forward ms", "10% .. 90%", "and backward", "10% .. 90%"),
+    )
     entries: list[dict[str, Any]] = []
     panels: dict[str, list[Curve]] = {}
     ways = {

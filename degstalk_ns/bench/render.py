@@ -40,7 +40,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Played:
-    """A head to be rendered.
+    """An avatar to be rendered.
 
     Attributes:
         name: what it is called. renderer: of its avatar. sh_degree: in use. moving: whether its fields are trained.
@@ -130,8 +130,8 @@ def _one_frame(played: Played, place: int, clock: _Clock) -> None:
     plate = clock("plate", lambda: played.plate(place))
     motion = clock("fields", lambda: renderer.motion(conditions)) if played.moving else None
     gaussians = clock("deformation", lambda: renderer.deformed(motion))
-    head = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
-    clock("composition", lambda: over_plate(head, plate))
+    regions = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
+    clock("composition", lambda: over_plate(regions, plate))
     clock("whole frame", lambda: renderer.frame(view, conditions, plate, degree, played.moving))
 
 

@@ -44,7 +44,7 @@ class TrainingSteps(Protocol):
         """One whole step: frames, forward, losses, backward, optimizers, callbacks."""
 
     def resize(self, gaussians: int | None, side: int | None) -> None:
-        """So many Gaussians in both regions together and so many pixels a side; None leaves it as the run has it."""
+        """Sets the number of Gaussians of both regions together, and the side in pixels; None leaves it as it was."""
 
     def describe(self) -> dict[str, Any]:
         """``face`` and ``mouth`` Gaussians, ``width`` and ``height``."""
@@ -122,8 +122,8 @@ def bench_train(
         machine.describe(),
         f"resident memory from a stage's first step to its last, MiB: {', '.join(resident)}",
         f"peak resident memory of this process: {peak:.0f} MiB",
-        "floor: matrix products and convolutions that the step really makes, and the counted work of the rasterizer; "
-        "image losses, optimizers and reading frames are not in it",
+        "floor: the theoretical minimum time of this hardware for the matrix products and convolutions of the step and "
+        "the counted work of the rasterizer; image losses, optimizers and reading frames are not included",
     ]
     return report
 
@@ -132,7 +132,10 @@ def sweep_train(
     run: TrainingSteps, stage: str, repeats: int, advance: Callable[[str], None]
 ) -> tuple[Table, dict[str, list[Curve]], list[dict[str, Any]]]:
     """Steps of ``stage`` over the number of Gaussians and over resolution."""
-    table = Table(f"How a step of the {stage} stage grows", ("Gaussians", "pixels", *MILLISECONDS, "steps/s"))
+    table = Table(
+        f"Step time of the {stage} stage by number of Gaussians and image size",
+        ("Gaussians", "pixels", *MILLISECONDS, "steps/s"),
+    )
     panels: dict[str, list[Curve]] = {}
     entries: list[dict[str, Any]] = []
     own = run.describe()

@@ -59,7 +59,7 @@ def process(
     """Make the dataset ``output`` from ``video``, or what is missing or stale of it.
 
     Args:
-        video: any talking-head video with sound, of one person.
+        video: any talking-head video with audio, of one person.
         output: folder to write; made if absent.
         progress: where the stages report to; None is silent.
 
@@ -131,15 +131,16 @@ def _warnings(
 ) -> list[str]:
     lines = []
     if unreadable:
-        lines.append(f"{record.root / RECORD_NAME} could not be read, so everything was made anew")
+        lines.append(f"{record.root / RECORD_NAME} could not be read, so everything was made again")
     if square.side < config.size / 1.5:
         lines.append(
-            f"the square around the head has only {square.side} x {square.side} pixels, enlarged to {config.size}: "
-            "expect a soft picture"
+            f"the square around the head has only {square.side} x {square.side} pixels and is enlarged to "
+            f"{config.size}: frames look blurred"
         )
     if info.source_rate < 20:
         lines.append(
-            f"the video has {info.source_rate:.1f} frames/s; below 25 some frames repeat and lips move in steps"
+            f"the video has {info.source_rate:.1f} frames/s; below 25 some frames are repeated and the lips "
+            "move in steps"
         )
     return lines + [note for stage in record.stages.values() for note in stage.get("notes", [])]
 

@@ -342,7 +342,7 @@ class Products:
                 chosen = np.unique(np.linspace(0, self.count - 1, settings.samples).round().astype(int)).tolist()
                 plate, seen = clean_plate.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
                 if not seen.any():
-                    notes.append("the background is never seen: it is plain white wherever the head gives it free")
+                    notes.append("the background is never seen, so it is white where the head moves away from it")
                 files.write_jpeg(layout.clean_plate, plate)
             clean = files.read_rgb(layout.clean_plate)
 

@@ -60,16 +60,17 @@ _MOST_WORKERS: Final[int] = 8
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What to make."""
+    """Options of the synthetic dataset."""
 
     seconds: float = 10.0
-    """Length; 25 frames a second."""
+    """Length of the video in seconds, at 25 frames per second."""
     size: int = 512
-    """Side of the square frames, pixels; even."""
+    """Width and height of the square frames, in pixels; it must be even."""
     seed: int = 0
-    """Another seed gives another head, another room and other words; the same seed the same bytes."""
+    """Random seed: different seeds give a different person, room and speech, and the same seed gives identical
+    files."""
     overwrite: bool = False
-    """Replace a dataset that is there. A folder that holds anything else is never touched."""
+    """Replace an existing dataset; a folder that contains other files is never changed."""
 
     @property
     def frames(self) -> int:

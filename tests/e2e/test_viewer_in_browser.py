@@ -251,7 +251,7 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
     text = tmp_path / "renamed.wav"
     text.write_text("no sound at all\n" * 50)
     said = _send(page, text, "problem")
-    assert "renamed.wav" in said and "cannot be read as sound" in said
+    assert "renamed.wav" in said and "has no readable audio" in said
     assert page.evaluate("degstalk.duration") == train_count(FRAMES) / 25
 
     page.get_by_role("checkbox", name="Face").uncheck()  # what moves now is the mouth, over the plates
