@@ -89,7 +89,7 @@ class Train(_Common):
 class Process(_Common):
     """Frames per second of each stage of degstalk process."""
 
-    video: tyro.conf.Positional[Path]
+    video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")]
     """Video of a talking person."""
     config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = field(default_factory=ProcessConfig)
     """Options of degstalk process."""
