@@ -1,4 +1,4 @@
-"""Reads and checks what drives the head frame by frame: audio windows, 3DMM, action units, landmarks.
+"""Reads and checks what drives the avatar frame by frame: audio windows, 3DMM, action units, landmarks.
 
 It must not know cameras, pictures or nerfstudio.
 """

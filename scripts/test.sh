@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything a change must pass: lint, types, layers, dependencies, tests. Makes its own virtual environment when none is active or there.
+# Everything a change must pass: lint, types, layers, dependencies, tests. Makes a virtual environment when none is active or
+# there.
 # Usage: bash scripts/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."

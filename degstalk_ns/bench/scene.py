@@ -1,6 +1,6 @@
 """The standard scene of the rasterizer's benchmark: anyone can make the same one from its seed.
 
-It must not know how it is measured, nor which backend draws it.
+It must not know how it is measured, nor which backend renders it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The work that drawing a scene takes at least, counted and not estimated: what times are held against.
+"""The work that rendering a scene takes at least, counted and not estimated: what times are held against.
 
 It counts what the picture needs, pixel by pixel, and must not know how any backend goes about it.
 """
