@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.plates.lengths import whole_pixels
 
-ROWS: Final[int] = 6
+SHEET_ROWS: Final[int] = 6
 """Frames on the sheet."""
 CELL: Final[int] = 288
 """Side of a cell, pixels."""

@@ -1,4 +1,4 @@
-"""Reads and checks what drives the head frame by frame: audio windows, 3DMM, action units, landmarks.
+"""Reads and checks what drives the avatar frame by frame: audio windows, 3DMM, action units, landmarks.
 
 It must not know cameras, pictures or nerfstudio.
 """
@@ -174,7 +174,7 @@ def _leaves(tree: Any, key: str) -> Iterator[Any]:
             yield from _leaves(branch, key)
 
 
-def check_finite(array: Float32, path: Path, name: str, root: Path) -> None:
+def check_driving_finite(array: Float32, path: Path, name: str, root: Path) -> None:
     bad = ~np.isfinite(array).reshape(len(array), -1).all(1)
     if bad.any():
         more = f" (and {int(bad.sum()) - 1} more frames)" if bad.sum() > 1 else ""
@@ -214,14 +214,14 @@ def read_action_units(layout: Layout, notes: list[str]) -> dict[str, Float32]:
             raise UserError(f"{path}: column {name} must hold one number in each row") from None
         if not len(values):
             raise UserError(f"{path}: has no rows, expected one a frame; remove it or {remedy(layout.root)}")
-        check_finite(values, path, name, layout.root)
+        check_driving_finite(values, path, name, layout.root)
         units[name] = values
     return units
 
 
 def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int, notes: list[str]) -> Float32:
-    """[T, 68, 2] pixels; frames without a file (dropped by the family's scripts) are interpolated in time, and
-    ``notes`` gets a line with their number."""
+    """[T, 68, 2] pixels. Frames without a file (dropped by the scripts of AD-NeRF and its successors) are interpolated
+    in time, and ``notes`` gets a line with their number."""
     known = sorted(i for i in there if i < length)
     points = np.empty((len(known), NUM_POINTS_68, 2), np.float32)
     usable = np.ones(len(known), bool)

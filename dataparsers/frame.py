@@ -23,8 +23,8 @@ from degstalk_ns.plates.build import frame_plate, freed_plate
 if TYPE_CHECKING:
     from degstalk_ns.dataparsers.recording import Recording
 
-Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+_Bytes = NDArray[np.uint8]
+_Mask = NDArray[np.bool_]
 
 
 FRAME_PARTS: Final[tuple[str, ...]] = ("image", "masks", "teeth", "plate")
@@ -53,66 +53,66 @@ class FrameData:
         factor = self.recording.options.downscale
         return self.recording.height * factor, self.recording.width * factor
 
-    def _shrunk(self, picture: Bytes, interpolation: int = cv2.INTER_AREA) -> Bytes:
+    def _shrunk(self, picture: _Bytes, interpolation: int = cv2.INTER_AREA) -> _Bytes:
         if self.recording.options.downscale == 1:
             return picture
         size = (self.recording.width, self.recording.height)
         return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
 
-    def _full_image(self) -> Bytes:
+    def _full_image(self) -> _Bytes:
         return read_picture(self._layout.frame(self.img_id), 3, self._full_size, self._layout.root)
 
-    def _full_parsing(self) -> Bytes:
+    def _full_parsing(self) -> _Bytes:
         return read_picture(self._layout.parsing(self.img_id), 3, self._full_size, self._layout.root)
 
-    def _full_mask(self, *regions: str) -> Mask:
+    def _full_mask(self, *regions: str) -> _Mask:
         """Pixels of any of the palette's ``regions``, at the size on disk."""
         codes = _codes(self._full_parsing())
         return np.isin(codes, [_code(PALETTE[name]) for name in regions])
 
-    def _full_clean(self) -> Bytes:
+    def _full_clean(self) -> _Bytes:
         return read_picture(self._layout.clean_plate, 3, self._full_size, self._layout.root)
 
-    def _full_torso(self) -> Bytes:
+    def _full_torso(self) -> _Bytes:
         return read_picture(self._layout.torso(self.img_id), 4, self._full_size, self._layout.root)
 
     @cached_property
-    def image(self) -> Bytes:
+    def image(self) -> _Bytes:
         """RGB frame, uint8 [H, W, 3]."""
         return self._shrunk(self._full_image())
 
     @cached_property
-    def masks(self) -> dict[str, Mask]:
+    def masks(self) -> dict[str, _Mask]:
         """Every region of the palette, bool [H, W] each."""
         codes = _codes(self._shrunk(self._full_parsing(), cv2.INTER_NEAREST))
         return {name: codes == _code(colour) for name, colour in PALETTE.items()}
 
     @property
-    def head(self) -> Mask:
+    def head(self) -> _Mask:
         return self.masks["head"]
 
     @property
-    def hair(self) -> Mask:
+    def hair(self) -> _Mask:
         return self.masks["hair"]
 
     @property
-    def neck(self) -> Mask:
+    def neck(self) -> _Mask:
         return self.masks["neck"]
 
     @property
-    def torso(self) -> Mask:
+    def torso(self) -> _Mask:
         return self.masks["torso"]
 
     @property
-    def mouth(self) -> Mask:
+    def mouth(self) -> _Mask:
         return self.masks["mouth"]
 
     @property
-    def background(self) -> Mask:
+    def background(self) -> _Mask:
         return self.masks["background"]
 
     @cached_property
-    def teeth(self) -> Mask:
+    def teeth(self) -> _Mask:
         """bool [H, W]."""
         path = self._layout.teeth(self.img_id)
         teeth = np.squeeze(_load_npy(path, "a bool array", self._layout.root))
@@ -121,12 +121,12 @@ class FrameData:
         return self._shrunk((teeth != 0).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
 
     @cached_property
-    def torso_image(self) -> Bytes:
+    def torso_image(self) -> _Bytes:
         """RGBA torso and neck, inpainted under the head, straight alpha, uint8 [H, W, 4]."""
         return self._shrunk(self._full_torso())
 
     @cached_property
-    def plate(self) -> Bytes:
+    def plate(self) -> _Bytes:
         """What is behind the face in this frame (hair, torso, background), RGB uint8 [H, W, 3].
 
         From ``bg/<i>.png``; where there is none, computed as DEGSTalk's hair preservation does from the frame, its
@@ -140,7 +140,7 @@ class FrameData:
         return self._shrunk(frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean()))
 
     @cached_property
-    def freed_plate(self) -> Bytes:
+    def freed_plate(self) -> _Bytes:
         """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
         :func:`degstalk_ns.plates.build.freed_plate`."""
         masks = (self._full_mask(*names) for names in (("head", "mouth"), ("neck",), ("hair",)))
@@ -170,7 +170,7 @@ def _wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], root:
     )
 
 
-def read_picture(path: Path, channels: int, size: tuple[int, int] | None, root: Path) -> Bytes:
+def read_picture(path: Path, channels: int, size: tuple[int, int] | None, root: Path) -> _Bytes:
     """Decode a JPEG or PNG to RGB or RGBA uint8 [H, W, channels]; ``size`` is the [H, W] it must have."""
     try:
         encoded = path.read_bytes()
@@ -201,7 +201,7 @@ def _code(colour: RGB) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
-def _codes(picture: Bytes) -> NDArray[np.int32]:
+def _codes(picture: _Bytes) -> NDArray[np.int32]:
     """One number a pixel, [H, W], so that a colour is one comparison."""
     wide = picture.astype(np.int32)
     return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], np.int32)

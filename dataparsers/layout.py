@@ -12,24 +12,19 @@ from typing import Final
 
 RGB = tuple[int, int, int]
 
-HEAD: Final[RGB] = (0, 0, 255)
-HAIR: Final[RGB] = (0, 0, 0)
-NECK: Final[RGB] = (0, 255, 0)
-TORSO: Final[RGB] = (255, 0, 0)
-MOUTH: Final[RGB] = (100, 100, 100)
-BACKGROUND: Final[RGB] = (255, 255, 255)
-
 PALETTE: Final[dict[str, RGB]] = {
-    "head": HEAD,
-    "hair": HAIR,
-    "neck": NECK,
-    "torso": TORSO,
-    "mouth": MOUTH,
-    "background": BACKGROUND,
+    "head": (0, 0, 255),
+    "hair": (0, 0, 0),
+    "neck": (0, 255, 0),
+    "torso": (255, 0, 0),
+    "mouth": (100, 100, 100),
+    "background": (255, 255, 255),
 }
+"""Colour of each region in ``parsing/<i>.png``, RGB 0 to 255: that of the datasets of AD-NeRF and its successors."""
 
 TRAIN_FRACTION: Final[float] = 10 / 11
-"""The first 10/11 of the frames train, the rest validate (chronological)."""
+"""Fraction of the frames, from the first on, that are trained on; the rest is held out for evaluation. Origin: the 10:1
+split of AD-NeRF and its successors."""
 
 
 def train_count(num_frames: int) -> int:

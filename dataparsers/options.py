@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a recording is read."""
+    """Options for reading a dataset."""
 
     scene_scale: float = 1.0
-    """Factor on the camera positions, for datasets whose unit is not about a metre (head within 0.1 of the origin)."""
+    """Factor applied to the camera positions, for datasets whose unit of length is not about a metre (the head should
+    lie within 0.1 of the origin)."""
     downscale: int = 1
-    """Frames, masks and plates are read at 1/downscale of their size (pixels)."""
+    """Factor by which frames, masks and plates are reduced when they are read, a whole number."""
     allow_no_hair: bool = False
-    """Accept masks without any hair pixel (a bald person); otherwise they are refused."""
+    """Accept masks without any hair pixel (a bald person); otherwise they are rejected."""
     length_tolerance: int = 10
-    """Frames by which audio, 3DMM, action units and video may differ in length; the longer are trimmed. DeepSpeech and
-    HuBERT features of the family end up to some frames early or late (0.4 s at 25 fps)."""
+    """Number of frames by which audio, 3DMM, action units and video may differ in length; the longer ones are trimmed.
+    DeepSpeech and HuBERT features made by the scripts of AD-NeRF and its successors end up to some frames early or late
+    (10 frames are 0.4 s)."""
     mask_samples: int = 9
-    """How many frames, spread over the training split, have their masks looked at when a dataset is opened."""
+    """Number of frames, spread over the training split, whose masks are checked when a dataset is opened."""
     palette_share: float = 0.98
-    """Share of a mask's pixels that must have a colour of the palette exactly."""
+    """Minimum fraction of the pixels of a mask that must have exactly a colour of the palette."""
     lips_margin: float = 0.2
-    """Margin of the lips rectangle on each side, as a fraction of the lips' width."""
+    """Margin of the lips rectangle on each side, as a fraction of the width of the lips."""
     blink_full_scale: float = 2.0
-    """Intensity of AU45 (0..5) that counts as closed eyes (the family clips there)."""
+    """Intensity of AU45 (0 to 5) that counts as closed eyes. Origin: the official DEGSTalk code, like the methods it
+    builds on, clips there."""
     closed_eye_ratio: float = 0.35
-    """Eye height over width that counts as closed, relative to the person's open eyes (their 90th percentile); used
-    where there is no au.csv."""
+    """Ratio of eye height to eye width that counts as closed, relative to the person's open eyes (their 90th
+    percentile); it is used where there is no au.csv."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from degstalk_ns.dataparsers.driving_files import (
     Float32,
     blink,
-    check_finite,
+    check_driving_finite,
     common_length,
     expression_names,
     mouth_opening,
@@ -151,7 +151,7 @@ def read_recording(root: Path, audio: str = "auto", options: ReadOptions | None 
     windows = windows[:track_length]
     face_model = {key: value[:track_length] for key, value in face_model.items()}
     for key, value in face_model.items():
-        check_finite(value, face_file, key, root)
+        check_driving_finite(value, face_file, key, root)
 
     height, width = frame_size(layout, int(splits["train"].img_ids[0]))
     if height % options.downscale or width % options.downscale:

@@ -26,17 +26,18 @@ SCENE_BOUND = 0.15
 
 @dataclass
 class TalkingHeadDataParserConfig(DataParserConfig):
-    """Reads a folder made by `degstalk process`, or by the scripts of the AD-NeRF family."""
+    """Reads a dataset made by degstalk process, or by the scripts of AD-NeRF and its successors."""
 
     _target: type = field(default_factory=lambda: TalkingHead)
     data: Path = Path()
     """Folder of the dataset."""
     audio: str = "auto"
-    """Which aud_<name>.npy drives the mouth: mel, hu, ds, another name, or auto (the first of these three there is)."""
+    """Audio features that drive the mouth, the <name> of aud_<name>.npy: mel, hu, ds or another name; auto uses the
+    first of these three that exists."""
     downscale_factor: int = 1
-    """Read frames, masks and plates at one such part of their size."""
+    """Factor by which frames, masks and background images are reduced when they are loaded."""
     scene_scale: float = 1.0
-    """Factor on the camera positions, for datasets whose unit is not about a metre."""
+    """Scale factor of the camera positions, for datasets whose unit of length is not about a metre."""
     allow_no_hair: bool = False
     """Accept masks without any hair pixel (a bald person)."""
 
@@ -115,5 +116,5 @@ class TalkingHead(DataParser):
 
 talking_head_dataparser = DataParserSpecification(
     config=TalkingHeadDataParserConfig(),
-    description="Talking-head video processed by `degstalk process` or by the AD-NeRF family's scripts.",
+    description="Talking-head video processed by degstalk process, or by the scripts of AD-NeRF and its successors.",
 )

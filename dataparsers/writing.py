@@ -118,6 +118,6 @@ def write_contact_sheet(layout: Layout, landmarks: NDArray[np.floating], axes: N
             torso=files.read_rgba(layout.torso(i)),
             plate=files.read_rgb(layout.plate(i)),
         )
-        for i in np.linspace(0, len(landmarks) - 1, contact_sheet.ROWS).round().astype(int).tolist()
+        for i in np.linspace(0, len(landmarks) - 1, contact_sheet.SHEET_ROWS).round().astype(int).tolist()
     ]
     files.write_png(layout.contact_sheet, contact_sheet.draw(rows))

@@ -24,72 +24,75 @@ from degstalk_ns.preprocess.config import ProcessConfig
 Device = Literal["auto", "cpu", "cuda"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Common:
     output: Path | None = None
-    """JSON file for everything that was measured."""
+    """JSON file to which all measurements are written."""
     threads: int | None = None
-    """Threads for torch and our kernels; by default as many as torch chooses."""
+    """Number of CPU threads; by default PyTorch chooses."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Raster(_Common):
-    """The rasterizer on the standard scene: forward, forward and backward, phases; on a GPU gsplat's kernels beside."""
+    """Time the rasterizer on a standard scene: forward, forward with backward, and each phase.
+
+    On a GPU, gsplat is timed too.
+    """
 
     count: int = 30_000
-    """Gaussians."""
+    """Number of Gaussians in the scene."""
     size: int = 512
-    """Pixels a side."""
+    """Width and height of the image, in pixels."""
     seed: int = 0
-    """Of the scene."""
+    """Random seed of the scene."""
     repeats: int = 40
-    """Runs that are timed."""
+    """Number of timed runs."""
     device: Device = "auto"
-    """auto: the CPU, and the GPU beside it where there is one; cpu; or cuda, and no GPU is a mistake."""
+    """Device: auto times the CPU and, if present, the GPU; cuda fails if there is no GPU."""
     sweep: bool = False
     """Also time 5,000 to 100,000 Gaussians and 128 to 1024 pixels."""
     plot: Path | None = None
-    """PNG file for the sweep's curves."""
+    """PNG file for a plot of the timings; it requires --sweep."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Render(_Common):
-    """Frames per second of a trained head, phase by phase."""
+    """Frames per second of a trained avatar, and the time of each phase."""
 
-    load_config: Path = field(default_factory=Path)
-    """config.yml of the run."""
+    load_config: Path
+    """Path of the config.yml of the run."""
     data: Path | None = None
-    """The dataset, where it is no longer where the training found it."""
+    """Folder of the dataset, if it has moved since the training."""
     repeats: int = 100
-    """Frames that are timed."""
+    """Number of timed frames."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Train(_Common):
-    """Steps per second in each stage, and how a step grows."""
+    """Steps per second in each training stage, and how the step time grows with Gaussians and resolution."""
 
     data: Path | None = None
-    """A dataset to train a fresh head on; or, with --load-config, the dataset where it lies now."""
+    """Dataset for a newly initialised avatar; with --load-config, the dataset of that run if it has moved."""
     load_config: Path | None = None
-    """config.yml of a run whose trained head is trained on: its steps cost what those of a real run cost."""
+    """Path of the config.yml of a run to continue from, so that steps cost as much as late in its training."""
     stages: tuple[str, ...] = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
-    """Which stages, from: static motion perceptual fuse fuse-perceptual."""
+    """Stages to time, out of: static motion perceptual fuse fuse-perceptual."""
     repeats: int = 30
-    """Steps that are timed in each stage."""
+    """Number of timed steps in each stage."""
     sweep: bool = False
-    """Also time the motion stage with 5,000 to 100,000 Gaussians and 128 to 1024 pixels a side."""
+    """Also time the motion stage with 5,000 to 100,000 Gaussians and at 128 to 1024 pixels."""
     plot: Path | None = None
-    """PNG file for the sweep's curves."""
+    """PNG file for a plot of the timings; it requires --sweep."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Process(_Common):
-    """Frames per second of each stage of `degstalk process`."""
+    """Frames per second of each stage of degstalk process."""
 
-    video: tyro.conf.Positional[Path] = field(default_factory=Path)
-    """A video of a talking person."""
+    video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")]
+    """Video of a talking person."""
     config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = field(default_factory=ProcessConfig)
-    """Options of `degstalk process`."""
+    """Options of degstalk process."""
 
 
 Benchmark = (
@@ -103,12 +106,12 @@ Benchmark = (
 def command(
     what: Annotated[Benchmark, tyro.conf.arg(name="")],
 ) -> None:
-    """Measure how fast this machine draws, trains and prepares, and how far that is from what the machine can do."""
+    """Benchmark how fast this machine renders, trains and preprocesses, compared with the limits of its hardware."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a file is as wide as the table
     for path in (what.output, getattr(what, "plot", None)):
         check_writable(path)
     if getattr(what, "plot", None) is not None and not getattr(what, "sweep", False):
-        raise UserError("--plot draws the sweep: give --sweep too")
+        raise UserError("--plot: shows the timings of the sweep; give --sweep too")
     check_repeats(getattr(what, "repeats", 1))
     use_threads(what.threads)
     keep_freed_memory()
@@ -160,17 +163,15 @@ def _raster(options: Raster, advance: Callable[[str], None]) -> Report:
 
 
 def _render(options: Render, advance: Callable[[str], None]) -> Report:
-    if options.load_config == Path():
-        raise UserError("nothing to render: give the config.yml of a run with --load-config")
     advance("loading")
     from degstalk_ns.bench.adapters import played
     from degstalk_ns.bench.render import bench_render
 
-    head = played(options.load_config, options.data)
+    avatar = played(options.load_config, options.data)
     advance("measuring the machine")
-    machine = measure_machine(head.shots[0].view.viewmat.device)
-    report = bench_render(head, machine, options.repeats, advance)
-    report.notes += [f"note: {note}" for note in head.notes]
+    machine = measure_machine(avatar.shots[0].view.viewmat.device)
+    report = bench_render(avatar, machine, options.repeats, advance)
+    report.notes += [f"note: {note}" for note in avatar.notes]
     return report
 
 
@@ -204,6 +205,4 @@ def _process(options: Process, console: Console) -> Report:
     from degstalk_ns.bench.process import bench_process
     from degstalk_ns.console.progress import Progress as Bars
 
-    if options.video == Path():
-        raise UserError("nothing to process: give a video")
     return bench_process(options.video, options.config, measure_machine(), Bars(console))

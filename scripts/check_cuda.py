@@ -40,13 +40,13 @@ from degstalk_ns.rasterization import rasterize
 NO_CUDA = 2
 PARAMETERS = ("means", "quats", "scales", "opacities", "colors")
 IMAGE_TOLERANCE, IMAGE_SHARE = 1e-4, 0.999
-"""So far two float32 images may differ, in all but a thousandth of the values: at the edge of what is too faint to be
-drawn (1/255), rounding decides."""
+"""Maximum difference of two float32 images, and the fraction of values that must be within it: at the edge of what is
+too faint to be rendered (1/255), rounding decides."""
 EDGE_TOLERANCE = 0.02
-"""So far they may differ anywhere: some Gaussians at the edge on one pixel."""
+"""Maximum difference of any value: some Gaussians at that edge may lie on one pixel."""
 GRADIENT_TOLERANCE = 0.02
 """Length of the difference of two gradients over the length of the exact one."""
-SIZE = 512
+IMAGE_SIZE = 512
 REPEATS = 50
 
 
@@ -164,11 +164,11 @@ def avatar_frames(report: Report, device: torch.device) -> bool:
     )
     c2w = torch.eye(4)
     c2w[2, 3] = 0.7
-    focal = 2.3 * SIZE
-    view = View.from_c2w(c2w, (focal, focal), (SIZE / 2, SIZE / 2), (SIZE, SIZE))
-    plate = torch.rand(SIZE, SIZE, 3, generator=random)
+    focal = 2.3 * IMAGE_SIZE
+    view = View.from_c2w(c2w, (focal, focal), (IMAGE_SIZE / 2, IMAGE_SIZE / 2), (IMAGE_SIZE, IMAGE_SIZE))
+    plate = torch.rand(IMAGE_SIZE, IMAGE_SIZE, 3, generator=random)
     avatar = synthetic_avatar()
-    table = Table(f"Synthetic avatar, 28,000 Gaussians, {SIZE} x {SIZE}", ("", *MILLISECONDS, "frames/s"))
+    table = Table(f"Synthetic avatar, 28,000 Gaussians, {IMAGE_SIZE} x {IMAGE_SIZE}", ("", *MILLISECONDS, "frames/s"))
     frames, times = [], {}
     for where in (torch.device("cpu"), device):
         renderer = FrameRenderer(avatar.to(where))
@@ -198,7 +198,7 @@ def avatar_frames(report: Report, device: torch.device) -> bool:
 
 
 def standard_scene_times(report: Report, device: torch.device) -> None:
-    table = Table(f"Standard scene, 30,000 Gaussians, {SIZE} x {SIZE}", ("", *MILLISECONDS))
+    table = Table(f"Standard scene, 30,000 Gaussians, {IMAGE_SIZE} x {IMAGE_SIZE}", ("", *MILLISECONDS))
     report.data["standard_scene"] = {}
     for where in dict.fromkeys(("cpu", device.type)):
         times = time_scene(on_device(standard_scene(), torch.device(where)), REPEATS if where == "cuda" else 15)
@@ -229,7 +229,7 @@ def triplane_times(report: Report, device: torch.device) -> bool:
         report.data["triplane"]["tcnn_ok"] = smooth
         good &= smooth
     else:
-        report.notes.append("tiny-cuda-nn is not installed: not looked at")
+        report.notes.append("tiny-cuda-nn is not installed, so it was not tested")
     for name, kind in kinds.items():
 
         def both(kind: TriPlane = kind) -> None:
@@ -257,7 +257,7 @@ def _gradient_is_that_of_differences(encoding: TriPlane, points: Tensor) -> bool
     return bool(((found - wanted).abs() <= 0.05 * wanted.abs() + 1e-4).double().mean() > 0.95)
 
 
-def check(device: torch.device, backend: str) -> tuple[Report, bool]:
+def check_backend(device: torch.device, backend: str) -> tuple[Report, bool]:
     """Everything, on ``device``; ``backend`` of the rasterizer is what is compared with the others."""
     machine = measure_machine(device)
     report = Report("check_cuda", notes=[machine.describe()], data={"machine": machine.to_json()})
@@ -275,16 +275,20 @@ def check(device: torch.device, backend: str) -> tuple[Report, bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("check_cuda.json"), help="JSON file of all results")
     parser.add_argument(
-        "--rehearse", action="store_true", help="try the script itself, with the CPU in the GPU's place"
+        "--output", type=Path, default=Path("check_cuda.json"), help="JSON file to which all results are written"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="test the script itself on a machine without a GPU: the CPU takes its place",
     )
     options = parser.parse_args(arguments)
     if not options.rehearse and not torch.cuda.is_available():
-        print("check_cuda: torch finds no CUDA device on this machine", file=sys.stderr)
+        print("check_cuda: no CUDA device is available to PyTorch", file=sys.stderr)
         return NO_CUDA
     device = torch.device("cpu" if options.rehearse else "cuda")
-    report, good = check(device, backend=device.type)
+    report, good = check_backend(device, backend=device.type)
     report.show(Console(highlight=False))
     report.save(options.output)
     print(f"written: {options.output}")

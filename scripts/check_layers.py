@@ -18,7 +18,7 @@ PACKAGE = "degstalk_ns"
 LINTER = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
-def lay_out(root: Path, folder: Path) -> None:
+def lay_out_as_wheel(root: Path, folder: Path) -> None:
     """Copy the package under ``root`` into ``folder``, every package that lies beside it in its place within."""
     for package in sorted(path.parent for path in root.glob("*/__init__.py")):
         target = folder / PACKAGE if package.name == PACKAGE else folder / PACKAGE / package.name
@@ -29,17 +29,17 @@ def lay_out(root: Path, folder: Path) -> None:
     shutil.copyfile(root / "pyproject.toml", folder / "pyproject.toml")
 
 
-def check(root: Path) -> int:
+def check_layers(root: Path) -> int:
     """Say which contracts are kept and which imports break them.
 
     Returns:
         0 if all are kept, another number if not.
     """
     with tempfile.TemporaryDirectory(prefix="degstalk-layers-") as folder:
-        lay_out(root, Path(folder))
+        lay_out_as_wheel(root, Path(folder))
         command = [sys.executable, "-c", LINTER, "--no-cache"]
         return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": folder}, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(check(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]))
+    sys.exit(check_layers(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]))

@@ -32,7 +32,7 @@ ARGUMENTS = [
     "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nerfstudio's title bar asks for pictures from afar
 ]
-PATIENCE = 90_000
+BROWSER_PATIENCE = 90_000
 """Milliseconds for what takes one second on a machine that has nothing else to do."""
 SLOWEST, APART = 10.0, 0.08
 """What is asked of the viewer: frames a second, and seconds between picture and sound."""
@@ -62,7 +62,7 @@ def viewer(config: Path) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("ns-viewer")), "--load-config", str(config)]
     process = subprocess.Popen([*command, "--viewer.websocket-port", str(port)])
     try:
-        deadline = time.monotonic() + 2 * PATIENCE / 1000
+        deadline = time.monotonic() + 2 * BROWSER_PATIENCE / 1000
         while True:
             with socket.socket() as attempt:
                 if attempt.connect_ex(("127.0.0.1", port)) == 0:
@@ -84,9 +84,9 @@ class Visit:
         self._count = 0
 
     def open(self, address: str) -> None:
-        self.page.goto(address, timeout=PATIENCE)
-        self.page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=2 * PATIENCE)
-        self.page.wait_for_function("degstalk.shown !== null", timeout=PATIENCE)
+        self.page.goto(address, timeout=BROWSER_PATIENCE)
+        self.page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=2 * BROWSER_PATIENCE)
+        self.page.wait_for_function("degstalk.shown !== null", timeout=BROWSER_PATIENCE)
 
     def picture(self, name: str) -> None:
         """Save what the page looks like, once it has come to rest."""
@@ -107,14 +107,14 @@ class Visit:
     def send(self, file: Path, tone: str) -> str:
         """Send a sound file; gives the line that says what became of it."""
         self.page.locator('input[type="file"]').first.set_input_files(file)
-        self.page.wait_for_selector(f'[data-degstalk="line"][data-tone="{tone}"]', timeout=2 * PATIENCE)
+        self.page.wait_for_selector(f'[data-degstalk="line"][data-tone="{tone}"]', timeout=2 * BROWSER_PATIENCE)
         return str(self.page.locator('[data-degstalk="line"]').inner_text())
 
     def play(self, seconds: float) -> dict[str, float]:
         """Play from the start; frames a second, and seconds between picture and sound once they have settled."""
         self.page.evaluate("degstalk.seek(0, true)")
         self.press("play")
-        self.page.wait_for_function("degstalk.audio.currentTime > 0.5", timeout=PATIENCE)
+        self.page.wait_for_function("degstalk.audio.currentTime > 0.5", timeout=BROWSER_PATIENCE)
         seen = self.page.evaluate(WATCH, 1000 * seconds)
         self.press("play")
         apart = [abs(at - shown) for at, shown in seen["seen"] if at > SETTLED and shown is not None] or [np.inf]
@@ -165,7 +165,7 @@ def stations(visit: Visit, folder: Path, seconds: float) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--load-config", type=Path, required=True, help="config.yml of a trained head")
+    parser.add_argument("--load-config", type=Path, required=True, help="config.yml of a trained run")
     parser.add_argument("--output", type=Path, default=Path("check_viewer"), help="folder for pictures and figures")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to watch it play")
     parser.add_argument("--repeats", type=int, default=1, help="how often to play before the pictures are made")

@@ -20,11 +20,11 @@ from degstalk_ns.errors import UserError
 
 COMMANDS: Final[dict[str, str]] = {
     "process": "Make a dataset from a talking-head video.",
-    "sample": "Make a dataset of a talking head that is drawn and voiced by this program alone.",
-    "render": "Make a video of a trained head: with a new sound, of its recording, or along a camera path.",
-    "measure": "Measure in a video how well lips follow the sound, and whether jaw and eyes are alive.",
-    "export": "Write a trained head as a .ply of Gaussian splats.",
-    "bench": "Measure drawing, training and preprocessing against what the machine can do.",
+    "sample": "Make a synthetic talking-head dataset: this program generates the pictures and the voice.",
+    "render": "Render a video of a trained avatar: speaking new audio, as recorded, or along a camera path.",
+    "measure": "Measure how well the lips in a video follow the audio, and whether the eyes blink.",
+    "export": "Export a trained avatar as a Gaussian-splatting .ply file.",
+    "bench": "Benchmark rendering, training and preprocessing, and compare with the limits of this hardware.",
 }
 """Subcommand -> its line of help."""
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(__version__)
         return
     if name not in COMMANDS:
-        print(f"degstalk: no command {name!r}; expected one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"degstalk: there is no command {name!r}; the commands are: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(MISUSED)
     # What libraries say about each other's future is nothing that a user of this command can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to a talking head, in one command: a dataset, a short training, measurements, and a video with sound that
-# shows the recording and the synthesis side by side.
+# From nothing to a trained avatar, in one command: a dataset, a short training, measurements, and a video with audio that
+# shows the recording and the render side by side.
 # Usage: bash scripts/demo.sh [VIDEO] [FOLDER]
-#   VIDEO   a video of a talking person; without it, a procedural head is made
+#   VIDEO   a video of a talking person; without it, a synthetic dataset is made
 #   FOLDER  receives everything (default: demo/sample, or demo/ and the video's name)
 set -euo pipefail
 if [ $# -gt 2 ] || [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
@@ -42,7 +42,7 @@ if [ -n "$video" ]; then
 elif [ -e "$folder/data/transforms_train.json" ]; then
     say "1/4  the dataset is there: $folder/data"
 else
-    say "1/4  a procedural talking head, 10 s at 512 x 512"
+    say "1/4  a synthetic talking-head dataset, 10 s at 512 x 512"
     degstalk sample "$folder/data" --seconds 10
 fi
 
@@ -50,7 +50,7 @@ models="$folder/outputs/demo/degstalk-fast/latest/nerfstudio_models"
 finished="$folder/outputs/demo/degstalk-fast/latest/finished"
 config="$folder/outputs/demo/degstalk-fast/latest/config.yml"
 resume=()
-# What was trained before the dataset was made anew is no use: only a newer training is resumed or taken as finished.
+# What was trained before the dataset was made again is no use: only a newer training is resumed or taken as finished.
 made="$folder/data/transforms_train.json"
 if [ "$models" -nt "$made" ] && compgen -G "$models/*.ckpt" > /dev/null; then resume=(--load-dir "$models"); fi
 last="$models/$(printf 'step-%09d.ckpt' $((steps - 1)))"
@@ -63,10 +63,10 @@ else
     touch "$finished"
 fi
 
-say "3/4  measuring on the frames that were never trained on"
+say "3/4  measuring on the frames that were held out from training"
 ns-eval --load-config "$config" --output-path "$folder/eval.json"
 
-say "4/4  the video: the recording left, the synthesis right"
+say "4/4  the video: the recording on the left, the render on the right"
 degstalk render --load-config "$config" --track all --side-by-side --output "$folder/demo.mp4" --overwrite
 
 say "done"
@@ -81,7 +81,7 @@ rows = {
     "lpips": ("LPIPS", "lower is better"),
     "lmd": ("LMD", "pixels between lip landmarks, lower is better"),
     "lip_opening_r_jaw": ("mouth follows jaw", "Pearson's r, up to 1"),
-    "lips_l1_ratio_to_frozen": ("lips, error ratio", "driven over frozen, below 1"),
+    "lips_l1_ratio_to_frozen": ("lips, error ratio", "divided by the error with frozen driving signals, below 1"),
     "fps": ("rendering", "frames/s"),
 }
 for key, (name, unit) in rows.items():

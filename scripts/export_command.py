@@ -1,4 +1,4 @@
-"""`degstalk export`: a trained head as a .ply of Gaussian splats."""
+"""`degstalk export`: a trained avatar as a .ply of Gaussian splats."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def command(
     overwrite: bool = False,
     data: Path | None = None,
 ) -> None:
-    """Write a trained head as a standard .ply of Gaussian splats, which other splat viewers open.
+    """Export a trained avatar as a standard Gaussian-splatting .ply file, which other splat viewers can open.
 
     Args:
-        load_config: config.yml of the run, for example outputs/me/degstalk-fast/<time>/config.yml.
-        output: The file, a .ply.
-        region: Face, mouth interior, or both in one file.
-        time: A moment of the recording, seconds from its start; where absent, the head as it is before it moves.
-        overwrite: Replace the output where it exists.
-        data: Folder of the dataset, where it is no longer where the training found it.
+        load_config: Path of the config.yml of the run, such as outputs/me/degstalk-fast/<time>/config.yml.
+        output: File to write, a .ply.
+        region: Regions to export: the face, the mouth interior, or both in one file.
+        time: Time of the recording whose pose is exported, in seconds; by default the undeformed Gaussians.
+        overwrite: Replace the output if it exists.
+        data: Folder of the dataset, if it has moved since the training.
     """
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: expected a name that ends in .ply")
@@ -37,18 +37,18 @@ def command(
     from degstalk_ns.plugin.runs import load_run
     from degstalk_ns.rates import FRAME_RATE
 
-    head = load_run(load_config, data)
+    run = load_run(load_config, data)
     console = Console(highlight=False)
-    for note in head.notes:
+    for note in run.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    conditions, moment = None, "the canonical head"
+    conditions, moment = None, "undeformed"
     if time is not None:
-        track = head.model.recorded_track
+        track = run.model.recorded_track
         frame = round(time * FRAME_RATE)
         if not 0 <= frame < len(track):
             raise UserError(f"--time {time:g}: the recording lasts from 0 to {(len(track) - 1) / FRAME_RATE:.2f} s")
         conditions, moment = track.at_frame(frame), f"the moment {frame / FRAME_RATE:.2f} s"
-    parts = [head.model.gaussians_at(name, conditions) for name in REGIONS if region in (name, "both")]
+    parts = [run.model.gaussians_at(name, conditions) for name in REGIONS if region in (name, "both")]
     gaussians = joined(parts)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`degstalk measure VIDEO`: how well a video's lips follow its sound, as a table and a JSON file."""
+"""`degstalk measure VIDEO`: how well a video's lips follow its audio, as a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from degstalk_ns.console.report import Report, Table, check_writable
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
 
 LEAST_RECORDED = 500
-"""Frames of the recording that are looked at, at least (20 s): fewer hold hardly a blink."""
+"""Minimum number of frames of the recording that are measured (20 s): fewer hold hardly a blink."""
 
 
 def command(
@@ -22,14 +22,14 @@ def command(
     recording: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Measure how a head speaks in a video: do the lips follow the sound, rest in silence, do the eyes blink.
+    """Measure how well the lips in a video follow the audio, how still they are in silence, and how often eyes blink.
 
-    Any video of one talking face with sound will do, by this program or another. Faces are found by MediaPipe.
+    It takes any video of one talking face with audio, made by this program or another; MediaPipe detects the face.
 
     Args:
-        video: The video.
-        recording: A dataset's folder or another video, to compare with: the real head.
-        output: JSON file for the numbers.
+        video: Video to measure.
+        recording: Dataset folder or video of the real person, used as the reference.
+        output: JSON file to which the measurements are written.
     """
     console = Console(highlight=False)
     check_writable(output)
@@ -50,10 +50,10 @@ def command(
 
 def build_report(name: str, found: dict[str, TalkingReport]) -> Report:
     """A table with one column for each of ``found`` ("video" and perhaps "recording"), and the numbers as data."""
-    table = Table(f"How the head speaks in {name}", ("", *found))
+    table = Table(f"Talking quality of {name}", ("", *found))
     rows: dict[str, Callable[[TalkingReport], str]] = {
         "lips follow loudness, Pearson's r": lambda s: _number(s.lips_follow_sound, 2),
-        "lips in silence, share of their range": lambda s: _number(s.opening_in_silence, 1, 100.0, " %"),
+        "lip opening in silence, % of its range": lambda s: _number(s.opening_in_silence, 1, 100.0, " %"),
         "silent frames": lambda s: str(s.silent_frames),
         "blinks a minute": lambda s: f"{s.blinks_per_minute:.1f}",
         "jitter between jaw and neck, grey levels": lambda s: _number(s.jaw_jitter, 2),
@@ -66,9 +66,9 @@ def build_report(name: str, found: dict[str, TalkingReport]) -> Report:
     own = found["video"].jaw_jitter
     if real and own is not None:
         report.data["jaw_jitter_ratio"] = own / real
-        table.add("the same, video over recording", f"{own / real:.2f}", "")
+        table.add("jitter, video divided by recording", f"{own / real:.2f}", "")
     return report
 
 
 def _number(value: float | None, digits: int, factor: float = 1.0, unit: str = "") -> str:
-    return "cannot be told" if value is None else f"{value * factor:.{digits}f}{unit}"
+    return "not measurable" if value is None else f"{value * factor:.{digits}f}{unit}"

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
-from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
+from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
 
 
 def command(
@@ -18,19 +18,19 @@ def command(
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUTPUT")],
     config: Annotated[ProcessConfig, tyro.conf.arg(name="")] = ProcessConfig(),  # noqa: B008 (frozen)
 ) -> None:
-    """Make a dataset from a talking-head video. Run again, it goes on where it stopped.
+    """Make a dataset from a talking-head video. If you run the command again, it resumes where it stopped.
 
     Args:
-        video: A video of one person talking to the camera, with sound; at least 4 s, better some minutes.
+        video: Video with audio of one person talking to the camera, at least 4 seconds, better several minutes.
         output: Folder of the dataset, for example data/me.
-        config: Options.
+        config: Options of preprocessing.
     """
     console = Console(highlight=False)
-    for line in describe(process(video, output, config, Progress(console))):
+    for line in process_lines(process(video, output, config, Progress(console))):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def describe(summary: Summary) -> list[str]:
+def process_lines(summary: ProcessSummary) -> list[str]:
     """The lines printed at the end."""
     lines = []
     if summary.stages:

@@ -40,24 +40,23 @@ def command(
     new_sound: Annotated[NewSoundConfig, tyro.conf.arg(name="new-sound")] = NewSoundConfig(),  # noqa: B008 (frozen)
     video: Annotated[VideoConfig, tyro.conf.arg(name="video")] = VideoConfig(),  # noqa: B008 (frozen)
 ) -> None:
-    """Make a video of a trained avatar: with new audio, of its own recording, or along a camera path.
+    """Render a video of a trained avatar: speaking new audio, replaying its recording, or along a camera path.
 
-    Interrupted, the same command again goes on where it stopped. The video says in its metadata that it is synthetic.
+    If rendering is interrupted, the same command resumes it. The metadata of the video says that it is synthetic.
 
     Args:
-        load_config: config.yml of the run, for example outputs/me/degstalk-fast/<time>/config.yml.
-        output: The video, an .mp4.
-        audio: Audio file that the avatar speaks: wav, mp3, flac, ogg, m4a, or a video whose audio is used.
-        track: Part of the recording that is shown instead: the training frames, the held-out frames, or all.
-        camera_path: Camera path exported from the Render tab of nerfstudio's viewer. With --audio or --track it is
-            spread over their length. Without them, the times in the path select the moments of the recording.
-        audio_features: Precomputed audio features of --audio (.npy), for avatars that were trained on other features
-            than log-mel.
-        expression: With --audio, brows and eyes as in the recording (source) or held still (neutral). Blinks continue
-            in both cases.
+        load_config: Path of the config.yml of the run, such as outputs/me/degstalk-fast/<time>/config.yml.
+        output: Video file to write, an .mp4.
+        audio: Audio file that drives the mouth: wav, mp3, flac, ogg, m4a, or a video with an audio track.
+        track: Part of the recording to render instead of new audio: train, val (the held-out frames), or all.
+        camera_path: Camera path exported from the Render tab of the viewer. With --audio or --track it is stretched to
+            their duration, and otherwise its own times select the moments of the recording.
+        audio_features: Precomputed features of --audio (.npy), for an avatar trained on other features than log-mel.
+        expression: With --audio, brows and eyes move as recorded (source) or stay still (neutral); blinks continue in
+            both cases.
         side_by_side: With --track, show the recorded frame to the left of the rendered one.
-        start: Start of the part that is rendered, in seconds.
-        end: End of the part that is rendered, in seconds. The default is the end of the audio or track.
+        start: Start of the part that is rendered, in seconds from the beginning of the audio or track.
+        end: End of the part that is rendered, in seconds; by default the end of the audio or track.
         watermark: Write the word "synthetic" into the corner of every frame.
         overwrite: Replace the output if it exists.
         data: Folder of the dataset, if it has moved since the training.
@@ -112,10 +111,10 @@ def _check(
     audio: Path | None, track: str | None, camera_path: Path | None, features: Path | None, side_by_side: bool
 ) -> None:
     if audio is not None and track is not None:
-        raise UserError("--audio and --track: give one of them; both say what drives the head")
+        raise UserError("--audio and --track: give one of them; both say what drives the avatar")
     if audio is None and track is None and camera_path is None:
-        raise UserError("nothing to show: give --audio SOUND, --track val (or train, all) or --camera-path PATH.json")
+        raise UserError("choose what to render: --audio FILE, --track val (or train, all), or --camera-path FILE.json")
     if features is not None and audio is None:
-        raise UserError("--audio-features: needs --audio, the sound that they belong to")
+        raise UserError("--audio-features: needs --audio, the audio that they belong to")
     if side_by_side and (track is None or camera_path is not None):
         raise UserError("--side-by-side: needs --track and the recorded camera; nothing else has a recorded frame")

@@ -79,7 +79,7 @@ def test_missing_and_broken_audio_of_a_recording_is_said(dataset_copy: Path) -> 
     recording = read_recording(dataset_copy)
     recording.layout.audio.write_bytes(b"no sound at all" * 9)
     broken = Animation.from_recording(recording)
-    assert broken.sound is None and "cannot be read as sound" in broken.notes[0] and "no audio" in broken.notes[0]
+    assert broken.sound is None and "has no readable audio" in broken.notes[0] and "no audio" in broken.notes[0]
     recording.layout.audio.unlink()
     assert "missing" in Animation.from_recording(recording).notes[0]
 

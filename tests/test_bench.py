@@ -61,8 +61,8 @@ def test_raster_reports_times_work_and_ratio() -> None:
 
 
 def test_a_sweep_has_a_curve_for_each_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(raster, "COUNTS", (50, 100))
-    monkeypatch.setattr(raster, "SIZES", (32, 64))
+    monkeypatch.setattr(raster, "SWEPT_COUNTS", (50, 100))
+    monkeypatch.setattr(raster, "SWEPT_SIZES", (32, 64))
     table, panels, entries = raster.sweep_raster(["cpu"], 0, 2, _quiet)
     assert len(table.rows) == len(entries) == 4 and len(panels) == 2
     plot(tmp_path / "p.png", "title", panels)
@@ -113,8 +113,8 @@ def test_train_reports_each_stage_and_its_growth(monkeypatch: pytest.MonkeyPatch
     static = report.data["stages"]["static"]
     assert static["gflop"] == pytest.approx((2 * 8**3 + 3000) / 1e9)
     assert static["steps_per_second"] == pytest.approx(1 / static["median"]) and len(static["resident_mib"]) == 4
-    monkeypatch.setattr(train, "COUNTS", (20, 40))
-    monkeypatch.setattr(train, "SIZES", (32, 64, 128))
+    monkeypatch.setattr(train, "TRAINED_COUNTS", (20, 40))
+    monkeypatch.setattr(train, "TRAINED_SIZES", (32, 64, 128))
     _, panels, entries = train.sweep_train(run, "motion", 2, _quiet)
     assert [entry["width"] for entry in entries] == [64, 64, 32, 64, 128] and len(panels) == 2
     assert run.size == (None, None)
@@ -146,7 +146,6 @@ def test_reports_are_shown_and_saved_whole(tmp_path: Path) -> None:
         (["raster", "--repeats", "0"], "--repeats must be at least 1"),
         (["raster", "--plot", "p.png"], "--sweep"),
         (["raster", "--output", "nowhere/r.json"], "there is no folder"),
-        (["render"], "--load-config"),
         (["render", "--load-config", "nowhere.yml"], "no such file"),
         (["train"], "--data"),
         (["train", "--data", "nowhere"], "no such dataset folder"),
@@ -163,6 +162,13 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert exit_.value.code == 1 and message in error and len(error.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "input_"), [("render", "--load-config"), ("process", "video")])
+def test_what_is_needed_is_required(name: str, input_: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bench", name])
+    assert exit_.value.code == cli.MISUSED and input_ in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from degstalk_ns.bench.scene import SIZE, standard_scene
+from degstalk_ns.bench.scene import MEDIAN_SIZE, standard_scene
 from degstalk_ns.bench.work import Work, count_work
 from degstalk_ns.rasterization import rasterize
 
@@ -21,7 +21,7 @@ def test_the_scene_is_what_it_says_and_the_same_each_time() -> None:
     away = (means2d - 64).norm(dim=-1)
     assert 0.99 < float(away.max()) / (0.5 * 128 * 380 / 512) <= 1.001
     sizes = scene.scales * scene.Ks[0, 0, 0] / scene.means[:, 2:]
-    assert float(sizes.median()) == pytest.approx(SIZE, rel=0.05)
+    assert float(sizes.median()) == pytest.approx(MEDIAN_SIZE, rel=0.05)
     assert float(sizes.log().std()) == pytest.approx(0.5, rel=0.05)
     assert not torch.equal(scene.means, standard_scene(2000, 128, seed=4).means)
     with pytest.raises(ValueError, match="size"):

@@ -83,6 +83,6 @@ def test_as_a_program_on_bad_input(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"degstalk: {video}: not a video") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"degstalk: {video}: cannot be read as a video") and done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert not (tmp_path / "data").exists()

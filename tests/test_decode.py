@@ -122,7 +122,7 @@ def test_video_that_starts_late_moves_the_sound(tmp_path: Path) -> None:
 def test_not_a_video(tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("this is a text\n" * 100)
-    with pytest.raises(UserError, match=r"notes\.mp4: not a video"):
+    with pytest.raises(UserError, match=r"notes\.mp4: cannot be read as a video"):
         decode.probe(path)
     with pytest.raises(UserError, match="no such file"):
         decode.probe(tmp_path / "absent.mp4")
@@ -139,7 +139,7 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
 
 def test_no_sound(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mkv", [i / 25 for i in range(110)], [grey(9)] * 110)
-    with pytest.raises(UserError, match="no sound"):
+    with pytest.raises(UserError, match="no audio"):
         decode.probe(video)
 
 

@@ -8,10 +8,10 @@ import pytest
 from degstalk_ns.landmarks import mesh478
 from degstalk_ns.landmarks.ibug68 import (
     JAW_LINE,
-    LEFT_EYE,
+    LEFT_EYE_68,
     MOUTH_LANDMARKS,
     NUM_POINTS_68,
-    RIGHT_EYE,
+    RIGHT_EYE_68,
     eye_distance,
     eye_opening,
     lip_gap,
@@ -52,16 +52,18 @@ def test_the_mesh_gives_the_same_eyes_and_almost_the_same_lips() -> None:
     upper, lower = (81, 82, 13, 312, 311), (178, 87, 14, 317, 402)
     mesh[list(upper)] = mesh[list(lower)] + [0.0, -12.0, 5.0]
     points = mesh[list(mesh478.TO_68)]
-    assert eye_distance(points) == pytest.approx(mesh478.eye_distance(mesh))
+    assert eye_distance(points) == pytest.approx(mesh478.mesh_eye_distance(mesh))
     assert lip_gap(points) == pytest.approx(13.0)
-    assert lip_opening(points) == pytest.approx(mesh478.lip_opening(mesh))
+    assert lip_opening(points) == pytest.approx(mesh478.mesh_lip_opening(mesh))
 
 
 def test_parts_are_the_conventions() -> None:
     marks = np.array(mesh478.TO_68)
     assert len(marks) == NUM_POINTS_68
     assert set(marks[MOUTH_LANDMARKS]) <= {*mesh478.LIPS_OUTER, *mesh478.LIPS_INNER}
-    assert set(marks[list(RIGHT_EYE)]) <= set(mesh478.RIGHT_EYE) and set(marks[list(LEFT_EYE)]) <= set(mesh478.LEFT_EYE)
+    assert set(marks[list(RIGHT_EYE_68)]) <= set(mesh478.RIGHT_EYE) and set(marks[list(LEFT_EYE_68)]) <= set(
+        mesh478.LEFT_EYE
+    )
     assert set(marks[JAW_LINE]) <= set(mesh478.FACE_OVAL)
     assert marks[JAW_LINE][5] == mesh478.CHIN
 

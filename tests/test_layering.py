@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from degstalk_ns.scripts.check_layers import check
+from degstalk_ns.scripts.check_layers import check_layers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,7 +56,7 @@ def test_imports_for_type_checkers_do_not_count_and_the_tree_keeps_every_contrac
 ) -> None:
     with (copy / "degstalk_ns/files.py").open("a", encoding="utf-8") as file:
         file.write("\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nerfstudio.viewer\n")
-    assert check(copy) == 0
+    assert check_layers(copy) == 0
     said = capfd.readouterr().out
     assert [name for name in FORBIDDEN if f"{name} KEPT" not in said] == []
     assert "BROKEN" not in said
@@ -66,7 +66,7 @@ def test_each_contract_is_broken_by_what_it_forbids(copy: Path, capfd: pytest.Ca
     for module, name in FORBIDDEN.values():
         with (copy / module).open("a", encoding="utf-8") as file:
             file.write(f"\ndef late() -> None:\n    import {name}\n")
-    assert check(copy) != 0
+    assert check_layers(copy) != 0
     said = capfd.readouterr().out
     assert [name for name in FORBIDDEN if f"{name} BROKEN" not in said] == []
     assert "KEPT" not in said, "a contract that this test does not break"

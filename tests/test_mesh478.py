@@ -64,11 +64,11 @@ def test_68_points_use_the_rings_in_the_conventions_order(face: np.ndarray) -> N
 
 
 def test_lip_opening_is_free_of_size_and_turn_and_zero_when_closed(face: np.ndarray) -> None:
-    opening = lm.lip_opening(face)
+    opening = lm.mesh_lip_opening(face)
     assert 0.15 < opening < 0.25
-    assert lm.lip_opening(3.0 * face) == pytest.approx(opening)
+    assert lm.mesh_lip_opening(3.0 * face) == pytest.approx(opening)
     c, s = np.cos(0.5), np.sin(0.5)
     turned = face @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
-    assert lm.lip_opening(turned) == pytest.approx(opening)
+    assert lm.mesh_lip_opening(turned) == pytest.approx(opening)
     face[list(lm.LIPS_INNER), 1] = 150
-    assert lm.lip_opening(face) == pytest.approx(0.0)
+    assert lm.mesh_lip_opening(face) == pytest.approx(0.0)

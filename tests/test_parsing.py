@@ -185,6 +185,6 @@ def test_colours_there_and_back() -> None:
 def test_smoothing_is_symmetric_and_keeps_probabilities() -> None:
     one, other = (np.full((4, 4, 6), value, np.float32) for value in (0.0, 1.0))
     config = ParsingConfig(smoothing=0.25)
-    np.testing.assert_allclose(parsing.smooth(one, other, one, config), 0.5)
-    np.testing.assert_allclose(parsing.smooth(other, other, None, config), 1.0)
-    np.testing.assert_array_equal(parsing.smooth(one, other, one, ParsingConfig(smoothing=0)), other)
+    np.testing.assert_allclose(parsing.smooth_confidences(one, other, one, config), 0.5)
+    np.testing.assert_allclose(parsing.smooth_confidences(other, other, None, config), 1.0)
+    np.testing.assert_array_equal(parsing.smooth_confidences(one, other, one, ParsingConfig(smoothing=0)), other)

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess.poses import PoseConfig, project, solve_head_poses
+from degstalk_ns.preprocess.poses import PoseConfig, project_points, solve_head_poses
 
 FLIP = np.diag([1.0, -1.0, -1.0])
 
@@ -91,10 +91,10 @@ def test_poses_focal_and_shape_are_recovered() -> None:
 def test_the_reported_residual_is_that_of_project() -> None:
     scene = make_scene(T=40)
     poses = solve_head_poses(scene.points, every(scene), 512, 512)
-    uv = project(poses.shape, poses.c2w, poses.focal, poses.cx, poses.cy)
+    uv = project_points(poses.shape, poses.c2w, poses.focal, poses.cx, poses.cy)
     error = np.linalg.norm(uv - scene.points[:, list(lm.RIGID), :2], axis=-1)
     np.testing.assert_allclose(np.median(error, axis=1), poses.residual, rtol=1e-6)
-    face = project(poses.face, poses.c2w, poses.focal, poses.cx, poses.cy)
+    face = project_points(poses.face, poses.c2w, poses.focal, poses.cx, poses.cy)
     assert np.median(np.linalg.norm(face - scene.points[..., :2], axis=-1)) < 0.8
 
 
@@ -107,7 +107,7 @@ def test_axes_are_those_of_the_layout() -> None:
     # A face that looks into the camera: the camera is in front of it, upright, looking back.
     assert (poses.c2w[:, 2, 3] > 0.2).all()
     np.testing.assert_allclose(rotation, np.tile(np.eye(3), (30, 1, 1)), atol=0.06)
-    axes = project(np.array([[0.0, 0, 0], [0.05, 0, 0], [0, 0.05, 0]]), poses.c2w[0], poses.focal, 256.0, 256.0)
+    axes = project_points(np.array([[0.0, 0, 0], [0.05, 0, 0], [0, 0.05, 0]]), poses.c2w[0], poses.focal, 256.0, 256.0)
     assert axes[1, 0] > axes[0, 0] + 10 and axes[2, 1] < axes[0, 1] - 10
     eyes = poses.face[[*lm.LEFT_EYE_CORNERS]].mean(0) - poses.face[[*lm.RIGHT_EYE_CORNERS]].mean(0)
     assert np.linalg.norm(eyes) == pytest.approx(0.063)
@@ -182,5 +182,5 @@ def test_very_short_tracks_are_solved(T: int) -> None:
 
 
 def test_points_behind_the_camera_are_not_projected() -> None:
-    assert np.isnan(project(np.array([[0.0, 0.0, 2.0]]), np.eye(4), 100.0, 0.0, 0.0)).all()
-    np.testing.assert_allclose(project(np.array([[0.1, 0.2, -2.0]]), np.eye(4), 100.0, 8.0, 9.0), [[13.0, -1.0]])
+    assert np.isnan(project_points(np.array([[0.0, 0.0, 2.0]]), np.eye(4), 100.0, 0.0, 0.0)).all()
+    np.testing.assert_allclose(project_points(np.array([[0.1, 0.2, -2.0]]), np.eye(4), 100.0, 8.0, 9.0), [[13.0, -1.0]])

@@ -24,7 +24,7 @@ from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES
 from degstalk_ns.landmarks.tracker import FaceObservation
 from degstalk_ns.preprocess import parsing, pipeline, poses, products, record, tracking
-from degstalk_ns.preprocess.pipeline import ProcessConfig, Summary, process
+from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
 
 SIZE = 64
 FRAMES = 104
@@ -135,7 +135,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, video: Path) -> tuple[Path, Summary]:
+def made(tmp_path_factory: pytest.TempPathFactory, video: Path) -> tuple[Path, ProcessSummary]:
     """One finished dataset; read it only."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (tracking, pipeline):
@@ -148,7 +148,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, video: Path) -> tuple[Path, S
 
 
 @pytest.fixture
-def copy(made: tuple[Path, Summary], tmp_path: Path) -> Path:
+def copy(made: tuple[Path, ProcessSummary], tmp_path: Path) -> Path:
     return shutil.copytree(made[0], tmp_path / "me")
 
 
@@ -160,7 +160,7 @@ def changed(root: Path, before: dict[str, int]) -> set[str]:
     return {name for name, time in times_of(root).items() if before.get(name) != time}
 
 
-def test_every_product_of_the_layout(made: tuple[Path, Summary]) -> None:
+def test_every_product_of_the_layout(made: tuple[Path, ProcessSummary]) -> None:
     output, summary = made
     layout = Layout(output)
     assert summary.frames == FRAMES and not summary.lost
@@ -186,7 +186,7 @@ def test_every_product_of_the_layout(made: tuple[Path, Summary]) -> None:
     assert not list(output.rglob(".*"))
 
 
-def test_masks_are_the_palette(made: tuple[Path, Summary]) -> None:
+def test_masks_are_the_palette(made: tuple[Path, ProcessSummary]) -> None:
     codes = parsing.from_colours(files.read_rgb(Layout(made[0]).parsing(20)))
     drawn = picture(20)
     for code, colour in ((parsing.HAIR, (60, 40, 20)), (parsing.TORSO, (20, 40, 120)), (parsing.NECK, (200, 140, 110))):
@@ -195,7 +195,7 @@ def test_masks_are_the_palette(made: tuple[Path, Summary]) -> None:
     assert (codes == parsing.MOUTH).any()
 
 
-def test_split_is_chronological(made: tuple[Path, Summary]) -> None:
+def test_split_is_chronological(made: tuple[Path, ProcessSummary]) -> None:
     layout = Layout(made[0])
     train, val = (json.loads(layout.transforms(split).read_text()) for split in ("train", "val"))
     ids = [frame["img_id"] for frame in train["frames"] + val["frames"]]
@@ -208,7 +208,7 @@ def test_split_is_chronological(made: tuple[Path, Summary]) -> None:
         assert np.shape(frame["transform_matrix"]) == (4, 4)
 
 
-def test_poses_see_the_turn(made: tuple[Path, Summary]) -> None:
+def test_poses_see_the_turn(made: tuple[Path, ProcessSummary]) -> None:
     stored = np.load(made[0] / "poses.npz")
     forward = stored["c2w"][:, :3, 2]
     yaw = np.arctan2(forward[:, 0], forward[:, 2])
@@ -225,7 +225,7 @@ def test_second_run_does_nothing(copy: Path, video: Path) -> None:
     assert DrawnFaceTracker.calls == DrawnSegmenter.calls == 0
 
 
-def test_deleted_files_alone_are_redone(copy: Path, video: Path, made: tuple[Path, Summary]) -> None:
+def test_deleted_files_alone_are_redone(copy: Path, video: Path, made: tuple[Path, ProcessSummary]) -> None:
     layout, whole = Layout(copy), Layout(made[0])
     layout.parsing(50).unlink()
     layout.plate(7).unlink()
@@ -256,7 +256,7 @@ def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Pat
 
 
 def test_interruption_leaves_nothing_that_looks_whole_and_resumes(
-    tmp_path: Path, video: Path, made: tuple[Path, Summary]
+    tmp_path: Path, video: Path, made: tuple[Path, ProcessSummary]
 ) -> None:
     output = tmp_path / "me"
     DrawnSegmenter.fail_at = 40
@@ -364,7 +364,9 @@ def test_bad_options(tmp_path: Path, video: Path) -> None:
 NOT_SETTLED = "focal length and shape of the head had not settled after 4 steps"
 
 
-def test_what_to_know_of_the_products_is_said_in_each_run(made: tuple[Path, Summary], copy: Path, video: Path) -> None:
+def test_what_to_know_of_the_products_is_said_in_each_run(
+    made: tuple[Path, ProcessSummary], copy: Path, video: Path
+) -> None:
     (warning,) = made[1].warnings
     assert NOT_SETTLED in warning  # the only one: the tests' solver takes four steps
     assert process(video, copy, CONFIG).warnings == [warning]
@@ -387,5 +389,5 @@ def test_what_no_frame_shows_is_said(copy: Path, video: Path, monkeypatch: pytes
 def test_an_unreadable_record_is_said(copy: Path, video: Path) -> None:
     (copy / record.RECORD_NAME).write_text("{")
     summary = process(video, copy, CONFIG)
-    assert f"{copy / record.RECORD_NAME} could not be read, so everything was made anew" == summary.warnings[0]
+    assert f"{copy / record.RECORD_NAME} could not be read, so everything was made again" == summary.warnings[0]
     assert len(summary.stages) == 10

@@ -135,7 +135,7 @@ def test_an_interrupted_render_goes_on_and_gives_the_same_video(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "nothing to show"),
+        ([], "choose what to render"),
         (["--audio", "{speech}", "--track", "val"], "give one of them"),
         (["--audio", "{folder}/nowhere.wav"], "no such file"),
         (["--audio", "{speech}", "--side-by-side"], "needs --track"),

@@ -17,9 +17,9 @@ from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS
 from degstalk_ns.sample.acting.performance import Performance
 from degstalk_ns.sample.body.rigid import moved
 from degstalk_ns.sample.body.surfels import FaceState, Part, Surfels, join
-from degstalk_ns.sample.drawing.picture import REGIONS, Camera, Picture, take
-from degstalk_ns.sample.drawing.scene import Scene
-from degstalk_ns.sample.drawing.shading import LightConfig, seen, shade
+from degstalk_ns.sample.drawing.picture import MASK_REGIONS, Camera, Picture, take
+from degstalk_ns.sample.drawing.scene import SampleScene
+from degstalk_ns.sample.drawing.shading import LightConfig, shade_surfels, visible_surfels
 
 SIZE = 160
 CAMERA = Camera(SIZE)
@@ -37,27 +37,27 @@ POSES = np.stack([STILL, STILL, _turned(0.17)])
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return Scene(Performance(STATES, POSES), 0, SIZE)
+def scene() -> SampleScene:
+    return SampleScene(Performance(STATES, POSES), 0, SIZE)
 
 
 @pytest.fixture(scope="module")
-def pictures(scene: Scene) -> list[Picture]:
+def pictures(scene: SampleScene) -> list[Picture]:
     return [take(scene.surfels(i), POSES[i], CAMERA, scene.background) for i in range(len(STATES))]
 
 
 def _region(picture: Picture, name: str) -> np.ndarray:
-    return picture.codes == REGIONS.index(name)
+    return picture.codes == MASK_REGIONS.index(name)
 
 
-def _pixels(scene: Scene, i: int) -> np.ndarray:
+def _pixels(scene: SampleScene, i: int) -> np.ndarray:
     return CAMERA.project(scene.landmarks(i) @ POSES[i, :3, :3].T + POSES[i, :3, 3])
 
 
 def test_every_region_shows_and_each_pixel_has_one(pictures: list[Picture]) -> None:
     for picture in pictures:
-        assert picture.codes.max() < len(REGIONS)
-        shares = {name: _region(picture, name).mean() for name in REGIONS}
+        assert picture.codes.max() < len(MASK_REGIONS)
+        shares = {name: _region(picture, name).mean() for name in MASK_REGIONS}
         assert sum(shares.values()) == pytest.approx(1.0)
         for name, least in (("head", 0.1), ("hair", 0.08), ("neck", 0.02), ("torso", 0.05), ("background", 0.3)):
             assert shares[name] > least, name
@@ -72,7 +72,7 @@ def test_the_mouth_shows_only_when_it_is_open(pictures: list[Picture]) -> None:
 
 
 @pytest.mark.parametrize("i", [1, 2])
-def test_landmarks_lie_on_what_they_mark(scene: Scene, pictures: list[Picture], i: int) -> None:
+def test_landmarks_lie_on_what_they_mark(scene: SampleScene, pictures: list[Picture], i: int) -> None:
     lips = _pixels(scene, i)[MOUTH_LANDMARKS]
     inner = cv2.fillPoly(np.zeros((SIZE, SIZE), np.uint8), [np.floor(lips[12:]).astype(int)], 1).astype(bool)
     outer = cv2.fillPoly(np.zeros((SIZE, SIZE), np.uint8), [np.floor(lips[:12]).astype(int)], 1).astype(bool)
@@ -95,14 +95,16 @@ def test_the_torso_is_whole_behind_the_head(pictures: list[Picture]) -> None:
         assert np.median(difference) <= 2
 
 
-def test_the_background_is_left_alone(scene: Scene, pictures: list[Picture]) -> None:
-    far = ~cv2.dilate((pictures[0].codes != REGIONS.index("background")).astype(np.uint8), np.ones((9, 9))).astype(bool)
+def test_the_background_is_left_alone(scene: SampleScene, pictures: list[Picture]) -> None:
+    far = ~cv2.dilate((pictures[0].codes != MASK_REGIONS.index("background")).astype(np.uint8), np.ones((9, 9))).astype(
+        bool
+    )
     np.testing.assert_array_equal(pictures[0].image[far], scene.background[far])
 
 
-def test_what_is_left_out_would_not_be_seen(scene: Scene) -> None:
+def test_what_is_left_out_would_not_be_seen(scene: SampleScene) -> None:
     surfels = scene.surfels(2)
-    visible, covered = seen(surfels, POSES[2], CAMERA.eye)
+    visible, covered = visible_surfels(surfels, POSES[2], CAMERA.eye)
     assert 0.05 < 1 - (visible & ~covered).mean() < 0.6
     # Everything left out, painted green: none of it shows where it matters.
     hidden = ~visible | (covered & (surfels.parts != Part.NECK))
@@ -112,7 +114,7 @@ def test_what_is_left_out_would_not_be_seen(scene: Scene) -> None:
     np.testing.assert_array_equal(whole.image, again.image)
 
 
-def test_the_stored_pose_projects_as_the_room_does(scene: Scene) -> None:
+def test_the_stored_pose_projects_as_the_room_does(scene: SampleScene) -> None:
     points, pose = scene.landmarks(2), POSES[2]
     c2w = CAMERA.head_c2w(pose)
     local = (points - c2w[:3, 3]) @ c2w[:3, :3]
@@ -139,7 +141,7 @@ def _patch(normal: tuple[float, float, float], part: Part = Part.HEAD, place: fl
 
 def test_light_comes_from_the_upper_left_and_is_warm_there() -> None:
     directions = [(-1, 1, 1), (1, 1, 1), (-1, -1, 1), (0, -1, 0.1)]
-    left, right, low, bottom = shade(join([_patch(d) for d in directions]), STILL, CAMERA.eye)
+    left, right, low, bottom = shade_surfels(join([_patch(d) for d in directions]), STILL, CAMERA.eye)
     assert left.sum() > right.sum() > bottom.sum() and left.sum() > low.sum()
     assert left[0] - left[2] > right[0] - right[2]
 
@@ -147,22 +149,22 @@ def test_light_comes_from_the_upper_left_and_is_warm_there() -> None:
 def test_gloss_shines_and_hair_shines_across_its_strands() -> None:
     plain = _patch((-0.25, 0.5, 1.0))
     wet = replace(plain, gloss=np.ones(1, np.float32))
-    assert shade(wet, STILL, CAMERA.eye).sum() > shade(plain, STILL, CAMERA.eye).sum() + 0.3
+    assert shade_surfels(wet, STILL, CAMERA.eye).sum() > shade_surfels(plain, STILL, CAMERA.eye).sum() + 0.3
     strand = replace(wet, parts=np.array([Part.HAIR], np.uint8))
     upright = np.float32([[np.sqrt(0.5), 0, 0, np.sqrt(0.5)]])  # its first axis points up
     away = np.float32([[np.sqrt(0.5), 0, -np.sqrt(0.5), 0]])  # and here at the camera
-    assert shade(replace(strand, quats=upright), STILL, CAMERA.eye).sum() > (
-        shade(replace(strand, quats=away), STILL, CAMERA.eye).sum() + 0.02
+    assert shade_surfels(replace(strand, quats=upright), STILL, CAMERA.eye).sum() > (
+        shade_surfels(replace(strand, quats=away), STILL, CAMERA.eye).sum() + 0.02
     )
 
 
 def test_the_head_shades_the_neck_right_under_it() -> None:
     neck = replace(_patch((0, 0, 1), Part.NECK), means=np.float32([[0.01, -0.115, 0.02]]))
     low = replace(neck, means=np.float32([[0.01, -0.40, 0.02]]))
-    assert shade(neck, STILL, CAMERA.eye).sum() < 0.85 * shade(low, STILL, CAMERA.eye).sum()
+    assert shade_surfels(neck, STILL, CAMERA.eye).sum() < 0.85 * shade_surfels(low, STILL, CAMERA.eye).sum()
     free = LightConfig(shadow=0.0, contact=0.0)
-    assert shade(neck, STILL, CAMERA.eye, free).sum() == pytest.approx(
-        shade(low, STILL, CAMERA.eye, free).sum(), rel=0.05
+    assert shade_surfels(neck, STILL, CAMERA.eye, free).sum() == pytest.approx(
+        shade_surfels(low, STILL, CAMERA.eye, free).sum(), rel=0.05
     )
 
 
@@ -178,7 +180,7 @@ def test_moved_turns_places_normals_and_axes_alike() -> None:
     np.testing.assert_allclose(first, pose[:3, 0], atol=1e-6)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads(scene: Scene, pictures: list[Picture]) -> None:
+def test_bits_do_not_depend_on_the_number_of_threads(scene: SampleScene, pictures: list[Picture]) -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -191,7 +193,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(scene: Scene, pictures: lis
 
 PROGRAM = """
 import sys, numpy as np
-from degstalk_ns.sample.drawing.shading import seen, shade
+from degstalk_ns.sample.drawing.shading import visible_surfels, shade_surfels
 from degstalk_ns.sample.body.surfels import Surfels
 random = np.random.default_rng(0)
 def draw(*shape): return random.normal(size=shape).astype(np.float32)
@@ -201,7 +203,7 @@ amounts = [random.random(n, np.float32) for _ in range(2)]
 albedo, parts = random.random((n, 3), np.float32), random.integers(0, 6, n).astype(np.uint8)
 surfels = Surfels(0.1 * draw(n, 3), unit(draw(n, 4)), np.abs(draw(n, 3)), unit(draw(n, 3)), albedo, *amounts, parts)
 eye, pose = np.float32([0, 0, 1.2]), np.eye(4, dtype=np.float32)
-np.savez(sys.argv[1], shade(surfels, pose, eye), *seen(surfels, pose, eye))
+np.savez(sys.argv[1], shade_surfels(surfels, pose, eye), *visible_surfels(surfels, pose, eye))
 """
 
 

@@ -25,7 +25,7 @@ from degstalk_ns.rates import SAMPLE_RATE
 from degstalk_ns.sample import write
 from degstalk_ns.sample.acting.performance import perform
 from degstalk_ns.sample.acting.script import write_script
-from degstalk_ns.sample.drawing.scene import Scene
+from degstalk_ns.sample.drawing.scene import SampleScene
 from degstalk_ns.sample.write import SampleConfig, make
 from degstalk_ns.scripts import cli
 
@@ -33,16 +33,16 @@ TINY = SampleConfig(seconds=2.0, size=64, seed=5)
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> SampleScene:
     """The scene of :data:`TINY`, which takes seconds to build."""
     script = write_script(TINY.seconds, TINY.seed)
-    return Scene(perform(script, TINY.frames, TINY.seed), TINY.seed, TINY.size)
+    return SampleScene(perform(script, TINY.frames, TINY.seed), TINY.seed, TINY.size)
 
 
 @pytest.fixture
-def built(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def built(scene: SampleScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the test building it again."""
-    monkeypatch.setattr(write, "Scene", lambda performance, seed, size: scene)
+    monkeypatch.setattr(write, "SampleScene", lambda performance, seed, size: scene)
 
 
 @pytest.fixture(scope="module")

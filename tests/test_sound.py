@@ -77,11 +77,11 @@ def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     empty.write_bytes(b"")
     text.write_text("this is not a sound\n" * 100)
     assert str(empty) in _refused(empty) and "is empty" in _refused(empty)
-    assert str(text) in _refused(text) and "cannot be read as sound" in _refused(text)
-    assert "cannot be read as sound" in _refused(text.read_bytes())
+    assert str(text) in _refused(text) and "has no readable audio" in _refused(text)
+    assert "has no readable audio" in _refused(text.read_bytes())
     (tmp_path / "list.wav").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'a.wav'}\n")
     soundfile.write(tmp_path / "a.wav", _tone(), 16_000)
-    assert "cannot be read as sound" in _refused(tmp_path / "list.wav")  # a playlist must not open other files
+    assert "has no readable audio" in _refused(tmp_path / "list.wav")  # a playlist must not open other files
 
 
 def test_a_picture_without_sound_is_refused(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_picture_without_sound_is_refused(tmp_path: Path) -> None:
         stream.pix_fmt = "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(stream.encode(None))
-    assert "holds no sound" in _refused(path)
+    assert "holds no audio" in _refused(path)
 
 
 def test_short_long_and_silent_sounds(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_the_command_shows_and_writes(
     report = measure_command.build_report("a.mp4", found)
     table = dict((row[0], row[1:]) for row in report.tables[0].rows)
     assert table["lips follow loudness, Pearson's r"] == ("0.70", "0.50")
-    assert table["lips in silence, share of their range"] == ("5.0 %", "cannot be told")
+    assert table["lip opening in silence, % of its range"] == ("5.0 %", "not measurable")
     report.save(tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text())["jaw_jitter_ratio"] == pytest.approx(0.8)
     with pytest.raises(SystemExit) as stop:

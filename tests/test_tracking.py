@@ -66,11 +66,11 @@ def test_two_faces_are_refused_with_times_but_a_flash_or_a_bystander_is_not() ->
 def test_smoothing_has_no_lag_and_keeps_lines() -> None:
     values = np.zeros((41, 2))
     values[20] = 1.0
-    smoothed = tracking.smooth(values, 0.5)
+    smoothed = tracking.smooth_over_time(values, 0.5)
     np.testing.assert_allclose(smoothed, smoothed[::-1])
     assert smoothed[20, 0] > 0.75 and smoothed.sum() == pytest.approx(2.0)
     line = np.arange(41.0)[:, None] * [[1.0, -2.0]]
-    np.testing.assert_allclose(tracking.smooth(line, 0.5)[4:-4], line[4:-4])
+    np.testing.assert_allclose(tracking.smooth_over_time(line, 0.5)[4:-4], line[4:-4])
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "clip_a.mp4").is_file(), reason="needs shared/data/clip_a.mp4")

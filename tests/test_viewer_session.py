@@ -233,7 +233,7 @@ BAD = {
     "long": (lambda: _file(np.zeros(16_000 * 4), kind="FLAC"), "longer than 0.05 minutes; cut it"),
     "an hour": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000, kind="FLAC"), "longer than 0.05 minutes"),
     "large": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000), "is larger than 4 MB: not loaded"),
-    "text": (lambda: b"no sound at all\n" * 50, "cannot be read as sound"),
+    "text": (lambda: b"no sound at all\n" * 50, "has no readable audio"),
 }
 
 

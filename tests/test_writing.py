@@ -107,6 +107,6 @@ def test_the_contact_sheet_shows_frames_from_the_first_to_the_last(dataset_copy:
     writing.write_contact_sheet(layout, landmarks, axes)
     sheet = files.read_rgb(layout.contact_sheet)
     side, top = contact_sheet.CELL, contact_sheet.HEADER
-    assert sheet.shape == (top + contact_sheet.ROWS * side, 6 * side, 3)
+    assert sheet.shape == (top + contact_sheet.SHEET_ROWS * side, 6 * side, 3)
     marked = sheet[top + 40 * side // 64, 2 * side + 40 * side // 64]
     assert marked[1] > 200 and marked[0] < 100  # the landmarks' green, where they are

@@ -16,26 +16,31 @@ from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 @dataclass(frozen=True)
 class MelConfig:
-    """Log-mel windows. Vectors a second and vectors a window are the family's (DeepSpeech: 50 and 16)."""
+    """Options of the log-mel audio features. Their rate and window length are those of the DeepSpeech features of
+    AD-NeRF and DEGSTalk (50 vectors per second, 16 per window); the other values were chosen for this project."""
 
     channels: int = 64
-    """Mel bands C."""
+    """Number of mel bands."""
     vectors_per_second: int = 50
-    """Feature vectors a second: two a video frame."""
+    """Number of feature vectors per second; 50 are two per video frame."""
     window: int = 16
-    """Vectors in the window of one frame L: 320 ms."""
+    """Number of feature vectors in the window of one video frame; 16 vectors are 320 ms."""
     fft_samples: int = 1024
-    """Length of the Fourier transform, samples at 16 kHz (64 ms): lowest bands need the resolution."""
+    """Length of the Fourier transform, in samples at 16 kHz; 1024 samples are 64 ms, which the lowest bands need."""
     window_samples: int = 640
-    """Length of the Hann window, samples (40 ms): two vectors' hops."""
+    """Length of the Hann window, in samples at 16 kHz; 640 samples are 40 ms, twice the distance between two
+    vectors."""
     lowest_hz: float = 60.0
+    """Lower edge of the lowest mel band, in Hz; the default leaves out hum and rumble below the voice."""
     highest_hz: float = 7600.0
+    """Upper edge of the highest mel band, in Hz; the default is just below half the sample rate."""
     floor_db: float = -80.0
-    """Power below this counts as silence, dB."""
+    """Power in dB, relative to a full-scale sine, below which a band counts as silent."""
     centre_db: float = -50.0
-    """Power that becomes 0, dB: the mean over speech at usual levels. Fixed, so that no speaker shifts it."""
+    """Power in dB that is mapped to 0; the default is about the mean over speech at usual levels. It is fixed, so that
+    features do not depend on the speaker."""
     scale_db: float = 16.0
-    """Power step that becomes 1, dB: about the spread over speech."""
+    """Difference in dB that is mapped to 1; the default is about the standard deviation over speech."""
 
     @property
     def silence(self) -> float:

@@ -23,6 +23,8 @@ from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 FORMATS: Final[str] = "wav,w64,mp3,flac,ogg,aac,aiff,caf,au,mov,mp4,m4a,matroska,webm"
 """Containers that are opened. Playlists are not among them: they could name other files to be read."""
+EXPECTED: Final[str] = "an audio file (wav, mp3, flac, ogg or m4a) or a video with an audio track"
+"""What messages ask for."""
 SHORTEST_SECONDS: Final[float] = 1.0 / FRAME_RATE
 """One frame of video: a shorter sound has nothing to show."""
 SILENCE_LEVEL: Final[float] = 10 ** (-60 / 20)
@@ -31,12 +33,12 @@ SILENCE_LEVEL: Final[float] = 10 ** (-60 / 20)
 
 @dataclass(frozen=True)
 class SoundLimits:
-    """What is accepted."""
+    """Limits on the audio that is accepted."""
 
     longest_minutes: float = 30.0
-    """A longer sound is refused."""
+    """Maximum length of the audio, in minutes; longer audio is rejected."""
     largest_megabytes: float = 500.0
-    """A larger file is refused before it is read."""
+    """Maximum size of the audio file, in megabytes; a larger file is rejected before it is read."""
 
 
 UNLIMITED: Final = SoundLimits(longest_minutes=math.inf, largest_megabytes=math.inf)
@@ -108,10 +110,10 @@ def load_sound(
     limits = limits or SoundLimits()
     name = name or (str(source) if isinstance(source, Path) else "the sound")
     if isinstance(source, Path) and not source.is_file():
-        raise UserError(f"{name}: no such file; expected a sound file (wav, mp3, flac, ogg or m4a)")
+        raise UserError(f"{name}: no such file; expected {EXPECTED}")
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size == 0:
-        raise UserError(f"{name}: is empty; expected a sound file (wav, mp3, flac, ogg or m4a)")
+        raise UserError(f"{name}: is empty; expected {EXPECTED}")
     if size > limits.largest_megabytes * 1e6:
         raise UserError(f"{name}: {size / 1e6:.0f} MB; at most {limits.largest_megabytes:g} MB are accepted")
     longest = limits.longest_minutes * 60 * SAMPLE_RATE
@@ -123,7 +125,7 @@ def load_sound(
         if count > longest:
             raise UserError(f"{name}: is longer than {limits.longest_minutes:g} minutes; {too_long}")
     if count == 0:
-        raise UserError(f"{name}: holds no samples; expected some sound")
+        raise UserError(f"{name}: holds no samples; expected some audio")
     if count < SHORTEST_SECONDS * SAMPLE_RATE:
         raise UserError(f"{name}: lasts {1000 * count / SAMPLE_RATE:.2g} ms; expected at least one frame (40 ms)")
     samples = np.nan_to_num(np.concatenate(blocks)).clip(-1.0, 1.0).astype(np.float32)
@@ -188,10 +190,10 @@ def _opened(source: Path | bytes, name: str) -> Any:
     container = av.open(target, mode="r", options={"format_whitelist": FORMATS})
     if not container.streams.audio:
         container.close()
-        raise UserError(f"{name}: holds no sound; expected a sound file (wav, mp3, flac, ogg or m4a)")
+        raise UserError(f"{name}: holds no audio; expected {EXPECTED}")
     return container
 
 
 def _unreadable(name: str, error: FFmpegError) -> UserError:
     reason = error.strerror or type(error).__name__
-    return UserError(f"{name}: cannot be read as sound ({reason}); expected wav, mp3, flac, ogg or m4a")
+    return UserError(f"{name}: has no readable audio ({reason}); expected {EXPECTED}")

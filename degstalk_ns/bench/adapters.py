@@ -1,4 +1,4 @@
-"""Adapter to nerfstudio: trained heads and training runs as the benchmarks want them. No mathematics of its own."""
+"""Adapter to nerfstudio: trained avatars and training runs as the benchmarks want them. No mathematics of its own."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SHOTS = 30
 
 
 def played(config: Path, data: Path | None = None) -> Played:
-    """The head of a run, with frames of its validation split.
+    """The avatar of a run, with frames of its validation split.
 
     Raises:
         UserError: as :func:`degstalk_ns.plugin.runs.load_run`.
     """
-    head = load_run(config, data)
-    model, manager = head.model, head.pipeline.datamanager
+    run = load_run(config, data)
+    model, manager = run.model, run.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManager)
     cameras = manager.eval_dataset.cameras
     moments = [model.moment(cameras, index) for index in range(min(len(cameras), SHOTS))]
@@ -45,15 +45,15 @@ def played(config: Path, data: Path | None = None) -> Played:
         view, frame = moments[place]
         return backdrop(model, view, frame).float() / 255.0
 
-    return Played(head.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate, head.notes)
+    return Played(run.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate, run.notes)
 
 
 class TrainingRun:
-    """A run of ``degstalk-fast`` on a dataset that is not saved anywhere; see ``bench.train.Run``.
+    """A run of ``degstalk-fast`` on a dataset that is not saved anywhere; see ``bench.train.TrainingSteps``.
 
     Args:
         data: dataset folder; None: that of ``start``.
-        start: config.yml of a trained run whose head is trained on, or None for a fresh one.
+        start: config.yml of a run whose avatar is trained further, or None for a new one.
         method: the config of the method.
     """
 
@@ -61,10 +61,10 @@ class TrainingRun:
         state: dict[str, Any] | None = None
         config = copy.deepcopy(method)
         if start is not None:
-            head = load_run(start, data)
-            state = head.pipeline.state_dict()
-            config.pipeline = copy.deepcopy(head.config.pipeline)
-            data = Path(head.config.data) if head.config.data else data
+            trained = load_run(start, data)
+            state = trained.pipeline.state_dict()
+            config.pipeline = copy.deepcopy(trained.config.pipeline)
+            data = Path(trained.config.data) if trained.config.data else data
         if data is None:
             raise UserError("nothing to train on: give a dataset with --data, or a run with --load-config")
         config.data = config.pipeline.datamanager.data = data

@@ -49,7 +49,7 @@ class Machine:
 
 
 def use_threads(threads: int | None) -> None:
-    """Lets torch and our kernels use so many threads; None leaves it to torch.
+    """Sets the number of threads of torch and of our kernels; None leaves it to torch.
 
     Raises:
         UserError: fewer than one.
@@ -68,7 +68,7 @@ def choose_device(name: str) -> torch.device:
         UserError: a GPU was asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device that torch can use; leave the option out")
+        raise UserError("--device cuda: no CUDA device is available to PyTorch; omit --device, or give --device cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

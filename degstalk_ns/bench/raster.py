@@ -21,9 +21,9 @@ from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.errors import UserError
 from degstalk_ns.rasterization import cpu, rasterize
 
-COUNTS = (5_000, 10_000, 20_000, 30_000, 50_000, 100_000)
+SWEPT_COUNTS = (5_000, 10_000, 20_000, 30_000, 50_000, 100_000)
 """Gaussians of the sweep, at 512 x 512."""
-SIZES = (128, 256, 512, 768, 1024)
+SWEPT_SIZES = (128, 256, 512, 768, 1024)
 """Pixels a side of the sweep, with 30,000 Gaussians."""
 BYTES_A_GAUSSIAN = 600
 """Upper bound of what the CPU kernels hold for a Gaussian of the standard scene, tile lists and gradients included."""
@@ -109,7 +109,8 @@ def bench_raster(
         report.notes.append(f"{name}: {machine.describe()}")
     report.tables.append(table)
     report.notes.append(
-        "floor: the counted operations at the matrix product's rate, or the bytes at the copy's, whichever takes longer"
+        "floor: the theoretical minimum time of this hardware: the counted operations at the rate of a matrix product, "
+        "or the bytes at the rate of a copy, whichever takes longer"
     )
     return report
 
@@ -135,12 +136,15 @@ def sweep_raster(
     devices: list[str], seed: int, repeats: int, advance: Callable[[str], None]
 ) -> tuple[Table, dict[str, list[Curve]], list[dict[str, Any]]]:
     """Times over the number of Gaussians and over resolution: a table, curves to plot, and entries for the JSON."""
-    table = Table("How it grows", ("", "Gaussians", "pixels", "forward ms", "10% .. 90%", "and backward", "10% .. 90%"))
+    table = Table(
+        "Time by number of Gaussians and image size",
+        ("", "Gaussians", "pixels", "forward ms", "10% .. 90%", "and backward", "10% .. 90%"),
+    )
     entries: list[dict[str, Any]] = []
     panels: dict[str, list[Curve]] = {}
     ways = {
-        "Gaussians (512 x 512 pixels)": [(count, 512) for count in COUNTS],
-        "pixels a side (30,000 Gaussians)": [(30_000, size) for size in SIZES],
+        "Gaussians (512 x 512 pixels)": [(count, 512) for count in SWEPT_COUNTS],
+        "pixels a side (30,000 Gaussians)": [(30_000, size) for size in SWEPT_SIZES],
     }
     for label, cases in ways.items():
         curves = panels[label] = []

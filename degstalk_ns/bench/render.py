@@ -26,7 +26,7 @@ from degstalk_ns.console.report import Report, Table
 from degstalk_ns.rasterization import spherical_harmonics
 
 T = TypeVar("T")
-WARMUP = 5
+WARMUP_FRAMES = 5
 """Frames that do not count: compilation and caches."""
 
 
@@ -40,7 +40,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Played:
-    """A head to be rendered.
+    """An avatar to be rendered.
 
     Attributes:
         name: what it is called. renderer: of its avatar. sh_degree: in use. moving: whether its fields are trained.
@@ -70,8 +70,8 @@ def bench_render(played: Played, machine: Machine, repeats: int, advance: Callab
         seconds.setdefault(name, []).append(timed(lambda: result.append(function()), device))
         return result[0]
 
-    for index in range(WARMUP + repeats):
-        if index == WARMUP:
+    for index in range(WARMUP_FRAMES + repeats):
+        if index == WARMUP_FRAMES:
             seconds.clear()
         place = index % len(shots)
         _one_frame(played, place, clock)
@@ -130,8 +130,8 @@ def _one_frame(played: Played, place: int, clock: _Clock) -> None:
     plate = clock("plate", lambda: played.plate(place))
     motion = clock("fields", lambda: renderer.motion(conditions)) if played.moving else None
     gaussians = clock("deformation", lambda: renderer.deformed(motion))
-    head = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
-    clock("composition", lambda: over_plate(head, plate))
+    regions = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
+    clock("composition", lambda: over_plate(regions, plate))
     clock("whole frame", lambda: renderer.frame(view, conditions, plate, degree, played.moving))
 
 

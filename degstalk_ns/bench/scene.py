@@ -1,6 +1,6 @@
 """The standard scene of the rasterizer's benchmark: anyone can make the same one from its seed.
 
-It must not know how it is measured, nor which backend draws it.
+It must not know how it is measured, nor which backend renders it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ DISC_SHARE = 380 / 512
 """Diameter of the disc that the centres cover, as a share of the image's side: a head fills about that much."""
 FOCAL_SHARE = 1200 / 512
 """Focal length as a share of the image's side: a talking-head camera's."""
-NEAREST, FARTHEST = 0.9, 1.1
+_NEAREST, _FARTHEST = 0.9, 1.1
 """World units: range of camera depths, a head's around a camera one metre away."""
-SIZE, SIZE_SPREAD = 2.5, 0.5
+MEDIAN_SIZE, _SIZE_SPREAD = 2.5, 0.5
 """Pixels: median standard deviation of a Gaussian along an axis; and the spread of its logarithm. Pixels of this image,
 whatever its size: what a pixel costs is the same at every resolution."""
-CHANNELS = 3
+_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ def standard_scene(count: int = 30_000, size: int = 512, seed: int = 0) -> Scene
     focal = FOCAL_SHARE * size
     radius = 0.5 * DISC_SHARE * size * uniform(count).sqrt()  # the root spreads them evenly over the area
     angle = 2 * torch.pi * uniform(count)
-    depth = NEAREST + (FARTHEST - NEAREST) * uniform(count)
+    depth = _NEAREST + (_FARTHEST - _NEAREST) * uniform(count)
     x, y = radius * angle.cos() * depth / focal, radius * angle.sin() * depth / focal
-    scales = SIZE * torch.exp(SIZE_SPREAD * normal(count, 3)) * (depth / focal)[:, None]
+    scales = MEDIAN_SIZE * torch.exp(_SIZE_SPREAD * normal(count, 3)) * (depth / focal)[:, None]
     Ks = torch.tensor([[[focal, 0.0, 0.5 * size], [0.0, focal, 0.5 * size], [0.0, 0.0, 1.0]]])
     return Scene(
         means=torch.stack([x, y, depth], dim=-1),
         quats=torch.nn.functional.normalize(normal(count, 4), dim=-1),
         scales=scales,
         opacities=uniform(count),
-        colors=uniform(count, CHANNELS),
+        colors=uniform(count, _CHANNELS),
         viewmats=torch.eye(4)[None],
         Ks=Ks,
         width=size,

@@ -22,17 +22,17 @@ from degstalk_ns.errors import UserError
 
 STAGES = ("static", "motion", "perceptual", "fuse", "fuse-perceptual")
 """What a step can be like: the three stages, and the ends of motion and fuse with their perceptual losses."""
-WARMUP = 6
+WARMUP_STEPS = 6
 """Steps that do not count: compilation, caches, the first frames read."""
-COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
+TRAINED_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
 """Gaussians of both regions together in the sweep, at the data's resolution."""
-SIZES = (128, 256, 512, 1024)
+TRAINED_SIZES = (128, 256, 512, 1024)
 """Pixels a side of the sweep."""
 MEMORY_SAMPLES = 12
 """How often resident memory is noted along a run of steps."""
 
 
-class Run(Protocol):
+class TrainingSteps(Protocol):
     """A training run whose steps can be taken one by one, in any stage; it never grows or prunes."""
 
     device: torch.device
@@ -44,7 +44,7 @@ class Run(Protocol):
         """One whole step: frames, forward, losses, backward, optimizers, callbacks."""
 
     def resize(self, gaussians: int | None, side: int | None) -> None:
-        """So many Gaussians in both regions together and so many pixels a side; None leaves it as the run has it."""
+        """Sets the number of Gaussians of both regions together, and the side in pixels; None leaves it as it was."""
 
     def describe(self) -> dict[str, Any]:
         """``face`` and ``mouth`` Gaussians, ``width`` and ``height``."""
@@ -59,11 +59,11 @@ def check_stages(stages: tuple[str, ...]) -> None:
         raise UserError(f"--stages: expected some of {' '.join(STAGES)}, got {' '.join(unknown) or 'none'}")
 
 
-def time_stage(run: Run, stage: str, repeats: int) -> tuple[Spread, list[float]]:
+def time_stage(run: TrainingSteps, stage: str, repeats: int) -> tuple[Spread, list[float]]:
     """Seconds of a step, and resident memory in MiB at some of them, evenly spread."""
     check_repeats(repeats)
     run.enter(stage)
-    for _ in range(WARMUP):
+    for _ in range(WARMUP_STEPS):
         run.step()
     seconds, memory = [], []
     for index in range(repeats):
@@ -74,7 +74,7 @@ def time_stage(run: Run, stage: str, repeats: int) -> tuple[Spread, list[float]]
 
 
 def bench_train(
-    run: Run, machine: Machine, stages: tuple[str, ...], repeats: int, advance: Callable[[str], None]
+    run: TrainingSteps, machine: Machine, stages: tuple[str, ...], repeats: int, advance: Callable[[str], None]
 ) -> Report:
     """Each of ``stages`` for ``repeats`` steps."""
     about = run.describe()
@@ -122,24 +122,27 @@ def bench_train(
         machine.describe(),
         f"resident memory from a stage's first step to its last, MiB: {', '.join(resident)}",
         f"peak resident memory of this process: {peak:.0f} MiB",
-        "floor: matrix products and convolutions that the step really makes, and the counted work of the rasterizer; "
-        "image losses, optimizers and reading frames are not in it",
+        "floor: the theoretical minimum time of this hardware for the matrix products and convolutions of the step and "
+        "the counted work of the rasterizer; image losses, optimizers and reading frames are not included",
     ]
     return report
 
 
 def sweep_train(
-    run: Run, stage: str, repeats: int, advance: Callable[[str], None]
+    run: TrainingSteps, stage: str, repeats: int, advance: Callable[[str], None]
 ) -> tuple[Table, dict[str, list[Curve]], list[dict[str, Any]]]:
     """Steps of ``stage`` over the number of Gaussians and over resolution."""
-    table = Table(f"How a step of the {stage} stage grows", ("Gaussians", "pixels", *MILLISECONDS, "steps/s"))
+    table = Table(
+        f"Step time of the {stage} stage by number of Gaussians and image size",
+        ("Gaussians", "pixels", *MILLISECONDS, "steps/s"),
+    )
     panels: dict[str, list[Curve]] = {}
     entries: list[dict[str, Any]] = []
     own = run.describe()
     total = own["face"] + own["mouth"]
     ways: dict[str, list[tuple[int | None, int | None]]] = {
-        f"Gaussians ({own['width']} x {own['height']} pixels)": [(count, None) for count in COUNTS],
-        f"pixels a side ({total:,} Gaussians)": [(None, side) for side in SIZES],
+        f"Gaussians ({own['width']} x {own['height']} pixels)": [(count, None) for count in TRAINED_COUNTS],
+        f"pixels a side ({total:,} Gaussians)": [(None, side) for side in TRAINED_SIZES],
     }
     for label, cases in ways.items():
         spreads, x = [], []

@@ -1,4 +1,4 @@
-"""The work that drawing a scene takes at least, counted and not estimated: what times are held against.
+"""The work that rendering a scene takes at least, counted and not estimated: what times are held against.
 
 It counts what the picture needs, pixel by pixel, and must not know how any backend goes about it.
 """
@@ -24,7 +24,7 @@ OFFSETS, EXPONENT, EXPONENT_CHECKS, EXPONENTIAL, CAP = 2, 8, 1, 15, 1
 """dx, dy; the logarithm of alpha, brightness - (p dx + q dy)^2 - (r dy)^2; not too faint; 2^x by a polynomial of degree
 5 (rounding 3, polynomial 10, exponent 2); capped."""
 ALPHA = OFFSETS + EXPONENT + EXPONENT_CHECKS + EXPONENTIAL + CAP
-LIGHT = 3
+LIGHT_FORWARD = 3
 """Light taken, light left, whether that is too little."""
 LIGHT_BACK = 3 + 1 + 2 + 4 + 1
 """Light that reached the Gaussian; its weight; what lies behind it; d loss / d alpha; whether alpha was capped."""
@@ -132,7 +132,7 @@ def count_work(scene: Scene) -> Work:
     parameters = count * (3 + 4 + 3 + 1 + channels)
     picture = scene.width * scene.height * (channels + 1)
     projected = count * (2 + 3 + 1 + 1)
-    forward = ALPHA + LIGHT + 2 * channels
+    forward = ALPHA + LIGHT_FORWARD + 2 * channels
     backward = ALPHA + LIGHT_BACK + MOMENTS + (2 * channels - 1) + 2 * channels
     return Work(
         evaluations=int(evaluations),

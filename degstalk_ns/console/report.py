@@ -20,7 +20,7 @@ from rich.table import Table as RichTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes, write_whole
 
-UNLIMITED = 10_000
+_UNLIMITED_WIDTH = 10_000
 """Columns that no table has."""
 
 
@@ -65,7 +65,7 @@ class Report:
                 drawn.add_column(_broken(column), justify="right" if index else "left", no_wrap=True)
             for row in table.rows:
                 drawn.add_row(*row)
-            if Measurement.get(console, console.options.update(width=UNLIMITED), drawn).maximum <= console.width:
+            if Measurement.get(console, console.options.update(width=_UNLIMITED_WIDTH), drawn).maximum <= console.width:
                 console.print(drawn)
                 continue
             for row in table.rows:

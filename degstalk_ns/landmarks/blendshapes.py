@@ -97,7 +97,7 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
         )
     if not np.isfinite(points).all():
         raise UserError("expression: landmarks are not finite; run the tracking again")
-    return driving_signals(blendshapes, lm.lip_opening(points))
+    return driving_signals(blendshapes, lm.mesh_lip_opening(points))
 
 
 def driving_signals(blendshapes: NDArray[np.floating], opening: NDArray[np.floating]) -> Expression:
@@ -139,7 +139,7 @@ def au_table(
         Columns in file order: frame (from 1, as OpenFace counts), timestamp [s], confidence, success, AU01_r ... AU45_r
         in [0, 5]; each [T].
     """
-    return action_units(blendshapes, lm.lip_opening(np.asarray(points)), valid, frame_rate)
+    return action_units(blendshapes, lm.mesh_lip_opening(np.asarray(points)), valid, frame_rate)
 
 
 def action_units(

@@ -17,25 +17,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Points = NDArray[np.floating]
+_Float32 = NDArray[np.float32]
+_Points = NDArray[np.floating]
 
 NUM_POINTS_68: Final[int] = 68
 JAW_LINE: Final[slice] = slice(3, 14)
 """From one angle of the jaw over the chin to the other."""
-RIGHT_EYE: Final[tuple[int, ...]] = (36, 37, 38, 39, 40, 41)
+RIGHT_EYE_68: Final[tuple[int, ...]] = (36, 37, 38, 39, 40, 41)
 """Outer corner, two points of the upper lid, inner corner, two of the lower lid: up to here from left to right in the
 picture, then back."""
-LEFT_EYE: Final[tuple[int, ...]] = (42, 43, 44, 45, 46, 47)
+LEFT_EYE_68: Final[tuple[int, ...]] = (42, 43, 44, 45, 46, 47)
 """The same from left to right in the picture: inner corner first."""
 MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
 """The 20 points of the lips."""
 INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
 INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
-"""Points on the lips' inner rims, each above its partner below."""
+"""_Points on the lips' inner rims, each above its partner below."""
 
 
-def lips_rectangles(landmarks: Float32, height: float, width: float, margin: float) -> NDArray[np.int32]:
+def lips_rectangles(landmarks: _Float32, height: float, width: float, margin: float) -> NDArray[np.int32]:
     """Rectangles around the lips.
 
     Args:
@@ -55,7 +55,7 @@ def lips_rectangles(landmarks: Float32, height: float, width: float, margin: flo
     return np.stack([first[:, 1], end[:, 1], first[:, 0], end[:, 0]], 1)
 
 
-def lip_gap(points: Points) -> Points:
+def lip_gap(points: _Points) -> _Points:
     """Height of the gap between the inner lips: mean distance of three points above to those below, 0 is closed.
 
     Args:
@@ -68,17 +68,17 @@ def lip_gap(points: Points) -> Points:
     return np.asarray(np.linalg.norm(upper - lower, axis=-1).mean(-1))
 
 
-def eye_distance(points: Points) -> Points:
+def eye_distance(points: _Points) -> _Points:
     """[...] distance between the centres of the eyes (each the mean of its corners), in the unit of ``points``
     [..., 68, 2 or 3]."""
-    right, left = (points[..., [eye[0], eye[3]], :].mean(-2) for eye in (RIGHT_EYE, LEFT_EYE))
+    right, left = (points[..., [eye[0], eye[3]], :].mean(-2) for eye in (RIGHT_EYE_68, LEFT_EYE_68))
     return np.asarray(np.linalg.norm(left - right, axis=-1))
 
 
-def lip_opening(points: Points) -> Points:
+def lip_opening(points: _Points) -> _Points:
     """How far the mouth is open: :func:`lip_gap` over :func:`eye_distance`.
 
-    The same quantity as :func:`degstalk_ns.landmarks.mesh478.lip_opening`, which has five pairs of points for it.
+    The same quantity as :func:`degstalk_ns.landmarks.mesh478.mesh_lip_opening`, which has five pairs of points for it.
 
     Args:
         points: [..., 68, 2 or 3], any unit.
@@ -89,7 +89,7 @@ def lip_opening(points: Points) -> Points:
     return np.asarray(lip_gap(points) / np.maximum(eye_distance(points), 1e-9))
 
 
-def eye_opening(points: Points) -> Float32:
+def eye_opening(points: _Points) -> _Float32:
     """Height over width of the eyes, mean of both (the "eye aspect ratio", Soukupova and Cech, CVWW 2016).
 
     Args:
@@ -99,9 +99,9 @@ def eye_opening(points: Points) -> Float32:
         [...] float32: about 0.3 open, under 0.1 closed.
     """
     points = np.asarray(points, np.float32)
-    corner, upper, upper_next, other_corner, lower_next, lower = np.transpose([RIGHT_EYE, LEFT_EYE])
+    corner, upper, upper_next, other_corner, lower_next, lower = np.transpose([RIGHT_EYE_68, LEFT_EYE_68])
 
-    def distance(a: NDArray[np.int64], b: NDArray[np.int64]) -> Float32:
+    def distance(a: NDArray[np.int64], b: NDArray[np.int64]) -> _Float32:
         return np.asarray(np.linalg.norm(points[..., a, :] - points[..., b, :], axis=-1), np.float32)  # [..., 2]
 
     heights = distance(upper, lower) + distance(upper_next, lower_next)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
+_FloatArray = NDArray[np.floating]
 
 NUM_POINTS: Final = 478
 """468 points of the mesh and 10 of the irises."""
@@ -93,7 +93,7 @@ tracker are local, so far apart points average them. Each one's own noise is mea
 _LIP_GAPS: Final = ((81, 178), (82, 87), (13, 14), (312, 317), (311, 402))  # upper and lower inner lip, face to face
 
 
-def to_68(points: FloatArray) -> FloatArray:
+def to_68(points: _FloatArray) -> _FloatArray:
     """The 68 points of the iBUG / 300-W convention.
 
     Args:
@@ -105,7 +105,7 @@ def to_68(points: FloatArray) -> FloatArray:
     return points[..., list(TO_68), :2]
 
 
-def eye_distance(points: FloatArray) -> FloatArray:
+def mesh_eye_distance(points: _FloatArray) -> _FloatArray:
     """[...] distance between the centres of the eyes, in the unit of ``points`` [..., 478, 2 or 3].
 
     With three coordinates it does not shrink when the head turns.
@@ -115,8 +115,8 @@ def eye_distance(points: FloatArray) -> FloatArray:
     return np.linalg.norm(left - right, axis=-1)
 
 
-def lip_opening(points: FloatArray) -> FloatArray:
-    """How far the mouth is open: gap of the inner lips (mean of five pairs of points) over :func:`eye_distance`.
+def mesh_lip_opening(points: _FloatArray) -> _FloatArray:
+    """How far the mouth is open: gap of the inner lips (mean of five pairs of points) over :func:`mesh_eye_distance`.
 
     Independent of the size of the face, and with three coordinates of the head's pose. The last column of the dataset's
     expression is this, measured in three dimensions.
@@ -129,4 +129,4 @@ def lip_opening(points: FloatArray) -> FloatArray:
     """
     upper, lower = (list(side) for side in zip(*_LIP_GAPS, strict=True))
     gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1).mean(axis=-1)
-    return gap / np.maximum(eye_distance(points), 1e-9)
+    return gap / np.maximum(mesh_eye_distance(points), 1e-9)

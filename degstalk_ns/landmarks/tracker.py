@@ -19,10 +19,10 @@ FACES_LOOKED_FOR: Final[int] = 2
 """One is followed; a second one tells that somebody else is in the picture."""
 COMPARABLE_SIZE: Final[float] = 0.5
 """Of several faces, those at least this large relative to the largest may be the one that was followed before.
-Origin: ours."""
+Origin: chosen for this project."""
 SAME_FACE: Final[float] = 0.25
 """Two finds are one face where their centres are nearer than this share of the sum of their boxes' diagonals.
-Origin: ours."""
+Origin: chosen for this project."""
 
 
 @dataclass(frozen=True)

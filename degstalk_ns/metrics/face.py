@@ -20,8 +20,8 @@ from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS, NUM_POINTS_68, eye_ope
 from degstalk_ns.landmarks.mesh478 import to_68
 
 CLOSED_SHARE = 0.5
-"""Eyes open less than this share of their median opening are in a blink. Origin: ours; squinting and looking down stay
-above it."""
+"""Opening of the eyes, as a fraction of their median opening, below which they are in a blink. Origin: chosen for this
+project; squinting and looking down stay above it."""
 
 Landmarks = NDArray[np.floating]
 Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]

@@ -26,21 +26,21 @@ _C1 = 0.01**2
 _C2 = 0.03**2
 """(K1 L)^2 and (K2 L)^2 of equation 13 of the SSIM paper, for a data range L of 1."""
 
-# A row of pixels is one run of interleaved values: the next pixel of the same channel is CHANNELS values further, so
+# A row of pixels is one run of interleaved values: the next pixel of the same channel is _CHANNELS values further, so
 # horizontal filters need no planes per channel. Work is cut into tiles of fixed size, whatever the number of threads,
 # and each tile's sums are added in a fixed order: results are the same to the last bit.
 #
 # One array per tile holds everything at constant offsets, with unsigned indices: only then does the compiler see that
 # loads and stores do not overlap, and vectorises.
-CHANNELS = 3
+_CHANNELS = 3
 TILE_ROWS = 32
 TILE_VALUES = 384
 """Most values of one row that a tile computes."""
 
 _u = np.uint64
-_PIXEL = _u(CHANNELS)
+_PIXEL = _u(_CHANNELS)
 _HALO_ROWS = SSIM_WINDOW - 1
-_HALO = CHANNELS * (SSIM_WINDOW - 1)
+_HALO = _CHANNELS * (SSIM_WINDOW - 1)
 _LINE = 432  # at least TILE_VALUES + _HALO; no power of two, so that lines do not compete for the same cache sets
 _STEP = _u(_LINE)
 _PLANE = _LINE * (TILE_ROWS + _HALO_ROWS)
@@ -289,11 +289,11 @@ def _half_window(dtype: torch.dtype) -> Tensor:
 def _flat(image: Tensor) -> tuple[Any, np.uint64]:
     """All values from the image's first to its last, and the step from row to row; a crop is not copied."""
     image = image.detach()
-    if image.stride(2) != 1 or image.stride(1) != CHANNELS:
+    if image.stride(2) != 1 or image.stride(1) != _CHANNELS:
         image = image.contiguous()
     height, width = image.shape[:2]
     step = image.stride(0)
-    return image.as_strided(((height - 1) * step + width * CHANNELS,), (1,)).numpy(), np.uint64(step)
+    return image.as_strided(((height - 1) * step + width * _CHANNELS,), (1,)).numpy(), np.uint64(step)
 
 
 def _size(rows: int, columns: int) -> tuple[np.uint64, np.uint64, np.uint64]:
@@ -307,7 +307,7 @@ class _MeanSSIM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor) -> Tensor:
-        rows, columns = image.shape[0] - _HALO_ROWS, image.shape[1] * CHANNELS - _HALO
+        rows, columns = image.shape[0] - _HALO_ROWS, image.shape[1] * _CHANNELS - _HALO
         window = _half_window(image.dtype)
         constants = window.new_tensor([_C1, _C2]).numpy()
         maps = torch.empty(3, rows * columns, dtype=image.dtype)
@@ -322,7 +322,7 @@ class _MeanSSIM(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
         image, target, maps = ctx.saved_tensors
-        rows, columns = image.shape[0], image.shape[1] * CHANNELS
+        rows, columns = image.shape[0], image.shape[1] * _CHANNELS
         window = _half_window(image.dtype).numpy()
         scale = window.dtype.type(upstream.item() / maps[0].numel())
         gradient = torch.empty(image.shape, dtype=image.dtype)
@@ -348,9 +348,9 @@ def mean_ssim(image: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: other or different shapes, an image smaller than the window, a target that requires a gradient.
     """
-    if image.shape != target.shape or image.ndim != 3 or image.shape[2] != CHANNELS:
+    if image.shape != target.shape or image.ndim != 3 or image.shape[2] != _CHANNELS:
         raise ValueError(
-            f"SSIM compares two images [H, W, {CHANNELS}]; these are {list(image.shape)} and {list(target.shape)}"
+            f"SSIM compares two images [H, W, {_CHANNELS}]; these are {list(image.shape)} and {list(target.shape)}"
         )
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs images of {SSIM_WINDOW} x {SSIM_WINDOW} pixels or more, not {list(image.shape)}")

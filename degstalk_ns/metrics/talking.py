@@ -1,5 +1,4 @@
-"""How a head speaks in a video: do the lips follow the sound, do they rest in silence, do the eyes blink, does the line
-between jaw and neck hold still.
+"""Quality of a talking head in a video: lips against audio, lips in silence, blinks, jitter between jaw and neck.
 
 :func:`measure_talking` takes a video file or a dataset; :func:`measure_frames` and what it stands on see frames and
 sound only. None of it must know how the frames were made.
@@ -29,39 +28,41 @@ from degstalk_ns.metrics.image import correlation, temporal_jitter
 from degstalk_ns.preprocess import decode
 from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
-Image = NDArray[np.uint8]
+_Image = NDArray[np.uint8]
 Series = NDArray[np.float64]
 
 SILENT_DB: Final[float] = -40.0
-"""So far under the loudest speech (:data:`LOUD_PERCENTILE`) and below, a frame is silent, decibels. Origin: ours:
-pauses of a recording lie there, unvoiced consonants above."""
+"""Level in dB relative to the loudest speech (:data:`LOUD_PERCENTILE`) up to which a frame counts as silent. Origin:
+chosen for this project: pauses of a recording lie below it, unvoiced consonants above."""
 LOUD_PERCENTILE: Final[float] = 95.0
-"""Percentile of the frames' loudness that counts as the loudest speech, not to depend on a single knock. Origin:
-ours."""
+"""Percentile of the frames' loudness that counts as the loudest speech, so that a single knock does not. Origin: chosen
+for this project."""
 SETTLING_FRAMES: Final[int] = 4
-"""Silent frames this near to sound are left out: lips are opened before a sound and closed after it (0.16 s).
-Origin: ours."""
+"""Number of frames next to speech that do not count as silent: lips open before a sound and close after it (4 frames
+are 0.16 s). Origin: chosen for this project."""
 RANGE_PERCENTILES: Final[tuple[float, float]] = (2.0, 98.0)
-"""Between these the opening of the lips has its range: a frame or two of wrong landmarks must not widen it. Origin:
-ours."""
+"""Percentiles of the lip opening that bound its range, so that a frame or two of wrong landmarks do not widen it.
+Origin: chosen for this project."""
 BLINK_CLOSED: Final[float] = 0.45
-"""Closure of the lids (MediaPipe's, 0 to 1) from which on they count as shut, and ... Origin: ours."""
+"""Closure of the eyelids (of MediaPipe, 0 to 1) above which they count as closed. Origin: chosen for this project."""
 BLINK_OPEN: Final[float] = 0.3
-"""... below which they count as open again: apart, so that a lid that trembles blinks once. Origin: ours."""
+"""Closure below which closed eyelids count as open again. It is lower than :data:`BLINK_CLOSED`, so that a trembling
+lid blinks once. Origin: chosen for this project."""
 BAND_ABOVE: Final[float] = 0.04
-"""How far the band between jaw and neck reaches over the median line of the jaw, in heights of the face, and ...
-Origin: ours."""
+"""Distance, in face heights, by which the band between jaw and neck extends above the median jaw line. Origin: chosen
+for this project."""
 BAND_BELOW: Final[float] = 0.16
-"""... below it. Origin: ours."""
+"""Distance, in face heights, by which the band between jaw and neck extends below the median jaw line. Origin: chosen
+for this project."""
 LEAST_FOUND: Final[float] = 0.5
-"""Least share of frames with a face, for anything to be measured."""
+"""Minimum fraction of frames with a face for anything to be measured. Origin: chosen for this project."""
 _CHUNK: Final[int] = 250
-"""Frames that are held in memory at once."""
+"""Number of frames that are held in memory at once."""
 _NO_LENGTH: Final[float] = 1e-9
-"""Pixels: lengths that are divided by never count as shorter."""
+"""Minimum of lengths that are divided by, in pixels."""
 
 
-class Face(Protocol):
+class ObservedFace(Protocol):
     """What is seen of a face in one frame: landmarks [478, 3] in pixels, and MediaPipe's blendshapes [52]."""
 
     @property
@@ -93,14 +94,15 @@ class Observed:
 
 @dataclass(frozen=True)
 class TalkingReport:
-    """What was measured; None where it cannot be told.
+    """What was measured; None where something could not be measured.
 
     Attributes:
-        frames: looked at. found: of them, with a face.
-        lips_follow_sound: Pearson's r of the gap between the lips and the loudness (RMS of each frame's sound).
-        opening_in_silence: mean gap in silent frames over the range of the gap: 0 is closed, 1 wide open.
-        silent_frames: that the former was measured in.
-        blinks_per_minute: of the lids.
+        frames: number of frames.
+        found: number of frames in which a face was found.
+        lips_follow_sound: Pearson's r between the lip opening and the loudness (RMS of the audio of each frame).
+        opening_in_silence: mean lip opening in silent frames as a fraction of its range: 0 is closed, 1 wide open.
+        silent_frames: number of silent frames, from which ``opening_in_silence`` is measured.
+        blinks_per_minute: number of blinks per minute.
         jaw_jitter: root mean square of second differences in time in the band between jaw and neck, grey levels.
     """
 
@@ -128,7 +130,7 @@ class TalkingSource:
 
     name: str
     count: int
-    frames: Callable[[], Iterable[Image]]
+    frames: Callable[[], Iterable[_Image]]
     sound: NDArray[np.float32]
 
 
@@ -136,7 +138,7 @@ def talking_source(path: Path, frames: int | None = None) -> TalkingSource:
     """What :func:`measure_talking` measures of ``path``, checked before anything is measured.
 
     Raises:
-        UserError: not a video with sound, or not a dataset with ``aud.wav``.
+        UserError: not a video with audio, or not a dataset with ``aud.wav``.
     """
     return _of_dataset(path, frames) if path.is_dir() else _of_video(path, frames)
 
@@ -144,10 +146,10 @@ def talking_source(path: Path, frames: int | None = None) -> TalkingSource:
 def measure_talking(
     source: Path | TalkingSource, frames: int | None = None, progress: Progress | None = None
 ) -> TalkingReport:
-    """How a head speaks in a video or in a dataset. Faces are found by MediaPipe.
+    """Measure how well a talking head in a video or dataset follows its audio. MediaPipe finds the face.
 
     Args:
-        source: any video of one talking face with sound; or the folder of a dataset, of which the training part is
+        source: any video of one talking face with audio; or the folder of a dataset, of which the training part is
             measured up to its first gap.
         frames: measure no more than this many from the beginning; all where None.
         progress: where it reports to; None is silent.
@@ -174,7 +176,7 @@ def _of_dataset(folder: Path, frames: int | None) -> TalkingSource:
     """Its training part from the beginning to the first gap, ``frames`` frames of it at most."""
     recording = read_recording(folder)
     if not recording.layout.audio.is_file():
-        raise UserError(f"{recording.layout.audio}: missing; expected the recording's sound")
+        raise UserError(f"{recording.layout.audio}: missing; expected the audio of the recording")
     rows = recording.train.aud_ids
     gaps = np.flatnonzero(np.diff(rows) != 1)
     images = recording.train.img_ids[: int(gaps[0]) + 1 if len(gaps) else len(rows)][:frames]
@@ -188,9 +190,9 @@ def _of_dataset(folder: Path, frames: int | None) -> TalkingSource:
 
 
 def measure_frames(
-    frames: Callable[[], Iterable[Image]],
+    frames: Callable[[], Iterable[_Image]],
     sound: NDArray[np.float32],
-    observe: Callable[[Image], Face | None],
+    observe: Callable[[_Image], ObservedFace | None],
     name: str,
     advance: Callable[[int], None] = lambda count: None,
 ) -> TalkingReport:
@@ -276,7 +278,7 @@ def jaw_band(jaw: Series, height: float, size: tuple[int, int]) -> NDArray[np.bo
 
 
 def _observed(
-    frames: Iterable[Image], observe: Callable[[Image], Face | None], advance: Callable[[int], None]
+    frames: Iterable[_Image], observe: Callable[[_Image], ObservedFace | None], advance: Callable[[int], None]
 ) -> Observed:
     lids = [BLENDSHAPES.index(name) for name in EYELID_NAMES]
     points = len(range(*JAW_LINE.indices(NUM_POINTS_68)))
@@ -299,7 +301,7 @@ def _observed(
     return Observed(*(np.asarray(values, np.float64) for values in (opening, closure, jaw, height)))
 
 
-def _jaw_jitter(frames: Iterable[Image], seen: Observed, advance: Callable[[int], None]) -> float | None:
+def _jaw_jitter(frames: Iterable[_Image], seen: Observed, advance: Callable[[int], None]) -> float | None:
     """In a band that stands still: where the jaw is on the whole."""
     line, height = np.nanmedian(seen.jaw, 0), float(np.nanmedian(seen.height))
     mask: NDArray[np.bool_] | None = None

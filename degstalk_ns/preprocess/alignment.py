@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
 
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project, solve_head_poses
+from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 from degstalk_ns.preprocess.record import formerly
 
-FloatArray = NDArray[np.float64]
+_FloatArray = NDArray[np.float64]
 Frames = Callable[[NDArray[np.intp]], Iterable[NDArray[np.uint8]]]
 """Gives the frames of these indices in order, [H, W, 3] RGB or [H, W] grey, uint8."""
 
@@ -35,47 +35,56 @@ FLOW_MARGIN: Final[int] = 1
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Every tuned number of :func:`refine_head_poses`."""
+    """Options of the refinement of the head poses, which follows the texture of the skin. Values without an origin were
+    chosen for this project on talking-head videos."""
 
     rounds: int = 1
-    """Times the texture is averaged and matched. A second round was measured to change nothing at 512 x 512."""
+    """Number of rounds of averaging the face texture and matching every frame against it. A second round made no
+    difference at 512 x 512 pixels."""
     texel: float = 0.00055
-    """Metres per texel of the unrolled face (about one pixel of a face that fills half of 512). The same at any size of
-    the frames, and all lengths in texels with it: smaller frames are unrolled finer, larger ones coarser than they
-    are."""
+    """Side of one texel of the unwrapped face texture, in metres; the default is about one pixel of a face that fills
+    half of a 512 pixel frame. It does not depend on the size of the frames, and neither do the lengths in texels:
+    smaller frames are sampled finer, and larger ones coarser, than they are."""
     half_width: float = 0.062
-    """Half the width of the unrolled area, metres from the midline; beyond it the face turns away."""
+    """Half the width of the unwrapped face texture, in metres from the midline of the face. Beyond it the surface of
+    the face turns away from the camera."""
     mean_frames: int = 200
-    """Frames, evenly spaced, that the mean texture is made of."""
+    """Number of evenly spaced frames that are averaged into the mean face texture."""
     light_radius: float = 14.0
-    """Texels; shading wider than this is divided out before matching."""
+    """Standard deviation, in texels, of the Gaussian blur that estimates the shading, which is divided out before
+    matching."""
     contrast: float = 300.0
-    """Grey levels that a relative brightness of 1 becomes."""
+    """Grey levels (0 to 255) per unit of relative brightness: with 300, a texel that is 10 % brighter than its
+    surroundings becomes 30 levels brighter than mid-grey."""
     least_shading: float = field(default=20.0, metadata=formerly())
-    """Grey levels, 0 to 255: darker shading is divided out as if it were so bright, or noise would become texture."""
+    """Grey level (0 to 255) to which darker shading is raised before it is divided out, so that noise in dark areas
+    does not become texture."""
     marks: int = 80
-    """Corners of the mean texture that are followed, at most."""
+    """Maximum number of feature points (Shi-Tomasi corners) that are tracked in the mean face texture."""
     mark_distance: float = 7.0
-    """Texels between two marks at least."""
+    """Minimum distance between two feature points, in texels."""
     mark_quality: float = 0.01
-    """Weakest corner taken, relative to the strongest (Shi-Tomasi)."""
+    """Minimum Shi-Tomasi score of a feature point, relative to the strongest one."""
     rim: int = 7
-    """Texels along the rim of the unrolled face that take no marks."""
+    """Width, in texels, of the border of the face texture in which no feature points are placed."""
     min_marks: int = 16
-    """With fewer the face shows too little texture: the poses stay as they are."""
+    """Minimum number of feature points. With fewer the face shows too little texture, and the poses are not refined."""
     window: int = 21
-    """Texels, side of the window that is matched (Lucas-Kanade)."""
+    """Side, in texels, of the window that Lucas-Kanade tracking matches."""
     pyramid_levels: int = field(default=2, metadata=formerly())
-    """Times the texture is halved for matching, beside its full size: a mark may move by about two windows."""
+    """Number of times the texture is halved for matching, in addition to its full size. With 2 a feature point may move
+    by about two windows."""
     round_trip: float = 0.7
-    """Texels by which a mark may miss its start when matched there and back."""
+    """Maximum forward-backward error of a tracked feature point, in texels; a point above it is ignored in that
+    frame."""
     max_landmark_loss: float = 1.5
-    """Pixels, at 100 px between the eyes, by which the landmarks' median error may grow: refined poses that leave the
-    landmarks further behind have followed something else than the head and are not believed."""
+    """Maximum increase of the median landmark error, in pixels for a face whose eyes are 100 pixels apart. Refined
+    poses above it are discarded, because something other than the head was followed."""
     below_nose: float = 0.004
-    """Metres below the nose that still count as still."""
+    """Distance below the nose, in metres, down to which the skin counts as rigid; what lies lower moves with speech."""
     eye_margin: float = 1.25
-    """The eyes, enlarged by this factor, take no marks: they look around and blink."""
+    """Factor by which the outlines of the eyes are enlarged. No feature points are placed inside, because eyes look
+    around and blink."""
 
 
 def refine_head_poses(
@@ -100,8 +109,8 @@ def refine_head_poses(
         width: image width, pixels.
         height: image height, pixels.
         poses: the solution from landmarks.
-        config: tuned numbers.
-        pose_config: tuned numbers of the solver.
+        config: options; defaults where None.
+        pose_config: options of the solver; defaults where None.
         progress: called as ``progress(done, total)`` after each matched frame.
 
     Returns:
@@ -110,7 +119,7 @@ def refine_head_poses(
     """
     config = config or AlignmentConfig()
     pose_config = pose_config or PoseConfig()
-    eyes = float(np.median(lm.eye_distance(np.asarray(points)[valid])))
+    eyes = float(np.median(lm.mesh_eye_distance(np.asarray(points)[valid])))
     worst = float(np.nanmedian(poses.residual)) + config.max_landmark_loss * eyes / EYE_UNIT
     steps, count = config.rounds * int(np.sum(valid)), 0
 
@@ -190,7 +199,7 @@ def find_marks(
     return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]))
 
 
-def _surface(face: FloatArray, config: AlignmentConfig) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _surface(face: _FloatArray, config: AlignmentConfig) -> tuple[_FloatArray, NDArray[np.bool_]]:
     """The mean face as a height field over its front: positions [h, w, 3] in metres, and where it is defined [h, w].
 
     Rows run from the hairline down to the upper lip; what lies lower moves with speech.
@@ -205,7 +214,7 @@ def _surface(face: FloatArray, config: AlignmentConfig) -> tuple[FloatArray, NDA
     return np.stack([X, Y, np.where(inside, Z, 0.0)], axis=-1), inside
 
 
-def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
+def _mark_area(face: _FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
     """255 where marks may be: on the face, off its rim and off the eyes."""
     area = 255 * cv2.erode(inside.astype(np.uint8), np.ones((2 * config.rim + 1,) * 2, np.uint8), borderValue=[0.0])
     left, top = -config.half_width, face[lm.FOREHEAD_TOP, 1]
@@ -217,9 +226,9 @@ def _mark_area(face: FloatArray, inside: NDArray[np.bool_], config: AlignmentCon
     return np.asarray(area, dtype=np.uint8)
 
 
-def _texel_pixels(surface: FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
+def _texel_pixels(surface: _FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:
     """[h, w, 2] where each texel is in frame ``i``, pixels."""
-    flat = project(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
+    flat = project_points(surface.reshape(-1, 3), poses.c2w[i], poses.focal, poses.cx, poses.cy)
     return np.nan_to_num(flat, nan=OUTSIDE).reshape(*surface.shape[:2], 2).astype(np.float32)
 
 
@@ -235,7 +244,7 @@ def _unroll(frame: NDArray[np.uint8], pixels: NDArray[np.float32], config: Align
     return np.asarray(MID_GREY + config.contrast * (texture - shading) / bright, dtype=np.float32)
 
 
-def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> FloatArray:
+def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> _FloatArray:
     """[M, C] bilinear values [h, w, C] at texels [M, 2]."""
     columns = [
         cv2.remap(np.ascontiguousarray(values[..., c]), at[:, :1], at[:, 1:], cv2.INTER_LINEAR)[:, 0]

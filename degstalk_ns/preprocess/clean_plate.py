@@ -17,27 +17,34 @@ from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, 
 
 @dataclass(frozen=True)
 class PlatesConfig:
-    """Lengths are fractions of the image's height."""
+    """Options of the background images (plates): what is behind the face in each frame. Lengths are fractions of the
+    height of the frame; the values were chosen for this project at 512 pixels."""
 
     samples: int = 64
-    """Frames, evenly over the video, that the clean plate is the median of."""
+    """Number of evenly spaced frames whose median gives the clean background image, without the person."""
     rim: float = 0.016
-    """Background this near to the person is not trusted (soft edges, shadow); 8 px at 512."""
+    """Distance from the person within which background pixels are ignored, because of soft edges and shadows; 8 pixels
+    at 512."""
     neck_extension: float = 0.18
-    """How far the neck is continued upward behind the head; 92 px at 512: a chin rises by less than half of it, and
-    the head sways by as much again."""
+    """Distance by which the neck is extended upward behind the head, so that no gap opens when the chin rises or the
+    head moves; 92 pixels at 512. A rising chin needs less than half of it, and so does the motion of the head."""
     torso_extension: float = 0.06
-    """The same for clothes that touch the head (a collar, a scarf)."""
+    """Distance by which clothes that touch the head, such as a collar or scarf, are extended upward behind it; 31
+    pixels at 512."""
     reference: float = 0.045
-    """Depth of the strip under that line that the continued colour is taken from; 23 px at 512."""
+    """Height of the strip below the edge of the chin from which the colour of the extended neck or clothes is taken; 23
+    pixels at 512."""
     seam: float = 0.006
-    """Rows right at the chin that are left out of it and painted over: they mix with the chin's edge; 3 px at 512."""
+    """Height of the rows directly below the edge of the chin that are painted over with the extended colour, because
+    they mix with the chin; 3 pixels at 512."""
     darkening: float = 0.15
-    """How much darker the continued neck is at its upper end: it lies in the jaw's shadow."""
+    """Fraction by which the extended neck is darker at its upper end, because it lies in the shadow of the jaw."""
     blur: float = 0.03
-    """Horizontal smoothing of the continued colour; 15 px at 512: no streaks."""
+    """Standard deviation of the horizontal blur of the extended colour, which avoids vertical streaks; 15 pixels at
+    512."""
     shadow: float = 0.02
-    """Rows under the chin that do not count for the colour: the dark line there belongs to the jaw; 10 px at 512."""
+    """Height of the rows below the edge of the chin that do not count for the colour, because the dark line there
+    belongs to the jaw; 10 pixels at 512."""
 
 
 def clean_plate(

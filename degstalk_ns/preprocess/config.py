@@ -12,22 +12,22 @@ from typing import Final
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 
-MOST_WORKERS: Final[int] = 4
+_MOST_WORKERS: Final[int] = 4
 """Threads taken by default at most: each holds a segmenter (about 100 MB)."""
 
 
 @dataclass(frozen=True)
 class ProcessConfig:
-    """Options of `degstalk process`."""
+    """Options of preprocessing."""
 
     size: int = 512
-    """Side of the dataset's square frames, pixels."""
+    """Width and height, in pixels, of the square frames in the dataset."""
     workers: int = 0
-    """Worker threads; 0 takes the number of cores, at most 4."""
+    """Number of worker threads; 0 uses one per CPU core, but at most 4."""
     overwrite: bool = False
-    """Start anew: remove what an earlier run made in the output folder first."""
+    """Delete the results of an earlier run in the output folder and start from the beginning."""
     minimum_seconds: float = decode.MINIMUM_SECONDS
-    """Shorter videos are refused, seconds."""
+    """Minimum length of the video, in seconds; shorter videos are rejected."""
     crop: crop.CropConfig = field(default_factory=crop.CropConfig)
     tracking: tracking.TrackingConfig = field(default_factory=tracking.TrackingConfig)
     poses: poses.PoseConfig = field(default_factory=poses.PoseConfig)
@@ -37,4 +37,4 @@ class ProcessConfig:
     mel: MelConfig = field(default_factory=MelConfig)
 
     def worker_count(self) -> int:
-        return self.workers if self.workers > 0 else min(os.cpu_count() or 1, MOST_WORKERS)
+        return self.workers if self.workers > 0 else min(os.cpu_count() or 1, _MOST_WORKERS)

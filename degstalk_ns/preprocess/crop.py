@@ -14,24 +14,29 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How the head is framed. Fractions are of the crop's side unless said otherwise; values chosen on portraits."""
+    """Options of the crop around the head. Fractions are relative to the side of the crop unless noted; the values were
+    chosen for this project on portrait videos."""
 
     head_fraction: float = 0.47
-    """Height of the head (hair to chin). The family's recordings have 0.45 to 0.5."""
+    """Height of the head, from the top of the hair to the chin, as a fraction of the crop. The videos used by AD-NeRF,
+    DEGSTalk and related methods have 0.45 to 0.5."""
     head_centre: float = 0.42
-    """Where the head's centre lies, from the top: shoulders stay in view."""
+    """Vertical position of the head centre, as a fraction measured from the top of the crop; the default keeps the
+    shoulders in view."""
     margin: float = 0.05
-    """Least room on each side of all the places the head goes to."""
+    """Minimum margin between the edge of the crop and the head, at all its positions during the video, as a fraction of
+    the crop."""
     head_over_face: float = 1.35
-    """Height of the head over the height of the face's landmarks (hairline to chin)."""
+    """Ratio of the height of the whole head to the height of the face landmarks, which span from hairline to chin."""
     width_over_face: float = 1.35
-    """Width of the head with ears and hair over the width of the face's landmarks."""
+    """Ratio of the width of the head, including ears and hair, to the width of the face landmarks."""
     square_tolerance: float = 0.02
-    """A source whose sides differ by less than this share is taken as square."""
+    """Relative difference of width and height below which a video is treated as square."""
     headshot_fraction: float = 0.30
-    """A square source stays whole when its face landmarks already fill this share of its height."""
+    """Fraction of the height of a square video that the face landmarks must cover for the video to be used without
+    cropping."""
     every_seconds: float = 0.5
-    """Step at which the coarse pass looks for the face, seconds."""
+    """Interval, in seconds, at which a first pass over the video searches for the face to place the crop."""
 
 
 @dataclass(frozen=True)

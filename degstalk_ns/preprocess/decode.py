@@ -60,7 +60,8 @@ def _open(path: Path) -> av.container.InputContainer:
         return av.open(str(path))
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise UserError(
-            f"{path}: not a video that can be read ({_reason(error)}); expected an mp4, mov, mkv, ..."
+            f"{path}: cannot be read as a video ({_reason(error)}): it is damaged, or not a video; expected one "
+            "such as an mp4, mov or mkv"
         ) from None
 
 
@@ -72,7 +73,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     for stream in container.streams.video:
         if not int(stream.disposition) & int(av.stream.Disposition.attached_pic):
             return stream
-    raise UserError(f"{path}: holds no video stream; expected a video with sound")
+    raise UserError(f"{path}: holds no video stream; expected a video with audio")
 
 
 def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS) -> VideoInfo:
@@ -85,7 +86,7 @@ def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS) -> VideoInfo:
         stream = _video_stream(container, path)
         if not container.streams.audio:
             raise UserError(
-                f"{path}: has no sound; the portrait is driven by speech, so expected a video with an audio track"
+                f"{path}: has no audio; the avatar is driven by speech, so expected a video with an audio track"
             )
         try:
             frame = next(container.decode(stream))
@@ -245,7 +246,7 @@ def read_audio(info: VideoInfo) -> NDArray[np.float32]:
 
     with _open(info.path) as container:
         if not container.streams.audio:
-            raise UserError(f"{info.path}: has no sound; expected a video with an audio track")
+            raise UserError(f"{info.path}: has no audio; expected a video with an audio track")
         stream = container.streams.audio[0]
         for packet in container.demux(stream):
             try:
@@ -267,7 +268,7 @@ def read_audio(info: VideoInfo) -> NDArray[np.float32]:
                 put(resampler.resample(frame))
         if position is None:
             raise UserError(
-                f"{info.path}: none of its sound can be decoded; expected a video with a readable audio track"
+                f"{info.path}: none of its audio can be decoded; expected a video with a readable audio track"
             )
         put(resampler.resample(None))
     return np.clip(samples, -1.0, 1.0)

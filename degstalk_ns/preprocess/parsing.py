@@ -26,9 +26,11 @@ _BACKGROUND, _HAIR, _BODY_SKIN, _FACE_SKIN, _CLOTHES, _OTHERS = range(6)
 
 
 OUTLINE_SAMPLES: Final[int] = 4
-"""Samples a pixel and side at which outlines are filled. Origin: ours; see :func:`fill_polygon`."""
+"""Samples per pixel, along each side, with which outlines are filled; see :func:`fill_polygon`. Origin: chosen for this
+project."""
 LIPS_SAMPLES: Final[int] = 8
-"""The same between the lips, which are thinner."""
+"""Samples per pixel, along each side, for the outline between the lips, which is thinner. Origin: chosen for this
+project."""
 _SUBPIXEL_BITS: Final[int] = 4
 """Fractional bits of the coordinates given to OpenCV: sixteenths of a sample."""
 _HALF_COVERED: Final[int] = 127
@@ -40,49 +42,58 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ParsingConfig:
-    """Tuned on portraits of 512 x 512; lengths are fractions so that they hold at any size."""
+    """Options of the segmentation masks. Lengths and areas are fractions of the image or of the face, so they hold at
+    any resolution; the values were chosen for this project on portraits of 512 x 512 pixels."""
 
     smoothing: float = 0.25
-    """Weight of the frame before and of the frame after in the class confidences (0: none). 0.25 halves the flicker of
-    edges at rest and moves an edge by a quarter of its step when it moves."""
+    """Weight of the previous and of the next frame when class probabilities are averaged over time; 0 turns smoothing
+    off. The default halves the flicker of resting edges, and displaces an edge that jumps by a quarter of the jump."""
     chin_band: float = 0.02
-    """Half width, in face heights, of the band around the landmarks' outline where the segmenter has the last word."""
+    """Half width, in face heights, of the band around the landmark outline in which the segmentation network decides
+    between face and neck instead of the landmarks."""
     island: float = 0.001
-    """Connected pieces smaller than this share of the image are given to their surroundings."""
+    """Area, as a fraction of the image, below which a connected component takes the class of the area around it."""
     others_overlap: float = 0.2
-    """An accessory belongs to the head when at least this share of it lies inside the face outline (glasses)."""
+    """Fraction of an accessory that must lie inside the face outline for it to belong to the head class (glasses)."""
     beard_width: float = 0.8
-    """Hair inside the face outline below the nose is beard (head) within this share of the outline's width; at the
-    sides it is long hair."""
+    """Fraction of the width of the face outline within which hair below the nose is a beard, which belongs to the head
+    class; further out it is long hair."""
     mouth_area: float = field(default=20 / 512**2, metadata=formerly(mouth_pixels=20))
-    """Least share of the image between the lips for colour to be looked at: 20 pixels at 512 x 512. Origin: ours."""
+    """Minimum area between the lips, as a fraction of the image, for the mouth interior to be refined by colour; 20
+    pixels at 512 x 512. Origin: chosen for this project."""
     mouth_height: float = field(default=2 / 512, metadata=formerly())
-    """Least height of an open mouth, share of the image's height: 2 px at 512, and never less, because closed lips
-    leave broken lines of single pixels. Origin: ours."""
+    """Minimum height of an open mouth, as a fraction of the image height; 2 pixels at 512, and never less, because
+    closed lips leave broken lines of single pixels. Origin: chosen for this project."""
     tooth_size: float = field(default=2 / 512, metadata=formerly())
-    """Least side of a patch of teeth, share of the image's height: 2 px at 512, and never less. Origin: ours."""
+    """Minimum side of a patch of teeth, as a fraction of the image height; 2 pixels at 512, and never less. Origin:
+    chosen for this project."""
     lip_error: float = 0.006
-    """How far the inner lip landmarks may be off, share of the image's height: 3 px at 512."""
+    """Expected error of the inner lip landmarks, as a fraction of the image height; 3 pixels at 512. Within this
+    distance colour decides."""
     cavity_lightness: float = 0.35
-    """Darker than this share of the lips' lightness (CIE L*) is the open mouth."""
+    """Lightness (CIE L*), as a fraction of the median lightness of the lips, below which a pixel belongs to the mouth
+    cavity."""
     teeth_lightness: float = 0.6
-    """Least share of the lips' lightness for a tooth: teeth lie in shade, the gap behind them is far darker."""
+    """Minimum lightness of teeth, as a fraction of the median lightness of the lips: teeth lie in shade, and the gap
+    behind them is far darker."""
     teeth_redness: float = 3.0
-    """Least difference in a* (8 bit) by which teeth are less red than the lips."""
+    """Minimum difference, in CIE a* (8 bit), by which teeth are less red than the lips."""
     skin_reach: float = field(default=0.1, metadata=formerly())
-    """Face skin that comes nearer than this to the face outline belongs to the head, face heights. Origin: ours."""
+    """Distance from the face outline, in face heights, within which a piece of face skin belongs to the head class.
+    Origin: chosen for this project."""
     neck_strip: tuple[float, float] = field(default=(-0.25, 0.33), metadata=formerly())
-    """From where to where, in face heights below the chin, body skin is looked for that is neck. Origin: ours."""
+    """Start and end, in face heights below the chin (negative values lie above it), of the strip in which body skin is
+    taken for the neck. Origin: chosen for this project."""
     neck_share: float = field(default=0.02, metadata=formerly())
-    """Pieces of body skin with more than this share of what the strip holds are neck: a collar or a chain parts it, and
-    a hand beside it is not under the chin. Origin: ours."""
+    """Minimum fraction of the body skin in that strip that a piece of it must hold to be neck: a collar or a chain
+    parts the neck, and a hand beside it is not under the chin. Origin: chosen for this project."""
 
     def thinnest(self, height: int) -> tuple[int, int]:
         """Least height of an open mouth and least side of a patch of teeth in an image of ``height``, pixels."""
         return whole_pixels(self.mouth_height, height, 2), whole_pixels(self.tooth_size, height, 2)
 
 
-def smooth(
+def smooth_confidences(
     before: NDArray[np.float32] | None,
     now: NDArray[np.float32],
     after: NDArray[np.float32] | None,

@@ -24,12 +24,12 @@ from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import VERSIONS, Products, Step, landmark_file, naming_video, pose_file
-from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_output, stage_key
+from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_dataset_folder, stage_key
 from degstalk_ns.rates import FRAME_RATE
 
 
 @dataclass(frozen=True)
-class Summary:
+class ProcessSummary:
     """What a run did.
 
     Attributes:
@@ -55,11 +55,11 @@ class Summary:
 
 def process(
     video: Path, output: Path, config: ProcessConfig | None = None, progress: Progress | None = None
-) -> Summary:
+) -> ProcessSummary:
     """Make the dataset ``output`` from ``video``, or what is missing or stale of it.
 
     Args:
-        video: any talking-head video with sound, of one person.
+        video: any talking-head video with audio, of one person.
         output: folder to write; made if absent.
         progress: where the stages report to; None is silent.
 
@@ -74,7 +74,7 @@ def process(
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
     progress = progress or Progress(None)
-    check_output(output, config.overwrite)
+    check_dataset_folder(output, config.overwrite)
     info = decode.probe(video, config.minimum_seconds)
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
@@ -114,7 +114,7 @@ def process(
                 output.rmdir()
         raise
     track, solved = np.load(products.landmark_file), np.load(products.pose_file)
-    return Summary(
+    return ProcessSummary(
         output=output,
         frames=info.num_frames,
         seconds=time.perf_counter() - started,
@@ -131,15 +131,16 @@ def _warnings(
 ) -> list[str]:
     lines = []
     if unreadable:
-        lines.append(f"{record.root / RECORD_NAME} could not be read, so everything was made anew")
+        lines.append(f"{record.root / RECORD_NAME} could not be read, so everything was made again")
     if square.side < config.size / 1.5:
         lines.append(
-            f"the square around the head has only {square.side} x {square.side} pixels, enlarged to {config.size}: "
-            "expect a soft picture"
+            f"the square around the head has only {square.side} x {square.side} pixels and is enlarged to "
+            f"{config.size}: frames look blurred"
         )
     if info.source_rate < 20:
         lines.append(
-            f"the video has {info.source_rate:.1f} frames/s; below 25 some frames repeat and lips move in steps"
+            f"the video has {info.source_rate:.1f} frames/s; below 25 some frames are repeated and the lips "
+            "move in steps"
         )
     return lines + [note for stage in record.stages.values() for note in stage.get("notes", [])]
 

@@ -18,12 +18,12 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.preprocess.record import formerly
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+_FloatArray = NDArray[np.float64]
+_BoolArray = NDArray[np.bool_]
 
 EYE_UNIT: Final[float] = 100.0
-"""Lengths of landmarks and marks are given in pixels of a face with so many pixels between its eyes, so that they mean
-the same at any size of the frames and of the face in them."""
+"""Distance between the eyes, in pixels, of the reference face in which lengths of landmarks and marks are given, so
+that they mean the same at any size of the frames and of the face in them."""
 STEP_BLOCK: Final[int] = 1024
 """Frames whose derivatives are held at once: bounds the memory of long videos."""
 FACE_BLOCK: Final[int] = 256
@@ -36,98 +36,117 @@ _BANDS = 2 * _POSE  # second differences couple a frame with the next two
 
 @dataclass(frozen=True)
 class PoseConfig:
-    """Every tuned number of :func:`solve_head_poses`."""
+    """Options of the estimation of the head poses by bundle adjustment. Values without an origin were chosen for this
+    project on talking-head videos."""
 
     landmarks: tuple[int, ...] = lm.RIGID
-    """Rows of ``points`` that are fitted by the rigid head."""
+    """Indices of the MediaPipe face landmarks to which the rigid head is fitted."""
     interpupillary_distance: float = 0.063
-    """Metres between the centres of the eyes: the adult mean. It sets the scale of the world."""
+    """Distance between the centres of the eyes, in metres. It sets the scale of the scene; the default is the adult
+    mean."""
     focal_prior: float = 2.5
-    """Focal length believed before looking, in image widths (a portrait lens, cropped around the head)."""
+    """Prior mean of the focal length, in image widths; the default is that of a portrait lens after cropping around the
+    head."""
     focal_prior_log_sigma: float = 0.35
-    """How firmly it is believed: standard deviation of the natural logarithm (0.35: within a factor 1.4)."""
+    """Standard deviation of the prior on the natural logarithm of the focal length; 0.35 means within a factor of
+    1.4."""
     focal_bounds: tuple[float, float] = (1.0, 6.0)
-    """Image widths that the focal length never leaves."""
+    """Lower and upper bound of the focal length, in image widths."""
     landmark_sigma: float = 1.0
-    """Expected landmark noise, pixels at 100 px between the eyes."""
+    """Expected standard deviation of the landmark noise, in pixels for a face whose eyes are 100 pixels apart."""
     independent_landmarks: float = 12.0
-    """How many independent measurements one frame's landmarks are worth: a tracker's errors are shared by neighbours
-    (the whole mesh shifts with the crop it was read from), so K landmarks do not average as K would."""
+    """Effective number of independent measurements in the landmarks of one frame. It is lower than their count because
+    neighbouring landmarks share errors: the whole mesh shifts with the crop that the tracker read it from."""
     independent_marks: float = 24.0
-    """The same for marks of the skin's texture, whose errors are more their own."""
+    """Effective number of independent measurements in the tracked skin features of one frame, which share fewer errors
+    than landmarks do."""
     landmarks_beside_marks: float = 0.1
-    """Weight of the landmarks where marks are seen: they slide over the skin as the head turns, the marks do not."""
+    """Weight of the landmarks, 0 to 1, in frames where skin features are tracked. It is low because landmarks slide
+    over the skin when the head turns, and skin features do not."""
     independent_fraction: float = 0.02
-    """How many independent frames one frame is worth for focal length and shape: expression and view bias the landmarks
-    in the same way for many frames. Weighs the data against the priors of focal length and shape."""
+    """Effective number of independent frames per frame when focal length and face shape are estimated, because
+    expression and view bias the landmarks of many frames in the same way. It weighs the data against the priors."""
     huber: float = 1.5
-    """Residual, in units of the expected noise, beyond which a landmark counts linearly instead of squared."""
+    """Threshold of the Huber loss, in units of the expected noise; larger residuals count linearly instead of
+    squared."""
     smooth_rotation: float = 0.008
-    """Expected change of angular velocity, rad per frame^2 (0.008: 0.46 degrees). This and the next two are measured on
-    a talking person at 25 frames/s: firmer values flatten nods, looser ones leave the tracker's jitter."""
+    """Expected angular acceleration of the head, in radians per frame squared (0.008 is 0.46 degrees). Origin: measured
+    on a talking person at 25 frames/s; smaller values flatten nods, and larger ones keep the jitter of the tracker."""
     smooth_translation: float = 1.2
-    """Expected change of the velocity of the projected head centre, pixels per frame^2 at 100 px between the eyes."""
+    """Expected acceleration of the projected head centre, in pixels per frame squared for a face whose eyes are 100
+    pixels apart. Origin: measured as for the rotation."""
     smooth_scale: float = 0.002
-    """Expected change of the velocity of log scale (that is of distance), per frame^2."""
+    """Expected acceleration of the logarithm of the head's size in the image (that is, of its distance), per frame
+    squared. Origin: measured as for the rotation."""
     shape_sigma: tuple[float, float, float] = (0.1, 0.1, 0.02)
-    """How far, in metres along x, y, z, the shape may go from the tracker's own mean 3D shape where the video does not
-    show it. A head that hardly turns does not show depth; the other two only hold the head in place."""
+    """Prior standard deviation of the face shape around the tracker's own mean 3D shape, in metres along x, y and z.
+    The value along z matters: a head that hardly turns does not show depth. Those along x and y only hold the shape in
+    place."""
     shape_frames: int = 600
-    """Frames, evenly spaced, that shape and focal length are solved from; more cost memory and hardly add accuracy."""
+    """Number of evenly spaced frames from which face shape and focal length are estimated; more of them need more
+    memory and hardly add accuracy."""
     face_prior_weight: float = 1e-3
-    """Weight of the tracker's own 3D points, relative to the image, in the mean positions of all landmarks. As sin^2 of
-    an angle: depth is measured rather than believed once the head turns by more than 1.8 degrees."""
+    """Weight of the tracker's own 3D points, relative to the image observations, when the mean positions of all
+    landmarks are estimated. It is the squared sine of an angle: once the head turns by more than that (1.8 degrees),
+    depth comes from the observations rather than from the tracker."""
     iterations: int = 40
-    """Gauss-Newton steps at most."""
+    """Maximum number of Gauss-Newton steps of a solve."""
     tolerance: float = 1e-5
-    """Relative decrease of the cost at which a solve ends."""
+    """Relative decrease of the cost below which a solve ends."""
     reweightings: int = 3
-    """How often each landmark's own noise is measured again from its residuals."""
+    """Number of times the noise of each landmark is estimated again from its residuals."""
     weight_range: tuple[float, float] = (0.5, 3.0)
-    """A landmark's noise is kept within these multiples of the median landmark's, so that no few take over."""
+    """Lower and upper limit of the noise estimate of a landmark, in multiples of the median over landmarks, so that a
+    few landmarks cannot dominate."""
     outlier_medians: float = field(default=3.0, metadata=formerly())
-    """Residuals above so many medians of their landmark count as just that large when its noise is measured."""
+    """Multiple of the median residual of a landmark to which larger residuals are clipped when its noise is
+    estimated."""
     least_frames: int = field(default=3, metadata=formerly())
-    """With fewer frames that show a face there are no second differences, and the video is refused."""
+    """Minimum number of frames that show a face. With fewer there are no second differences, and the video is
+    rejected."""
     least_eye_distance: float = field(default=1.0, metadata=formerly())
-    """Pixels between the eyes, at any size of the frames, down to which a face is believed: only refuses nonsense."""
+    """Minimum distance between the eyes, in pixels at any size of the frames. It only rejects nonsense."""
     start_rounds: int = field(default=3, metadata=formerly())
-    """Rounds of aligning the tracker's shapes to their mean at the start: it settles in two."""
+    """Number of rounds of aligning the tracker's shapes to their mean for the initial solution, which converges in
+    two."""
     start_least_scale: float = field(default=1e-3, metadata=formerly())
-    """Scale, relative to the median frame's, below which a starting pose does not go: its logarithm must exist."""
+    """Minimum scale of an initial pose, relative to that of the median frame, so that its logarithm exists."""
     damping_start: float = field(default=1e-6, metadata=formerly())
-    """Levenberg-Marquardt damping of the first step, relative to the normal matrix' diagonal. This and the next four
-    are ours (Numerical Recipes starts at 1e-3 and goes by 10 both ways): nearly every step succeeds at once."""
+    """Levenberg-Marquardt damping of the first step, relative to the diagonal of the normal matrix. Origin: chosen for
+    this project, as are the next four options, because nearly every step succeeds at once (Numerical Recipes starts at
+    1e-3 and multiplies or divides by 10)."""
     damping_rise: float = field(default=30.0, metadata=formerly())
-    """Factor of the damping after a step that raised the cost."""
+    """Factor applied to the damping after a step that raised the cost."""
     damping_fall: float = field(default=0.1, metadata=formerly())
-    """Factor of the damping after a step that lowered it."""
+    """Factor applied to the damping after a step that lowered the cost."""
     damping_floor: float = field(default=1e-9, metadata=formerly())
-    """The damping never falls below."""
+    """Minimum of the damping."""
     damping_limit: float = field(default=1e6, metadata=formerly())
-    """A solve ends where the damping rises above: steps have become too short to matter."""
+    """Damping above which a solve ends, because its steps have become too short to matter."""
     most_log_scale_step: float = field(default=0.5, metadata=formerly())
-    """Largest change of a frame's log scale in one step (0.5: by a factor of 1.6)."""
+    """Maximum change of the logarithm of the scale of a frame in one step (0.5 is a factor of 1.6)."""
     most_log_focal_step: float = field(default=0.7, metadata=formerly())
-    """Largest change of the log focal length in one step (0.7: by a factor of 2)."""
+    """Maximum change of the logarithm of the focal length in one step (0.7 is a factor of 2)."""
     pose_floor: float = field(default=1e-9, metadata=formerly())
-    """Added to the poses' normal matrix, in units of the smoothness' weights: keeps it definite where a frame shows
-    nothing."""
+    """Value added to the normal matrix of the poses, in units of the smoothness weights; it keeps the matrix definite
+    where a frame shows nothing."""
     shared_floor: float = field(default=1e-12, metadata=formerly())
-    """Added to the normal matrix of shape and focal length, relative to its trace: keeps it definite."""
+    """Value added to the normal matrix of face shape and focal length, relative to its trace; it keeps the matrix
+    definite."""
     prior_frames: int = field(default=200, metadata=formerly())
-    """Frames, evenly spaced, whose own 3D points are the prior of the mean face: enough for a median."""
+    """Number of evenly spaced frames whose 3D points from the tracker form the prior of the mean face, enough for a
+    median."""
 
 
 @dataclass(frozen=True)
 class Marks:
     """Points of the skin followed through the video beside the landmarks (see ``alignment``)."""
 
-    points: FloatArray
+    points: _FloatArray
     """[T, M, 2] pixels; what is not seen may hold anything."""
-    seen: BoolArray
+    seen: _BoolArray
     """[T, M]."""
-    shape: FloatArray
+    shape: _FloatArray
     """[M, 3] where they are on the head, metres, in the axes of the poses they were found with."""
 
 
@@ -135,31 +154,31 @@ class Marks:
 class HeadPoses:
     """Cameras in head coordinates: origin inside the head, x to the subject's left, y up, face along +z, metres."""
 
-    c2w: FloatArray
+    c2w: _FloatArray
     """[T, 4, 4] camera-to-world, OpenGL axes. The head is fixed, the camera moves."""
     focal: float
     """Focal length, pixels."""
     cx: float
     """Principal point, pixels."""
     cy: float
-    residual: FloatArray
+    residual: _FloatArray
     """[T] median reprojection error of the rigid landmarks, pixels; NaN where the frame was not valid."""
-    shape: FloatArray
+    shape: _FloatArray
     """[K, 3] positions of the rigid landmarks, metres, in the order of ``PoseConfig.landmarks``."""
-    face: FloatArray
+    face: _FloatArray
     """[N, 3] mean positions of all landmarks (expression averaged out), metres."""
-    weights: FloatArray
+    weights: _FloatArray
     """[K] measured weight of each rigid landmark (1: as the median one)."""
     jitter: dict[str, float] = field(default_factory=dict)
     """Root mean square of second differences with every frame on its own (``_before``) and smoothed (``_after``):
     ``rotation_*`` [degrees / frame^2], ``position_*`` of the projected head centre [px / frame^2], ``scale_*``."""
-    mark_residual: FloatArray | None = None
+    mark_residual: _FloatArray | None = None
     """[T] median reprojection error of the marks seen, pixels, if there were marks; NaN where none was seen."""
     notes: tuple[str, ...] = ()
     """What makes the poses less sure than usual, one line each."""
 
 
-def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, cy: float) -> FloatArray:
+def project_points(points_world: _FloatArray, c2w: _FloatArray, focal: float, cx: float, cy: float) -> _FloatArray:
     """Pixel positions of world points.
 
     Args:
@@ -182,7 +201,7 @@ def project(points_world: FloatArray, c2w: FloatArray, focal: float, cx: float, 
 
 def solve_head_poses(
     points: NDArray[np.floating],
-    valid: BoolArray,
+    valid: _BoolArray,
     width: int,
     height: int,
     config: PoseConfig | None = None,
@@ -201,7 +220,7 @@ def solve_head_poses(
         valid: [T] bool, frames whose landmarks are measured.
         width: image width, pixels.
         height: image height, pixels.
-        config: tuned numbers.
+        config: options; defaults where None.
         marks: texture points to fit beside the landmarks; they need ``start``.
         start: an earlier solution of the same frames to go on from.
 
@@ -280,17 +299,17 @@ class _State:
     focal length no longer trade off.
     """
 
-    R: FloatArray  # [T, 3, 3] head to OpenCV camera
-    p: FloatArray  # [T, 2] px, head origin relative to the principal point
-    log_s: FloatArray  # [T] log of px per metre
+    R: _FloatArray  # [T, 3, 3] head to OpenCV camera
+    p: _FloatArray  # [T, 2] px, head origin relative to the principal point
+    log_s: _FloatArray  # [T] log of px per metre
     k: float  # 1 / focal, 1 / px
-    X: FloatArray  # [K, 3] metres
+    X: _FloatArray  # [K, 3] metres
 
-    def rows(self, index: NDArray[np.intp] | BoolArray) -> _State:
+    def rows(self, index: NDArray[np.intp] | _BoolArray) -> _State:
         return _State(self.R[index], self.p[index], self.log_s[index], self.k, self.X)
 
 
-def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
+def _check(points: _FloatArray, valid: _BoolArray, config: PoseConfig) -> None:
     if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] <= max(config.landmarks):
         raise UserError(
             f"landmarks: expected [T, >{max(config.landmarks)}, 3], found {list(points.shape)}; run the tracking again"
@@ -313,18 +332,18 @@ def _check(points: FloatArray, valid: BoolArray, config: PoseConfig) -> None:
         )
 
 
-def _eye_distance(points: FloatArray) -> float:
+def _eye_distance(points: _FloatArray) -> float:
     """Median distance between the eyes over frames, pixels (in 3D, so that turning away counts little)."""
-    return float(np.median(lm.eye_distance(points)))
+    return float(np.median(lm.mesh_eye_distance(points)))
 
 
 def _observations(
-    points: FloatArray, valid: BoolArray, marks: Marks | None, cx: float, cy: float, config: PoseConfig
-) -> tuple[FloatArray, BoolArray, FloatArray]:
+    points: _FloatArray, valid: _BoolArray, marks: Marks | None, cx: float, cy: float, config: PoseConfig
+) -> tuple[_FloatArray, _BoolArray, _FloatArray]:
     """Landmarks and marks side by side: positions [T, K, 2], seen [T, K], and the weight of each one's group [T, K]."""
     T, K = points.shape[:2]
     uv = np.where(valid[:, None, None], points - (cx, cy), 0.0)
-    seen: BoolArray = np.repeat(valid[:, None], K, axis=1)
+    seen: _BoolArray = np.repeat(valid[:, None], K, axis=1)
     group = np.full((T, K), min(1.0, config.independent_landmarks / K))
     if marks is None:
         return uv, seen, group
@@ -347,8 +366,8 @@ def _state_of(start: HeadPoses, marks: Marks | None) -> _State:
 
 
 def _initial(
-    points: FloatArray,
-    valid: BoolArray,
+    points: _FloatArray,
+    valid: _BoolArray,
     rigid: list[int],
     cx: float,
     cy: float,
@@ -392,13 +411,13 @@ class _Problem:
 
     def __init__(
         self,
-        uv: FloatArray,
-        seen: BoolArray,
-        group: FloatArray,
+        uv: _FloatArray,
+        seen: _BoolArray,
+        group: _FloatArray,
         width: float,
         eye_px: float,
         config: PoseConfig,
-        shape_prior: FloatArray,
+        shape_prior: _FloatArray,
         smooth: bool,
     ) -> None:
         self.uv = uv
@@ -420,18 +439,18 @@ class _Problem:
         self.shape_weight = self.prior_scale / np.square(config.shape_sigma)
 
     # -- model -------------------------------------------------------------------------------------------------------
-    def project(self, state: _State) -> FloatArray:
+    def project(self, state: _State) -> _FloatArray:
         """[T, K, 2] px relative to the principal point."""
         Y = np.einsum("tij,kj->tki", state.R, state.X)
         s = np.exp(state.log_s)[:, None]
         den = 1.0 + s * state.k * Y[..., 2]
         return (s[..., None] * Y[..., :2] + state.p[:, None]) / den[..., None]
 
-    def _relative(self, residual: FloatArray) -> FloatArray:
+    def _relative(self, residual: _FloatArray) -> _FloatArray:
         """[T, K] error in units of the expected one."""
         return np.linalg.norm(residual, axis=-1) * np.sqrt(self.landmark_weight) / self.sigma
 
-    def _accelerations(self, state: _State) -> FloatArray:
+    def _accelerations(self, state: _State) -> _FloatArray:
         """[T-2, 6] second differences of turn (rad), projected centre (px) and log scale."""
         step = Rotation.from_matrix(state.R[1:] @ np.transpose(state.R[:-1], (0, 2, 1))).as_rotvec()
         rest = np.concatenate([state.p, state.log_s[:, None]], axis=1)
@@ -453,7 +472,7 @@ class _Problem:
     # -- Gauss-Newton ------------------------------------------------------------------------------------------------
     def _jacobians(
         self, state: _State, rows: slice
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    ) -> tuple[_FloatArray, _FloatArray, _FloatArray, _FloatArray, _FloatArray]:
         """Residuals [T, K, 2], robust weights [T, K], and derivatives by pose [T, K, 2, 6], point [T, K, 2, 3] (turned)
         and log k [T, K, 2]."""
         Y = np.einsum("tij,kj->tki", state.R[rows], state.X)
@@ -526,8 +545,8 @@ class _Problem:
         return self._moved(state, delta, dense[:-1].reshape(K, 3), float(dense[-1]))
 
     def _with_smoothness(
-        self, state: _State, A: FloatArray, g: FloatArray, damping: float
-    ) -> tuple[FloatArray, FloatArray]:
+        self, state: _State, A: _FloatArray, g: _FloatArray, damping: float
+    ) -> tuple[_FloatArray, _FloatArray]:
         """The frames' normal matrix in scipy's upper banded form [13, 6T], and the gradient [T, 6]."""
         T = len(A)
         diagonal = np.einsum("tii->ti", A)  # a view
@@ -590,7 +609,7 @@ class _Problem:
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
         self.landmark_weight[known] = 1.0 / relative**2
 
-    def _moved(self, state: _State, pose: FloatArray, shape: FloatArray, log_k: float) -> _State:
+    def _moved(self, state: _State, pose: _FloatArray, shape: _FloatArray, log_k: float) -> _State:
         most_scale, most_focal = self.config.most_log_scale_step, self.config.most_log_focal_step
         factor = np.exp(np.clip(log_k, -most_focal, most_focal))
         return _State(
@@ -619,8 +638,8 @@ def _notes(some: _Problem, every: _Problem, shared: _State, config: PoseConfig) 
 
 
 def _mean_face(
-    points: FloatArray, state: _State, rigid: list[int], cx: float, cy: float, config: PoseConfig
-) -> FloatArray:
+    points: _FloatArray, state: _State, rigid: list[int], cx: float, cy: float, config: PoseConfig
+) -> _FloatArray:
     """[N, 3] every landmark triangulated from all frames as if it were rigid (linear least squares)."""
     N = points.shape[1]
     s = np.exp(state.log_s)
@@ -643,7 +662,7 @@ def _mean_face(
     return np.linalg.solve(normal + weight * np.eye(3), (vector + weight * prior)[..., None])[..., 0]
 
 
-def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, FloatArray, float]:
+def _head_frame(face: _FloatArray, config: PoseConfig) -> tuple[_FloatArray, _FloatArray, float]:
     """Rotation [3, 3] into head axes, origin [3] and scale that the mean face defines.
 
     x runs from the right to the left half of the face (the mean over mirrored points: two eyes alone would tip with
@@ -663,7 +682,7 @@ def _head_frame(face: FloatArray, config: PoseConfig) -> tuple[FloatArray, Float
     return rotation, middle @ rotation, float(config.interpupillary_distance / np.linalg.norm(left - right))
 
 
-def _jitter(before: _State, after: _State, valid: BoolArray) -> dict[str, float]:
+def _jitter(before: _State, after: _State, valid: _BoolArray) -> dict[str, float]:
     known = valid[:-2] & valid[1:-1] & valid[2:]
     result: dict[str, float] = {}
     for name, state in (("before", before), ("after", after)):
@@ -677,7 +696,7 @@ def _jitter(before: _State, after: _State, valid: BoolArray) -> dict[str, float]
     return result
 
 
-def _masked_median(values: FloatArray, mask: BoolArray) -> FloatArray:
+def _masked_median(values: _FloatArray, mask: _BoolArray) -> _FloatArray:
     """[T] median over the second dimension of what ``mask`` lets through; NaN where that is nothing."""
     result = np.full(len(values), np.nan)
     some = mask.any(axis=1)

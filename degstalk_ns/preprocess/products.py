@@ -33,7 +33,7 @@ from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.record import key_settings
 from degstalk_ns.rates import FRAME_RATE
 
-AHEAD: Final[int] = 3
+_AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
 
 
@@ -206,7 +206,7 @@ class Products:
 
     @property
     def _ahead(self) -> int:
-        return AHEAD * self.config.worker_count()
+        return _AHEAD * self.config.worker_count()
 
     def _frames(self, advance: Advance, missing: set[int]) -> None:
         self.layout.frame(0).parent.mkdir(exist_ok=True)
@@ -303,7 +303,7 @@ class Products:
 
         def write(window: tuple[_Segmented | None, _Segmented, _Segmented | None]) -> None:
             before, now, after = window
-            confidences = parsing.smooth(
+            confidences = parsing.smooth_confidences(
                 before.confidences if before else None, now.confidences, after.confidences if after else None, settings
             )
             mouth, teeth = parsing.find_mouth(now.frame, points[now.i], settings)
@@ -342,7 +342,7 @@ class Products:
                 chosen = np.unique(np.linspace(0, self.count - 1, settings.samples).round().astype(int)).tolist()
                 plate, seen = clean_plate.clean_plate(in_order(pool, load, chosen, self._ahead), settings)
                 if not seen.any():
-                    notes.append("the background is never seen: it is plain white wherever the head gives it free")
+                    notes.append("the background is never seen, so it is white where the head moves away from it")
                 files.write_jpeg(layout.clean_plate, plate)
             clean = files.read_rgb(layout.clean_plate)
 
@@ -375,7 +375,7 @@ class Products:
 
     def _sheet(self, advance: Advance, missing: set[int]) -> None:
         points, solved = np.load(self.landmark_file)["points"], np.load(self.pose_file)
-        axes = [poses.project(contact_sheet.AXES, c2w, *solved["intrinsics"].tolist()) for c2w in solved["c2w"]]
+        axes = [poses.project_points(contact_sheet.AXES, c2w, *solved["intrinsics"].tolist()) for c2w in solved["c2w"]]
         writing.write_contact_sheet(self.layout, mesh478.to_68(points), np.stack(axes))
         advance(1)
 

@@ -97,7 +97,7 @@ class Record:
         return list(self.stages[stage].get("notes", [])) if self.is_current(stage, key) else []
 
 
-def check_output(root: Path, overwrite: bool) -> None:
+def check_dataset_folder(root: Path, overwrite: bool) -> None:
     """Refuse an output that is a file, or a folder with content that is not a dataset of ours.
 
     Raises:

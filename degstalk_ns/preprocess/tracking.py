@@ -24,19 +24,20 @@ TIMES_NAMED: Final[int] = 4
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Every tuned number of :func:`track`."""
+    """Options of face tracking. The values were chosen for this project on talking-head videos."""
 
     frame_rate: float = FRAME_RATE
-    """Frames per second, only used to say times in messages."""
+    """Frames per second of the tracked frames; it is used only for the times in messages."""
     max_lost_fraction: float = 0.10
-    """A video whose face is lost in more than this part of the frames is refused."""
+    """Fraction of the frames in which the face may be lost; a video above it is rejected."""
     comparable_size: float = 0.6
-    """A second face at least this large, relative to the first, is another person in the picture."""
+    """Size of a second face, as a fraction of the first, from which it counts as another person."""
     max_other_face_frames: int = 5
-    """Frames with a second person that are put up with (a false detection flashes up for a frame or two)."""
+    """Maximum number of frames in which another person may appear, since false detections last a frame or two."""
     smoothing: float = 0.5
-    """Standard deviation, in frames, of the zero-lag Gaussian over the landmarks. Small enough to keep lips: at 25
-    frames/s it leaves 85 % of a movement at 5 Hz, the rate of syllables, and 57 % of jitter at the highest rate."""
+    """Standard deviation, in frames, of the symmetric Gaussian filter that smooths the landmarks over time. The default
+    preserves lip movement: at 25 frames/s it keeps 85 % of a movement at 5 Hz, the rate of syllables, and 57 % of
+    jitter at the highest rate."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def track(
         frames: RGB uint8 [H, W, 3], all of one size.
         total: how many frames there will be, for ``progress`` only.
         progress: called as ``progress(done, total)`` after each frame.
-        config: tuned numbers.
+        config: options; defaults where None.
 
     Raises:
         UserError: no frame; no face at all; the face lost in more than ``max_lost_fraction`` of the frames; two faces
@@ -113,7 +114,7 @@ def assemble(observations: list[FaceObservation | None], config: TrackingConfig 
     points = np.stack([o.points for o in observations if o is not None])
     blendshapes = np.stack([o.blendshapes for o in observations if o is not None])
     return FaceTrack(
-        points=smooth(_fill(points, index, T), config.smoothing).astype(np.float32),
+        points=smooth_over_time(_fill(points, index, T), config.smoothing).astype(np.float32),
         blendshapes=_fill(blendshapes, index, T).astype(np.float32),
         valid=valid,
         gaps=_runs(lost),
@@ -142,7 +143,7 @@ def _fill(values: NDArray[np.float64], index: NDArray[np.intp], total: int) -> N
     return np.asarray(values[before] * (1.0 - weight) + values[after] * weight)
 
 
-def smooth(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
+def smooth_over_time(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
     """[T, ...] Gaussian over time with standard deviation ``sigma`` frames (0: none): symmetric, so without lag."""
     from scipy.ndimage import gaussian_filter1d
 

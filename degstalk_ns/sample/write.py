@@ -40,36 +40,37 @@ from degstalk_ns.rates import FRAME_RATE
 from degstalk_ns.sample.acting.performance import blendshapes, perform
 from degstalk_ns.sample.acting.script import write_script
 from degstalk_ns.sample.acting.voice import synthesise
-from degstalk_ns.sample.drawing.picture import REGIONS, Camera, Picture, take
-from degstalk_ns.sample.drawing.scene import Scene
+from degstalk_ns.sample.drawing.picture import MASK_REGIONS, Camera, Picture, take
+from degstalk_ns.sample.drawing.scene import SampleScene
 
-RECORD_NAME: Final[str] = "sample.json"
+SAMPLE_RECORD: Final[str] = "sample.json"
 """Says with what options a folder was made by `degstalk sample`."""
 SHORTEST: Final[float] = 2.0
 """Seconds: one phrase, and five frames to validate."""
-SIZES: Final[tuple[int, int]] = (64, 2048)
+SIDE_RANGE: Final[tuple[int, int]] = (64, 2048)
 """Smallest and largest side, pixels."""
 BYTES_PER_PIXEL: Final[float] = 5.0
 """Disk taken by all files of a frame, over its pixels; measured at 512 and rounded up."""
 BYTES_PER_FRAME: Final[int] = 48_000
 """Disk taken by a frame whatever its size: windows of sound, poses, landmarks, and files' last blocks."""
-JPEG_QUALITY: Final[int] = 98
-MOST_WORKERS: Final[int] = 8
+SAMPLE_JPEG_QUALITY: Final[int] = 98
+_MOST_WORKERS: Final[int] = 8
 """Frames drawn at a time, where there are as many cores; each takes some 100 MB at 512."""
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What to make."""
+    """Options of the synthetic dataset."""
 
     seconds: float = 10.0
-    """Length; 25 frames a second."""
+    """Length of the video in seconds, at 25 frames per second."""
     size: int = 512
-    """Side of the square frames, pixels; even."""
+    """Width and height of the square frames, in pixels; it must be even."""
     seed: int = 0
-    """Another seed gives another head, another room and other words; the same seed the same bytes."""
+    """Random seed: different seeds give a different person, room and speech, and the same seed gives identical
+    files."""
     overwrite: bool = False
-    """Replace a dataset that is there. A folder that holds anything else is never touched."""
+    """Replace an existing dataset; a folder that contains other files is never changed."""
 
     @property
     def frames(self) -> int:
@@ -77,7 +78,7 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
-class Summary:
+class SampleSummary:
     """What was made: ``frames`` of ``size`` x ``size`` pixels, of which ``train`` and ``val``, in ``seconds`` of wall
     time."""
 
@@ -89,7 +90,7 @@ class Summary:
     seconds: float
 
 
-def make(output: Path, config: SampleConfig | None = None, progress: Progress | None = None) -> Summary:
+def make(output: Path, config: SampleConfig | None = None, progress: Progress | None = None) -> SampleSummary:
     """Make the dataset ``output``.
 
     It grows in a hidden folder beside ``output`` and takes its name when it is whole.
@@ -121,7 +122,7 @@ def make(output: Path, config: SampleConfig | None = None, progress: Progress | 
         raise KeyboardInterrupt(str(interruption) or "nothing was kept") from None
     train = train_count(config.frames)
     seconds = time.perf_counter() - started
-    return Summary(output, config.frames, train, config.frames - train, config.size, seconds)
+    return SampleSummary(output, config.frames, train, config.frames - train, config.size, seconds)
 
 
 # ---- before anything is written ----
@@ -130,7 +131,7 @@ def make(output: Path, config: SampleConfig | None = None, progress: Progress | 
 def _check(config: SampleConfig) -> None:
     if not (math.isfinite(config.seconds) and config.seconds >= SHORTEST):
         raise UserError(f"--seconds {config.seconds:g}: expected at least {SHORTEST:g}, for example --seconds 10")
-    low, high = SIZES
+    low, high = SIDE_RANGE
     if config.size % 2 or not low <= config.size <= high:
         raise UserError(f"--size {config.size}: expected an even number of pixels from {low} to {high}")
     if not 0 <= config.seed < 2**32:
@@ -161,7 +162,7 @@ def _dataset_names(root: Path) -> set[str]:
         *(layout.transforms("train"), layout.transforms("val"), layout.clean_plate, layout.audio),
         *(layout.audio_features("mel"), layout.action_units, layout.face_model_npz, layout.contact_sheet),
     )
-    return {*(path.parent.name for path in folders), *(path.name for path in files), RECORD_NAME, *_OF_PROCESS}
+    return {*(path.parent.name for path in folders), *(path.name for path in files), SAMPLE_RECORD, *_OF_PROCESS}
 
 
 _OF_PROCESS: Final = ("process.json", "landmarks.npz", "poses.npz")
@@ -257,9 +258,9 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
     for path in (layout.frame(0), layout.parsing(0), layout.teeth(0), layout.torso(0), layout.plate(0)):
         path.parent.mkdir()
     with progress.stage("building the head", 1) as advance:
-        scene = Scene(performance, config.seed, config.size)
+        scene = SampleScene(performance, config.seed, config.size)
         advance(1)
-    files.write_jpeg(layout.clean_plate, scene.background, JPEG_QUALITY)
+    files.write_jpeg(layout.clean_plate, scene.background, SAMPLE_JPEG_QUALITY)
     clean = files.read_rgb(layout.clean_plate)
     points = np.stack([scene.landmarks(i) for i in range(count)])
     poses = performance.room_from_head
@@ -271,8 +272,8 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
 
     # Whole frames beside each other: half of a frame's work is arithmetic that takes one core only.
     with progress.stage("drawing frames", count) as advance:
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS)) as pool:
-            for _ in in_order(pool, draw, range(count), 2 * MOST_WORKERS):
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS)) as pool:
+            for _ in in_order(pool, draw, range(count), 2 * _MOST_WORKERS):
                 advance(1)
 
     shapes, opening = blendshapes(performance), lip_opening(points).astype(np.float32)
@@ -283,7 +284,7 @@ def _write(layout: Layout, config: SampleConfig, progress: Progress) -> None:
     axes = [camera.project(contact_sheet.AXES @ pose[:3, :3].T + pose[:3, 3]) for pose in poses]
     writing.write_contact_sheet(layout, pixels, np.stack(axes))
     record = {"made_by": "degstalk sample", "seconds": config.seconds, "size": config.size, "seed": config.seed}
-    write_bytes(layout.root / RECORD_NAME, json.dumps(record, indent=1).encode())
+    write_bytes(layout.root / SAMPLE_RECORD, json.dumps(record, indent=1).encode())
     writing.write_transforms(layout, c2w, camera.focal, camera.size / 2, camera.size / 2)
 
 
@@ -294,18 +295,18 @@ def _write_sound(layout: Layout, sound: NDArray[np.float32], count: int) -> None
     writing.write_audio_windows(layout.audio_features("mel"), mel_windows(samples, count))
 
 
-_COLOURS: Final = np.array([PALETTE[name] for name in REGIONS], np.uint8)
+_COLOURS: Final = np.array([PALETTE[name] for name in MASK_REGIONS], np.uint8)
 
 
 def _write_frame(
     layout: Layout, i: int, picture: Picture, landmarks: NDArray[np.float64], clean: NDArray[np.uint8]
 ) -> None:
-    files.write_jpeg(layout.frame(i), picture.image, JPEG_QUALITY)
+    files.write_jpeg(layout.frame(i), picture.image, SAMPLE_JPEG_QUALITY)
     writing.write_lms(layout.landmarks(i), landmarks)
     files.write_png(layout.parsing(i), _COLOURS[picture.codes])
     writing.write_teeth(layout.teeth(i), picture.teeth)
     files.write_png(layout.torso(i), picture.torso)
     # The plate belongs to the frame as it can be read, not as it was before it was compressed.
-    head = (picture.codes == REGIONS.index("head")) | (picture.codes == REGIONS.index("mouth"))
+    head = (picture.codes == MASK_REGIONS.index("head")) | (picture.codes == MASK_REGIONS.index("mouth"))
     frame = files.read_rgb(layout.frame(i))
     files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean))

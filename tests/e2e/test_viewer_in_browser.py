@@ -27,7 +27,7 @@ from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.avatar.avatar import Avatar
 from degstalk_ns.dataparsers.layout import Layout, train_count
-from degstalk_ns.scripts.check_viewer import APART, ARGUMENTS, BROWSER, PATIENCE
+from degstalk_ns.scripts.check_viewer import APART, ARGUMENTS, BROWSER, BROWSER_PATIENCE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
@@ -139,18 +139,18 @@ def opened(address: str, browser: Any) -> Iterator[Any]:
 def page(opened: Any) -> Any:
     """The page, at the start of what it plays."""
     opened.evaluate("degstalk.audio.pause(); degstalk.seek(0, true)")
-    opened.wait_for_function("degstalk.audio.paused && degstalk.shown === 0", timeout=PATIENCE)
+    opened.wait_for_function("degstalk.audio.paused && degstalk.shown === 0", timeout=BROWSER_PATIENCE)
     return opened
 
 
 def _open(page: Any, address: str) -> None:
-    page.goto(address, timeout=PATIENCE)
-    page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
-    page.wait_for_function("degstalk.shown !== null", timeout=PATIENCE)
+    page.goto(address, timeout=BROWSER_PATIENCE)
+    page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=BROWSER_PATIENCE)
+    page.wait_for_function("degstalk.shown !== null", timeout=BROWSER_PATIENCE)
 
 
 def _until(page: Any, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + BROWSER_PATIENCE / 1000
     while not what(seen := page.evaluate(READ)):
         assert time.monotonic() < deadline, f"still {seen}"
         time.sleep(0.05)
@@ -199,7 +199,7 @@ def test_sound_and_picture_go_together(page: Any) -> None:
 
 
 def _sessions_become(number: int) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
+    deadline = time.monotonic() + BROWSER_PATIENCE / 1000
     while (now := sum(thread.name == "degstalk-page" for thread in threading.enumerate())) != number:
         assert time.monotonic() < deadline, f"{now} pages have a thread, expected {number}"
         time.sleep(0.1)
@@ -231,9 +231,9 @@ def _sound(path: Path, *loud: tuple[float, float]) -> Path:
 def _send(page: Any, file: Path, tone: str) -> str:
     """What the page says of a file that is sent."""
     page.evaluate("degstalk.say('')")
-    page.wait_for_selector('[data-degstalk="line"][data-tone=""]', state="attached", timeout=PATIENCE)
+    page.wait_for_selector('[data-degstalk="line"][data-tone=""]', state="attached", timeout=BROWSER_PATIENCE)
     page.locator('input[type="file"]').first.set_input_files(file)
-    page.wait_for_selector(f'[data-degstalk="line"][data-tone="{tone}"]', timeout=PATIENCE)
+    page.wait_for_selector(f'[data-degstalk="line"][data-tone="{tone}"]', timeout=BROWSER_PATIENCE)
     return str(page.locator('[data-degstalk="line"]').inner_text())
 
 
@@ -242,7 +242,7 @@ def _pictures(page: Any, *moments: float) -> list[np.ndarray]:
     found = []
     for moment in moments:
         page.evaluate(f"degstalk.seek({moment} + 1e-4, true)")
-        page.wait_for_function(f"Math.abs(degstalk.shown - {moment}) < 0.02", timeout=PATIENCE)
+        page.wait_for_function(f"Math.abs(degstalk.shown - {moment}) < 0.02", timeout=BROWSER_PATIENCE)
         found.append(np.array(page.evaluate(PICTURE), float))
     return found
 
@@ -251,15 +251,15 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
     text = tmp_path / "renamed.wav"
     text.write_text("no sound at all\n" * 50)
     said = _send(page, text, "problem")
-    assert "renamed.wav" in said and "cannot be read as sound" in said
+    assert "renamed.wav" in said and "has no readable audio" in said
     assert page.evaluate("degstalk.duration") == train_count(FRAMES) / 25
 
     page.get_by_role("checkbox", name="Face").uncheck()  # what moves now is the mouth, over the plates
     seen = {}
     for name, loud in {"early": [(0.2, 0.7)], "late": [(1.3, 1.8)], "both": [(0.2, 0.7), (1.3, 1.8)]}.items():
         assert f"{name}.flac drives the head" in _send(page, _sound(tmp_path / f"{name}.flac", *loud), "good")
-        page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=PATIENCE)
-        page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=PATIENCE)
+        page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=BROWSER_PATIENCE)
+        page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=BROWSER_PATIENCE)
         seen[name] = _pictures(page, 0.4, 1.6)
     early, late, both = seen["early"], seen["late"], seen["both"]
     # Each moment borrows the same camera and plate in all three: what differs is the mouth.
@@ -268,4 +268,4 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
         same = np.abs(loud[moment] - both[moment]).max()
         assert moved > 20 and same < moved / 4, (moment, moved, same)
     page.click('[data-degstalk="play"]')
-    page.wait_for_function("degstalk.framesShown > 0 && degstalk.audio.currentTime > 1.7", timeout=PATIENCE)
+    page.wait_for_function("degstalk.framesShown > 0 && degstalk.audio.currentTime > 1.7", timeout=BROWSER_PATIENCE)

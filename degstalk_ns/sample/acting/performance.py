@@ -17,7 +17,7 @@ from degstalk_ns.rates import FRAME_RATE
 from degstalk_ns.sample.acting.script import Script, articulation
 from degstalk_ns.sample.body.surfels import NECK_PIVOT, FaceState
 
-Curve = NDArray[np.float64]
+_Curve = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Performance:
     def __len__(self) -> int:
         return len(self.states)
 
-    def values(self, name: str) -> Curve:
+    def values(self, name: str) -> _Curve:
         """A field of the states over time, [T] (gaze: [T, 2])."""
         return np.array([getattr(state, name) for state in self.states], np.float64)
 
@@ -101,7 +101,7 @@ def perform(script: Script, frames: int, seed: int, config: PerformanceConfig | 
     return Performance(states, _matrices(angles, shift))
 
 
-def _drift(times: Curve, rng: np.random.Generator, config: PerformanceConfig) -> Curve:
+def _drift(times: _Curve, rng: np.random.Generator, config: PerformanceConfig) -> _Curve:
     """A slow, smooth wander within -1..1: waves of three random periods."""
     periods = np.exp(rng.uniform(np.log(config.periods[0]), np.log(config.periods[1]), 3))
     phases = rng.uniform(0, 2 * np.pi, 3)
@@ -109,7 +109,7 @@ def _drift(times: Curve, rng: np.random.Generator, config: PerformanceConfig) ->
     return np.asarray(np.sin(2 * np.pi * times[:, None] / periods + phases) @ weights)
 
 
-def _bumps(script: Script, times: Curve, width: float, lead: float = 0.0) -> Curve:
+def _bumps(script: Script, times: _Curve, width: float, lead: float = 0.0) -> _Curve:
     """0..1, near 1 at stressed syllables."""
     total = np.zeros(len(times))
     for time, stress in script.stresses():
@@ -117,13 +117,13 @@ def _bumps(script: Script, times: Curve, width: float, lead: float = 0.0) -> Cur
     return _smoothed(total)
 
 
-def _smoothed(curve: Curve) -> Curve:
+def _smoothed(curve: _Curve) -> _Curve:
     """Without the corners that a maximum leaves: a mean over five frames, weighed in the middle."""
     kernel = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     return np.convolve(np.pad(curve, 2, mode="edge"), kernel, mode="valid")
 
 
-def _angles(script: Script, times: Curve, rng: np.random.Generator, config: PerformanceConfig) -> Curve:
+def _angles(script: Script, times: _Curve, rng: np.random.Generator, config: PerformanceConfig) -> _Curve:
     """Yaw, pitch, roll [T, 3]; positive turns the face to the picture's right, up, and its crown to the left."""
     yaw, pitch, roll = (limit * _drift(times, rng, config) for limit in (config.yaw, config.pitch, config.roll))
     nods = np.zeros(len(times))
@@ -133,12 +133,12 @@ def _angles(script: Script, times: Curve, rng: np.random.Generator, config: Perf
     return np.stack([yaw, pitch - config.nod * np.tanh(nods), roll], 1)
 
 
-def _matrices(angles: Curve, shift: Curve) -> NDArray[np.float32]:
+def _matrices(angles: _Curve, shift: _Curve) -> NDArray[np.float32]:
     """[T, 4, 4]: rotations about the neck's joint, then the shift."""
     (cy, cp, cr), (sy, sp, sr) = np.cos(angles).T, np.sin(angles).T
     zero, one = np.zeros(len(angles)), np.ones(len(angles))
 
-    def stacked(*rows: tuple[Curve, Curve, Curve]) -> Curve:
+    def stacked(*rows: tuple[_Curve, _Curve, _Curve]) -> _Curve:
         return np.stack([np.stack(row, -1) for row in rows], -2)
 
     turn = stacked((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
@@ -152,13 +152,13 @@ def _matrices(angles: Curve, shift: Curve) -> NDArray[np.float32]:
     return matrices.astype(np.float32)
 
 
-def _ease(x: Curve) -> Curve:
+def _ease(x: _Curve) -> _Curve:
     """0 below 0, 1 above 1, with a smooth step between."""
     x = np.clip(x, 0.0, 1.0)
     return x * x * (3 - 2 * x)
 
 
-def _blinks(times: Curve, rng: np.random.Generator, config: PerformanceConfig) -> Curve:
+def _blinks(times: _Curve, rng: np.random.Generator, config: PerformanceConfig) -> _Curve:
     blink = np.zeros(len(times))
     start = float(rng.uniform(0.4, 1.0)) * config.blink_every[0]
     while start < times[-1]:
@@ -170,7 +170,7 @@ def _blinks(times: Curve, rng: np.random.Generator, config: PerformanceConfig) -
     return blink
 
 
-def _gaze(times: Curve, angles: Curve, rng: np.random.Generator, config: PerformanceConfig) -> Curve:
+def _gaze(times: _Curve, angles: _Curve, rng: np.random.Generator, config: PerformanceConfig) -> _Curve:
     """Yaw and pitch of the eyes in the head [T, 2]: on the camera, now and then beside it."""
     places = np.zeros((len(times), 2))
     now = np.zeros(2)
@@ -196,10 +196,10 @@ def blendshapes(performance: Performance, config: PerformanceConfig | None = Non
     config = config or PerformanceConfig()
     found = np.zeros((len(performance), len(BLENDSHAPES)))
 
-    def put(name: str, values: Curve) -> None:
+    def put(name: str, values: _Curve) -> None:
         found[:, BLENDSHAPES.index(name)] = np.clip(values, 0.0, 1.0)
 
-    value: Callable[[str], Curve] = performance.values
+    value: Callable[[str], _Curve] = performance.values
     jaw, rounded, pressed, smile, brows = (value(name) for name in ("jaw", "rounded", "pressed", "smile", "brows"))
     yaw, pitch = (performance.values("gaze") / config.gaze_range).T
     put("jawOpen", jaw)

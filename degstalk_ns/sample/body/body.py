@@ -16,16 +16,16 @@ from degstalk_ns.sample.body.bust import (
     Doubles,
     below_neckline,
     body_distance,
-    smoothstep,
     surface_points,
 )
+from degstalk_ns.sample.body.design import smoothstep
 from degstalk_ns.sample.body.quaternions import facing, quat_product, rotation_quat
 from degstalk_ns.sample.body.surfels import NECK_PIVOT, Floats, Part, Surfels
 
 SKIN: tuple[float, float, float] = (205 / 255, 155 / 255, 130 / 255)
 """Skin in light, gamma-encoded; the face has the same."""
 
-SPACING: float = 0.0011  # metres between surfels where the picture shows them
+BODY_SPACING: float = 0.0011  # metres between surfels where the picture shows them
 _COARSE_SPACING = 0.0024  # outside of the frame
 _FRAME = 0.212  # metres: half the frame with a margin
 _EXTENT = 0.255  # metres: how far the body goes on below and beside the frame
@@ -93,7 +93,7 @@ class Body:
 
     def _make_skin(self, random: np.random.Generator, skin: Doubles) -> Surfels:
         low, high = np.array([-0.12, -0.215, -0.13]), np.array([0.12, STUMP_Y + 0.004, 0.09])
-        points, normals = surface_points(body_distance, low, high, SPACING)
+        points, normals = surface_points(body_distance, low, high, BODY_SPACING)
         kept = below_neckline(points) < 0.006
         kept &= normals[:, 2] > np.where(points[:, 1] < -0.15, -0.85, -2.0)
         points, normals = points[kept], normals[kept]
@@ -111,7 +111,7 @@ class Body:
         albedo = skin * (1.0 + 0.025 * mottle[:, None])
         red = np.array([0.75, 1.05, 1.12])  # light that went through skin loses blue and green: shadows are warm
         albedo = albedo * light[:, None] ** red
-        return _flat_surfels(points, normals, albedo, SPACING, gloss=0.22, part=Part.NECK)
+        return _flat_surfels(points, normals, albedo, BODY_SPACING, gloss=0.22, part=Part.NECK)
 
     def _make_cloth(self, random: np.random.Generator) -> Surfels:
         folds = _Folds(
@@ -131,12 +131,12 @@ class Body:
             return body_distance(points) + 0.0015 - (0.0015 + thickness) * smoothstep(-0.001, 0.004, below)
 
         inner_low, inner_high = np.array([-_FRAME, -_FRAME, -0.12]), np.array([_FRAME, -0.10, 0.10])
-        points, normals = surface_points(outside, inner_low, inner_high, SPACING)
+        points, normals = surface_points(outside, inner_low, inner_high, BODY_SPACING)
         kept = (below_neckline(points) > -0.001) & (normals[:, 2] > -0.3)
-        inner = self._knit(points[kept], normals[kept], colour, stripe, SPACING)
+        inner = self._knit(points[kept], normals[kept], colour, stripe, BODY_SPACING)
         low, high = np.array([-_EXTENT, -_EXTENT, -0.12]), np.array([_EXTENT, -0.10, 0.12])
         points, normals = surface_points(outside, low, high, _COARSE_SPACING)
-        kept = (np.abs(points[:, 0]) > _FRAME - SPACING) | (points[:, 1] < -_FRAME + SPACING)
+        kept = (np.abs(points[:, 0]) > _FRAME - BODY_SPACING) | (points[:, 1] < -_FRAME + BODY_SPACING)
         kept &= (below_neckline(points) > 0.0) & (normals[:, 2] > -0.3)
         outer = self._knit(points[kept], normals[kept], colour, stripe, _COARSE_SPACING)
         return Surfels(*(np.concatenate([getattr(inner, f.name), getattr(outer, f.name)]) for f in fields(Surfels)))

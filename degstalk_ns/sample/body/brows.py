@@ -31,7 +31,7 @@ def thickness(x: Points) -> Points:
     return (2.5 - 1.8 * t**1.6) * smoothstep(-0.10, 0.14, t)
 
 
-def shade(points: Points, design: Design) -> Points:
+def brow_shadow(points: Points, design: Design) -> Points:
     """[N] how dark the skin at ``points`` [N, 3] is under the brows, 0 .. 1."""
     x = np.abs(points[:, 0])
     off = np.abs(points[:, 1] - middle(x, design)) / np.maximum(thickness(x), 0.3)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.sample.body.design import smoothstep
+
 Doubles = NDArray[np.float64]
 Distance = Callable[[Doubles], Doubles]
 
@@ -48,12 +50,6 @@ _CHEST_RADII = (0.200, 0.172, 0.092)
 _CHEST_FILLET = 0.022
 _STUMP_FILLET = 0.010
 _STEEPEST = 2.0  # change of a field by metre, at most: what :func:`surface_points` looks for
-
-
-def smoothstep(low: float, high: float, x: Doubles) -> Doubles:
-    """0 at ``low`` .. 1 at ``high`` without kinks; ``low`` may be the larger."""
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
 
 
 def _union(a: Doubles, b: Doubles, fillet: float) -> Doubles:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from degstalk_ns.sample.body.bust import Doubles, clothed_distance, gradient, smoothstep
+from degstalk_ns.sample.body.bust import Doubles, clothed_distance, gradient
+from degstalk_ns.sample.body.design import smoothstep
 from degstalk_ns.sample.body.scalp import CRANIUM_Z, face_opening, head_distance, scalp_points
 from degstalk_ns.sample.body.surfels import CROWN_Y
 

@@ -20,9 +20,9 @@ MM: float = 1000.0
 
 EYE_CENTRE: tuple[float, float, float] = tuple(MM * v for v in surfels.EYE_CENTRES[1])  # type: ignore[assignment]
 """Centre of the eyeball at positive x, mm; the other one is its mirror image."""
-EYE_RADIUS: float = MM * surfels.EYE_RADIUS
+EYE_RADIUS_MM: float = MM * surfels.EYE_RADIUS
 MOUTH_Y: float = MM * surfels.MOUTH_CENTRE[1]
-MOUTH_HALF_WIDTH: float = MM * surfels.MOUTH_HALF_WIDTH
+MOUTH_HALF_WIDTH_MM: float = MM * surfels.MOUTH_HALF_WIDTH
 NECK_END_Y: float = -105.0
 """How far the surface under the chin goes down into the neck, mm."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
 from degstalk_ns.sample.body import patches
-from degstalk_ns.sample.body.design import EYE_CENTRE, EYE_RADIUS, Design, Points, bump, smoothstep
+from degstalk_ns.sample.body.design import EYE_CENTRE, EYE_RADIUS_MM, Design, Points, bump, smoothstep
 from degstalk_ns.sample.body.skin import colour
 from degstalk_ns.sample.body.skull import Skull
 from degstalk_ns.sample.body.surfels import FaceState, Part, Surfels, join
@@ -61,8 +61,8 @@ class Eyes:
         upper = line + 4.8 * _up(u) ** 0.85 * (1.0 - 0.10 * u)
         lower = line - 4.9 * _up(u) ** 0.95 * (1.0 + 0.12 * u)
         pitch = float(np.clip(state.gaze[1], -0.6, 0.6))
-        upper = upper + LID_FOLLOWS_GAZE * EYE_RADIUS * np.sin(pitch) * _up(u)
-        lower = lower + 0.2 * EYE_RADIUS * np.sin(pitch) * _up(u)
+        upper = upper + LID_FOLLOWS_GAZE * EYE_RADIUS_MM * np.sin(pitch) * _up(u)
+        lower = lower + 0.2 * EYE_RADIUS_MM * np.sin(pitch) * _up(u)
         squint = 1.2 * max(state.smile, 0.0) * _up(u)
         shut = lower + 1.3 * _up(u)
         lower = lower + squint + (1.3 * _up(u) - squint) * state.blink
@@ -93,12 +93,12 @@ class Eyes:
         """[N, 3] the part of the ball that can be seen, relative to its centre."""
         x, y = np.meshgrid(np.arange(-15.2, 15.3, _BALL_SPACING), np.arange(-8.0, 8.1, _BALL_SPACING), indexing="ij")
         x = x + 0.5 * _BALL_SPACING * (np.arange(x.shape[1]) % 2)
-        inside = 1.0 - (x / (_BALL_STRETCH * EYE_RADIUS)) ** 2 - (y / EYE_RADIUS) ** 2
+        inside = 1.0 - (x / (_BALL_STRETCH * EYE_RADIUS_MM)) ** 2 - (y / EYE_RADIUS_MM) ** 2
         good = inside > 0.02
-        return np.stack([x[good], y[good], EYE_RADIUS * np.sqrt(inside[good])], axis=1)
+        return np.stack([x[good], y[good], EYE_RADIUS_MM * np.sqrt(inside[good])], axis=1)
 
     def _ball_normals(self) -> Points:
-        radii = np.array([_BALL_STRETCH * EYE_RADIUS, EYE_RADIUS, EYE_RADIUS])
+        radii = np.array([_BALL_STRETCH * EYE_RADIUS_MM, EYE_RADIUS_MM, EYE_RADIUS_MM])
         normal = self._ball / radii**2
         return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
@@ -115,7 +115,7 @@ class Eyes:
         unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
         right = np.array([gaze[2], 0.0, -gaze[0]]) / np.hypot(gaze[0], gaze[2])
         up = np.cross(gaze, right)
-        a, b = EYE_RADIUS * (unit @ right), EYE_RADIUS * (unit @ up)
+        a, b = EYE_RADIUS_MM * (unit @ right), EYE_RADIUS_MM * (unit @ up)
         r, angle = np.hypot(a, b), np.arctan2(b, side * a)
         waves = self._iris_waves
         streaks = sum(
@@ -137,7 +137,7 @@ class Eyes:
         shade = shade + 0.18 * smoothstep(0.5, 1.0, np.abs(u))
         out = out * (1.0 - np.clip(shade, 0.0, 0.8))[:, None] ** np.array([0.9, 1.0, 1.0])
         # The window in the eye: on the side of the key light, which shines from the picture's left.
-        spot_x, spot_y = 0.5 * EYE_RADIUS * gaze[0] - 1.8 * side, 0.5 * EYE_RADIUS * gaze[1] + 2.1
+        spot_x, spot_y = 0.5 * EYE_RADIUS_MM * gaze[0] - 1.8 * side, 0.5 * EYE_RADIUS_MM * gaze[1] + 2.1
         spot = smoothstep(1.25, 0.75, np.hypot(p[:, 0] - spot_x, (p[:, 1] - spot_y) * 0.9))
         out = out + spot[:, None] * (1.0 - out) * 0.95
         wet = np.where(r < IRIS_RADIUS, 0.30, 0.45)

@@ -14,7 +14,7 @@ from degstalk_ns.sample.body.eyes import Eyes
 from degstalk_ns.sample.body.lips import Lips
 from degstalk_ns.sample.body.mimic import Sheet, weights
 from degstalk_ns.sample.body.mouth import Mouth
-from degstalk_ns.sample.body.skull import Skull, spread
+from degstalk_ns.sample.body.skull import Skull, spread_over_skin
 from degstalk_ns.sample.body.surfels import FaceState, Floats, Part, Surfels, join
 
 _JAW: tuple[tuple[float, float, float], ...] = (
@@ -42,13 +42,13 @@ class Face:
         skull = Skull(design)
         self._eyes, self._brows = Eyes(skull, design), Brows(skull, design)
         self._lips, self._mouth = Lips(skull, design), Mouth()
-        points, size = spread(skull, MM * spacing)
+        points, size = spread_over_skin(skull, MM * spacing)
         kept = ~(self._eyes.covers(points) | self._lips.covers(points))
         points, size = points[kept], size[kept]
         normals = skull.normals(points)
         hidden = skull.occlusion(points, normals)
         albedo = skin.colour(points, hidden, design)
-        under_brows = (0.45 * brows.shade(points, design))[:, None]
+        under_brows = (0.45 * brows.brow_shadow(points, design))[:, None]
         self._albedo = albedo + under_brows * (np.array(design.brow) * 1.3 - albedo)
         self._gloss = skin.gloss(points) * (1.0 - hidden)
         self._size = size.astype(np.float32)

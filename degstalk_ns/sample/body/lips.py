@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator, RectBivariateSpline
 
 from degstalk_ns.sample.body import patches
-from degstalk_ns.sample.body.design import MOUTH_HALF_WIDTH, Design, Points, bump, smoothstep
+from degstalk_ns.sample.body.design import MOUTH_HALF_WIDTH_MM, Design, Points, bump, smoothstep
 from degstalk_ns.sample.body.mimic import Sheet, mouth_line
 from degstalk_ns.sample.body.skin import colour, irregularity
 from degstalk_ns.sample.body.skull import Skull
@@ -89,7 +89,7 @@ class Lips:
 
     def covers(self, points: Points) -> NDArray[np.bool_]:
         """[N] which of ``points`` of the skin lie where the lips are."""
-        s = points[:, 0] / MOUTH_HALF_WIDTH
+        s = points[:, 0] / MOUTH_HALF_WIDTH_MM
         above = points[:, 1] - mouth_line(points[:, 0])
         reach = [np.maximum(height(s, side, self._design) - 0.3, 0.7) for side in (1, -1)]
         return (above < reach[0]) & (above > -reach[1]) & (np.abs(s) < 1.01) & (points[:, 2] > 40.0)
@@ -102,7 +102,7 @@ class Lips:
         tall = height(s, side, self._design)
         inside = smoothstep(_CONTACT, 1.0, t)
         tall = tall + inside * np.maximum(4.0 * (1.0 - s**4) - tall, 0.0)
-        x = MOUTH_HALF_WIDTH * s
+        x = MOUTH_HALF_WIDTH_MM * s
         y = mouth_line(x) + side * up * tall
         full = (3.1 if side > 0 else 3.6) * self._design.lip_fullness
         narrow = np.clip(1.0 - np.abs(s) ** 2.6, 0.0, 1.0)

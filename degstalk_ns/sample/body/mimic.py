@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.sample.body.design import MOUTH_HALF_WIDTH, MOUTH_Y, Points, bump, smoothstep
+from degstalk_ns.sample.body.design import MOUTH_HALF_WIDTH_MM, MOUTH_Y, Points, bump, smoothstep
 from degstalk_ns.sample.body.surfels import FaceState, Floats
 
 HINGE: tuple[float, float] = (-14.0, -4.0)
@@ -26,7 +26,7 @@ _STEP = 0.25  # mm, for derivatives along the surface
 
 def mouth_line(x: Points) -> Points:
     """[...] y of the closed mouth's line at x, mm."""
-    s = np.clip(x / MOUTH_HALF_WIDTH, -1.0, 1.0)
+    s = np.clip(x / MOUTH_HALF_WIDTH_MM, -1.0, 1.0)
     return MOUTH_Y - 0.9 * bump(s, 0.0, 0.2) + 0.5 * bump(np.abs(s), 0.5, 0.2) + 0.9 * s * s
 
 
@@ -64,7 +64,7 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
     height = y - mouth_line(x)
     height = np.where(side == 0, height, side * np.maximum(side * height, 1e-3))
     # Elliptic coordinates about the slit: its banks are mu = 0, nu in (0, pi) above and (-pi, 0) below.
-    elliptic = np.arccosh((x + 1j * height) / MOUTH_HALF_WIDTH)
+    elliptic = np.arccosh((x + 1j * height) / MOUTH_HALF_WIDTH_MM)
     mu, up = elliptic.real, np.sin(elliptic.imag)
     far = np.exp(-((mu / 0.75) ** 2))
     near = np.exp(-((mu / 0.45) ** 2))
@@ -81,8 +81,8 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
         return np.stack(np.broadcast_arrays(dx + 0.0 * x, dy, dz), axis=1)
 
     upper = np.clip(up, 0.0, 1.0)
-    beside = np.maximum(np.abs(x) - MOUTH_HALF_WIDTH, 0.0)
-    corner = np.minimum(np.abs(x) / MOUTH_HALF_WIDTH, 1.0) ** 1.7 * bump(beside, 0.0, 10.0) * bump(height, 0.0, 11.0)
+    beside = np.maximum(np.abs(x) - MOUTH_HALF_WIDTH_MM, 0.0)
+    corner = np.minimum(np.abs(x) / MOUTH_HALF_WIDTH_MM, 1.0) ** 1.7 * bump(beside, 0.0, 10.0) * bump(height, 0.0, 11.0)
     cheek = bump(np.abs(x), 36.0, 12.0) * bump(y, -28.0, 11.0) * smoothstep(-6.0, -16.0, y)
     sign = np.tanh(x / 8.0)
     brow = bump(np.abs(x), 27.0, 20.0) * bump(y, 24.0, 13.0) * smoothstep(12.0, 20.0, y) * smoothstep(20.0, 45.0, z)
@@ -92,7 +92,7 @@ def fields(points: Points, side: NDArray[np.int8]) -> Points:
             *(shut_part[:, None] * turn, shut_part[:, None] * bend),
             vector(0.0, 2.6 * upper * near, 0.6 * upper * near),
             vector(0.0, -0.32 * height * near, -1.6 * near),
-            vector(-0.44 * x * far, 0.18 * height * near, 6.0 * near - 1.5 * near * (x / MOUTH_HALF_WIDTH) ** 2),
+            vector(-0.44 * x * far, 0.18 * height * near, 6.0 * near - 1.5 * near * (x / MOUTH_HALF_WIDTH_MM) ** 2),
             vector(5.5 * np.tanh(x / 14.0) * far, -0.12 * height * near, -3.0 * near * (x / 20.0) ** 2),
             vector(4.0 * sign * corner + sign * cheek, 4.6 * corner + 2.5 * cheek, -2.5 * corner + 2.6 * cheek),
             vector(0.0, 4.5 * brow, 0.3 * brow),

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.sample.body.design import MM
-from degstalk_ns.sample.body.quaternions import along, facing
+from degstalk_ns.sample.body.quaternions import Reals, along, facing
 from degstalk_ns.sample.body.surfels import Part, Surfels
-
-Reals = NDArray[np.floating]
 
 IN_PLANE: float = 0.62
 """Deviation of a surfel in its plane, as part of the spacing: wide enough to close the surface without ripples."""

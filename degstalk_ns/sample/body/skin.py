@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from degstalk_ns.sample.body.design import EYE_CENTRE, MOUTH_HALF_WIDTH, MOUTH_Y, Design, Points, bump, smoothstep
+from degstalk_ns.sample.body.design import EYE_CENTRE, MOUTH_HALF_WIDTH_MM, MOUTH_Y, Design, Points, bump, smoothstep
 from degstalk_ns.sample.body.skull import NOSTRIL, NOSTRIL_RADII
 
 _WAVES = 40
@@ -34,7 +34,7 @@ def colour(points: Points, occlusion: Points, design: Design) -> Points:
     chin = bump(x, 0.0, 14.0) * bump(y, -86.0, 8.0) * front
     red = 0.75 * cheeks + 0.65 * nose + 0.6 * ears + 0.3 * chin + 0.03 * irregularity(points, 22.0, design.seed)
     eyes = bump(x, EYE_CENTRE[0], 14.0) * bump(y, EYE_CENTRE[1] - 3.0, 8.5) * smoothstep(45.0, 60.0, z)
-    corners = bump(x, MOUTH_HALF_WIDTH + 1.0, 2.6) * bump(y, MOUTH_Y - 0.3, 2.2) * front
+    corners = bump(x, MOUTH_HALF_WIDTH_MM + 1.0, 2.6) * bump(y, MOUTH_Y - 0.3, 2.2) * front
     fold = _fold(x, y) * front
     dark = (0.50 - 0.25 * ears) * occlusion + 0.07 * eyes + 0.18 * corners + 0.06 * fold
     dark += 0.10 * smoothstep(-84.0, -102.0, y)

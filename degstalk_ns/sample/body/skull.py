@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from degstalk_ns.sample.body.design import EYE_CENTRE, EYE_RADIUS, MM, NECK_END_Y, Design, Points
+from degstalk_ns.sample.body.design import EYE_CENTRE, EYE_RADIUS_MM, MM, NECK_END_Y, Design, Points
 from degstalk_ns.sample.body.surfels import BACK_Z, CROWN_Y, SKULL_HALF_WIDTH, Floats
 
 LID_THICKNESS: float = 1.2
@@ -106,8 +106,8 @@ class Skull:
         f = _join(f, _ellipsoid(p, (0, -57, 50), (27, 24, 25.5)), 16)  # around the mouth
         f = _cut(f, _ellipsoid(p, (30, 3, 85), (18, 13, 20)), 15)  # eye sockets
         x, y, z = EYE_CENTRE
-        ball = EYE_RADIUS + LID_THICKNESS
-        f = _join(f, _ellipsoid(p, (x, y, z), (EYE_STRETCH * EYE_RADIUS, ball, ball)), 6)
+        ball = EYE_RADIUS_MM + LID_THICKNESS
+        f = _join(f, _ellipsoid(p, (x, y, z), (EYE_STRETCH * EYE_RADIUS_MM, ball, ball)), 6)
         f = _join(f, self._nose(p, nose), 8)
         f = _cut(f, _ellipsoid(p, NOSTRIL, NOSTRIL_RADII), 2.0)  # nostrils
         f = _cut(f, _capsule(p, (0.0, -43.0, 81.5), (0.0, -49.0, 81.0), (1.6, 2.4)), 5)  # groove of the upper lip
@@ -165,7 +165,7 @@ class Skull:
         return np.clip(total, 0.0, 1.0)
 
 
-def spread(skull: Skull, finest: float) -> tuple[Points, NDArray[np.float64]]:
+def spread_over_skin(skull: Skull, finest: float) -> tuple[Points, NDArray[np.float64]]:
     """Points spread evenly over the skin: finest around the nostrils, fine on the face, coarse under the hair.
 
     Args:

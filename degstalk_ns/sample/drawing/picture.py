@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.rasterization.api import rasterize
 from degstalk_ns.sample.body.surfels import Floats, Part, Surfels
-from degstalk_ns.sample.drawing.shading import LightConfig, seen, shade
+from degstalk_ns.sample.drawing.shading import LightConfig, shade_surfels, visible_surfels
 
-Bytes = NDArray[np.uint8]
+_Bytes = NDArray[np.uint8]
 
 EPS2D: Final = 0.3
 """Blur of each surfel at and above :data:`EPS2D_SIZE`, pixel^2: gsplat's."""
 EPS2D_SIZE: Final = 512
 """Below this size the blur shrinks with the picture: the surfels are smaller than pixels there, and with gsplat's blur
 each would cover more than its own share, the lips all of the mouth."""
-REGIONS: Final[tuple[str, ...]] = tuple(PALETTE)
+MASK_REGIONS: Final[tuple[str, ...]] = tuple(PALETTE)
 """Regions of the dataset's masks; a code is a place in this order."""
 REGION_OF: Final[dict[Part, str]] = {
     Part.HEAD: "head",
@@ -85,19 +85,19 @@ class Picture:
 
     Attributes:
         image: RGB uint8 [size, size, 3].
-        codes: uint8 [size, size], places in :data:`REGIONS`: the region with the largest share of each pixel.
+        codes: uint8 [size, size], places in :data:`MASK_REGIONS`: the region with the largest share of each pixel.
         teeth: bool [size, size], part of the mouth.
         torso: RGBA uint8 [size, size, 4], neck and clothes as if nothing were in front; straight alpha.
     """
 
-    image: Bytes
-    codes: Bytes
+    image: _Bytes
+    codes: _Bytes
     teeth: NDArray[np.bool_]
-    torso: Bytes
+    torso: _Bytes
 
 
 def take(
-    surfels: Surfels, room_from_head: Floats, camera: Camera, background: Bytes, light: LightConfig | None = None
+    surfels: Surfels, room_from_head: Floats, camera: Camera, background: _Bytes, light: LightConfig | None = None
 ) -> Picture:
     """Draw one frame.
 
@@ -106,11 +106,11 @@ def take(
         room_from_head: [4, 4], for the head's shadow.
         background: RGB uint8 [size, size, 3].
     """
-    visible, covered = seen(surfels, room_from_head, camera.eye)
+    visible, covered = visible_surfels(surfels, room_from_head, camera.eye)
     # The neck's end in the head counts in the torso, where nothing is in front of it.
     kept = np.flatnonzero(visible & (~covered | (surfels.parts == Part.NECK)))
     surfels, covered = _only(surfels, kept), covered[kept]
-    colours = shade(surfels, room_from_head, camera.eye, light)
+    colours = shade_surfels(surfels, room_from_head, camera.eye, light)
     body = np.flatnonzero(np.isin(surfels.parts, (Part.NECK, Part.TORSO)))
     torso, torso_alpha = _draw(_only(surfels, body), colours[body], camera)
     # The head's share is what the other parts leave: eight channels are drawn faster than nine.
@@ -155,16 +155,16 @@ def _only(surfels: Surfels, which: NDArray[np.intp]) -> Surfels:
     return Surfels(*(getattr(surfels, name)[which] for name in Surfels.__dataclass_fields__))
 
 
-def _regions(shares: Floats, alpha: Floats) -> tuple[Bytes, NDArray[np.bool_]]:
+def _regions(shares: Floats, alpha: Floats) -> tuple[_Bytes, NDArray[np.bool_]]:
     """Codes [H, W] and teeth [H, W] from the parts' shares [H, W, parts]."""
-    regions = np.zeros((*shares.shape[:2], len(REGIONS)), np.float32)
-    regions[..., REGIONS.index("background")] = 1 - alpha[..., 0]
+    regions = np.zeros((*shares.shape[:2], len(MASK_REGIONS)), np.float32)
+    regions[..., MASK_REGIONS.index("background")] = 1 - alpha[..., 0]
     for part, region in REGION_OF.items():
-        regions[..., REGIONS.index(region)] += shares[..., part]
+        regions[..., MASK_REGIONS.index(region)] += shares[..., part]
     codes = regions.argmax(-1).astype(np.uint8)
-    teeth = (codes == REGIONS.index("mouth")) & (shares[..., Part.TEETH] > shares[..., Part.MOUTH])
+    teeth = (codes == MASK_REGIONS.index("mouth")) & (shares[..., Part.TEETH] > shares[..., Part.MOUTH])
     return codes, teeth
 
 
-def _bytes(image: Floats) -> Bytes:
+def _bytes(image: Floats) -> _Bytes:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

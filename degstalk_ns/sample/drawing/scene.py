@@ -18,14 +18,14 @@ from degstalk_ns.sample.body.surfels import Floats, Surfels, join
 from degstalk_ns.sample.body.sway import simulate_sway
 from degstalk_ns.sample.drawing.background import background
 
-SPACING: Final = 0.0009
+SKIN_SPACING: Final = 0.0009
 """Between the skin's surfels, metres, in pictures of :data:`SPACING_SIZE` pixels and more: a pixel there is 0.8 mm."""
 SPACING_SIZE: Final = 512
 COARSEST: Final = 3.0
 """Small pictures are drawn with a skin up to this much coarser."""
 
 
-class Scene:
+class SampleScene:
     """Head, hair and body of a seed, acting a performance before a background.
 
     Attributes:
@@ -36,7 +36,7 @@ class Scene:
     def __init__(self, performance: Performance, seed: int, size: int) -> None:
         self.performance = performance
         self.background: NDArray[np.uint8] = background(seed, size)
-        spacing = SPACING * min(max(SPACING_SIZE / size, 1.0), COARSEST)
+        spacing = SKIN_SPACING * min(max(SPACING_SIZE / size, 1.0), COARSEST)
         self._face, self._hair = Face(seed, spacing), Hair(seed)
         self._body = Body(seed, Design.from_seed(seed).skin)
         self._sway = simulate_sway(performance.room_from_head, FRAME_RATE)

@@ -17,7 +17,7 @@ from degstalk_ns.sample.drawing import shading_kernels as kernels
 
 Triple = tuple[float, float, float]
 
-TASKS: Final[int] = 16
+_TASKS: Final[int] = 16
 """Shares that the surfels are dealt out in, as in the rasterizer."""
 
 
@@ -71,7 +71,7 @@ class LightConfig:
     """Width of the shadow's soft edge, in radii of the ellipsoid."""
 
 
-def shade(surfels: Surfels, room_from_head: Floats, eye: Floats, config: LightConfig | None = None) -> Floats:
+def shade_surfels(surfels: Surfels, room_from_head: Floats, eye: Floats, config: LightConfig | None = None) -> Floats:
     """Colours of surfels in room coordinates.
 
     Args:
@@ -102,7 +102,7 @@ def shade(surfels: Surfels, room_from_head: Floats, eye: Floats, config: LightCo
     colours = np.empty((len(surfels), 3), np.float32)
     run(
         kernels.shade,
-        TASKS,
+        _TASKS,
         *(_packed(array) for array in (surfels.means, surfels.normals, surfels.quats, surfels.albedo, surfels.gloss)),
         _shaded(surfels, room_from_head),
         surfels.parts == Part.HAIR,
@@ -122,11 +122,13 @@ _TURNED_AWAY: Final = -0.3
 """Cosine of normal and view below which a piece of closed surface cannot be seen; some is left for uneven normals."""
 
 
-def seen(surfels: Surfels, room_from_head: Floats, eye: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def visible_surfels(
+    surfels: Surfels, room_from_head: Floats, eye: Floats
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """What the eye can see; the far side would cost as much to draw as the near one.
 
     Args:
-        surfels, room_from_head, eye: as for :func:`shade`.
+        surfels, room_from_head, eye: as for :func:`shade_surfels`.
 
     Returns:
         visible: [N], False for closed surfaces that are turned away.
@@ -136,7 +138,7 @@ def seen(surfels: Surfels, room_from_head: Floats, eye: Floats) -> tuple[NDArray
     parts = list(Part)
     run(
         kernels.seen,
-        TASKS,
+        _TASKS,
         _packed(surfels.means),
         _packed(surfels.normals),
         surfels.parts,
