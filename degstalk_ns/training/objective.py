@@ -19,6 +19,7 @@ from degstalk_ns.avatar.compositing import GREEN_KEY, compose
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
 from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.lpips import Perceptual
 from degstalk_ns.metrics.ssim import SSIM_WINDOW
 from degstalk_ns.plates.build import dilate
@@ -249,9 +250,19 @@ def fuse_terms(
     return terms
 
 
-def first_non_finite(terms: Terms) -> str | None:
-    """Name of the first term that is not a finite number, or None."""
+def check_finite(terms: Terms, when: str) -> None:
+    """Stops a training whose loss is not a finite number.
+
+    Args:
+        terms: the losses of one step.
+        when: the step, in words, for the message.
+
+    Raises:
+        UserError: a term is infinite or not a number.
+    """
     for name, value in terms.items():
         if not bool(torch.isfinite(value)):
-            return name
-    return None
+            raise UserError(
+                f"the loss term {name} is not finite {when}; training stops and the last checkpoint is kept: resume "
+                "from it with --load-dir and lower learning rates, and check the frames and masks of the dataset"
+            )

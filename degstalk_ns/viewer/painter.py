@@ -113,13 +113,13 @@ class Painter:
         return View.from_c2w(camera.c2w.float(), (focal, focal), (size[0] / 2, size[1] / 2), size)
 
 
-JPEG_QUALITY: int = 88
+STREAM_JPEG_QUALITY: int = 88
 """Of 100: shows no blocks on skin, and a frame is small enough for 25 a second."""
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
     """An RGB picture as a JPEG file."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, STREAM_JPEG_QUALITY])
     if not done:
         raise RuntimeError("the picture could not be encoded")
     return data.tobytes()

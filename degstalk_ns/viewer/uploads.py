@@ -13,7 +13,7 @@ import viser
 
 from degstalk_ns.viewer.viser_patches import FileTransferPart, FileTransferStart, Transfers
 
-PATIENCE: float = 2.0
+PART_PATIENCE: float = 2.0
 """Seconds that a part waits for its announcement: viser handles messages in many threads, in any order."""
 
 
@@ -52,7 +52,7 @@ class BoundedUploads:
     def _part(self, client_id: Any, message: FileTransferPart) -> None:
         states = self._transfers.under_way
         with self._known:
-            self._known.wait_for(lambda: message.transfer_uuid in self._announced, PATIENCE)
+            self._known.wait_for(lambda: message.transfer_uuid in self._announced, PART_PATIENCE)
             state = states.get(message.transfer_uuid)
             if state is None:
                 return
