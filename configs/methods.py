@@ -1,4 +1,4 @@
-"""The methods that `ns-train` lists: `degstalk`, the paper's schedule, and `degstalk-fast`, the same in small.
+"""The methods that `ns-train` lists: `degstalk` with the paper's schedule, and `degstalk-fast` with a short one.
 
 It assembles configs and must hold no logic. Every program of nerfstudio imports it, for any method, so importing it
 changes nothing of the process but one thing: yaml learns to refuse the config of a run by an earlier version in one
@@ -47,24 +47,27 @@ def _method(
 
 degstalk = MethodSpecification(
     config=_method("degstalk", 60_000, DegstalkModelConfig(), optimizers()),
-    description="DEGSTalk: talking portraits by deformable Gaussians with long hair kept, the paper's schedule.",
+    description="DEGSTalk: hair-preserving talking portraits by deformable Gaussian splatting, paper's schedule.",
 )
 
 FAST_STEPS = 7_000
-"""Steps of the short schedule."""
+"""Number of steps of the short schedule. Chosen for this project."""
 
 FAST_BLINK_EVERY = 5
-"""Of the short schedule's motion steps, one in six (every fifth, but for those of mouth opening) takes a blink. One
-frame in twenty shows one, and to learn it takes some hundreds of steps, however long the run. Origin: ours."""
+"""Interval, in motion steps of the short schedule, at which the face trains on a frame with a blink: one step in six,
+as steps for the mouth opening come first. Only one frame in twenty shows a blink, and learning it takes some hundreds
+of steps however long the run. Chosen for this project."""
 
 
 def _fast_model() -> DegstalkModelConfig:
-    """The same stages, losses and fields, with what a tenth of the steps needs.
+    """The same stages, losses and fields, adapted to about a tenth of the steps.
 
-    Stage boundaries at other fractions (relatively longer static and perceptual phases, growth at wider intervals that
-    ends earlier), 5,000 Gaussians a region at the start and a limit on their number, a lower bar for pruning and none
-    by size on screen, and a random colour behind the regions. Eyes close (``blink_end``) while Gaussians still move and
-    grow, and their input is as large as the features beside it. Faster rates and more blinks: see ``degstalk_fast``.
+    Stage boundaries lie at other fractions (the static and perceptual phases are relatively longer; densification has
+    wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
+    lower opacity threshold and no limit on the size on screen. Regions are trained over random background colours. The
+    blink window reaches closed eyes (``blink_end``) while Gaussians still move and are densified, and the eyelid values
+    are scaled to the size of the other expression features. Higher learning rates and more blinks are set in
+    ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
@@ -104,5 +107,5 @@ degstalk_fast = MethodSpecification(
         optimizers(GaussianRates(means=3 * GaussianRates.means), FieldRates(networks=3 * FieldRates.networks)),
         CurriculumConfig(blink_every=FAST_BLINK_EVERY),
     ),
-    description="DEGSTalk on a short schedule, for a laptop without a GPU.",
+    description="DEGSTalk with a short schedule, for a laptop without a GPU.",
 )

@@ -1,6 +1,7 @@
-"""Optimizers of every parameter group, with the release's rates.
+"""Optimizers and first learning rates of every parameter group, with the values of the official DEGSTalk code.
 
-How rates fall over a run is `stages.py`'s business."""
+How the rates fall over a run is decided in `training/schedule.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,47 +16,59 @@ from degstalk_ns.avatar.avatar import SCENE_EXTENT
 
 @dataclass
 class FusedAdamConfig(AdamOptimizerConfig):
-    """Adam in one fused kernel a group, on CPU and CUDA."""
+    """Adam optimizer that updates the whole parameter group with one fused kernel."""
 
     _target: type = torch.optim.Adam
     fused: bool = True
-    """One kernel for the whole group instead of several operations a tensor; the same numbers."""
+    """Update the whole parameter group with one fused kernel, on CPU and CUDA."""
 
 
 @dataclass
 class AdamWConfig(OptimizerConfig):
-    """AdamW of the fields (release: betas 0.9 and 0.99)."""
+    """AdamW optimizer of a deformation field. The values are those of the official DEGSTalk code."""
 
     _target: type = torch.optim.AdamW
     betas: tuple[float, float] = (0.9, 0.99)
-    """Decay rates of the running means of the gradient and of its square (release: 0.9 and 0.99)."""
+    """Decay rates of the running means of the gradient and of its square."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, per step and unit of learning rate (release: 1e-4 for the audio attention alone)."""
+    """Decoupled weight decay, multiplied by the learning rate in each step. The official DEGSTalk code has 1e-4 for the
+    audio attention and 0 elsewhere."""
     fused: bool = True
-    """One kernel for the whole group instead of several operations a tensor; the same numbers."""
+    """Update the whole parameter group with one fused kernel, on CPU and CUDA."""
 
 
 @dataclass
 class GaussianRates:
-    """First learning rates of one region's Gaussians (release)."""
+    """First learning rates of the Gaussians of one region. Values of the official DEGSTalk code."""
 
     means: float = 1.6e-4 * SCENE_EXTENT
+    """Positions, in world units (about metres) per step."""
     sh0: float = 2.5e-3
+    """Degree-0 spherical-harmonic coefficients (base colours)."""
     shN: float = 2.5e-3 / 20
+    """Spherical-harmonic coefficients of higher degrees."""
     opacities: float = 0.05
+    """Opacities, as logits."""
     scales: float = 0.003
+    """Scales, as logarithms."""
     quats: float = 0.001
+    """Rotations, as quaternions."""
     embeddings: float = 2.5e-3
+    """Embeddings z."""
 
 
 @dataclass
 class FieldRates:
-    """First learning rates of one region's field (release)."""
+    """First learning rates of the deformation field of one region. Values of the official DEGSTalk code."""
 
     grids: float = 5e-3
+    """Tri-plane grids."""
     networks: float = 5e-4
+    """All networks but the audio attention."""
     audio_attention: float = 2.5e-3
+    """Audio attention over neighbouring frames."""
     audio_attention_weight_decay: float = 1e-4
+    """Weight decay of the audio attention."""
 
 
 def optimizers(gaussians: GaussianRates | None = None, fields: FieldRates | None = None) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""The one exception for mistakes a user can mend. It knows nothing of terminals, nerfstudio or file formats."""
+"""UserError, the exception for mistakes that a user can correct, and how it ends a command with one line.
+
+It must not know nerfstudio or file formats.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from contextvars import ContextVar
 
 
 class UserError(Exception):
-    """Bad input, said in one line: which file or option, what was expected, what to do.
+    """Bad input. The message is one line: which file or option, what was expected, what to do.
 
     Command lines and adapters print the message and exit with a code other than 0; library callers catch it.
     """
@@ -33,7 +36,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn a :class:`~degstalk_ns.errors.UserError` into ``[degstalk] error: ...`` on stderr and exit code 1.
 
     Works as a context manager (``with one_line_errors():``) and as a decorator (``@one_line_errors()``). Any other
-    exception passes through with its traceback: it is ours to mend, not the user's.
+    exception passes through with its traceback: it is a bug of the program, not a mistake of the user.
 
     Raises:
         SystemExit: code 1, in place of the UserError; the UserError itself inside :func:`errors_caught_outside`.

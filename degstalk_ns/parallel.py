@@ -1,7 +1,7 @@
-"""Work that is done ahead of its use: a function over many items in worker threads, results in order, memory bounded.
+"""Runs a function over many items in worker threads; results come in order and the number of items in work is limited.
 
-Preprocessing and the sample use it to work on several frames at a time, training to have the frames of the next steps
-read. Threads are enough: OpenCV and MediaPipe release the interpreter lock. It must not know what the function does.
+Preprocessing and the sample use it to process several frames at a time, training to load the frames of the next steps.
+Threads are enough: OpenCV and MediaPipe release the interpreter lock. It must not know what the function does.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The two rates that everything here runs at: frames of video and samples of sound."""
+"""The two rates of every dataset: video frames and audio samples per second."""
 
 from __future__ import annotations
 
 from typing import Final
 
 FRAME_RATE: Final[float] = 25.0
-"""Frames per second of every dataset."""
+"""Video frames per second of every dataset."""
 
 
 SAMPLE_RATE: Final[int] = 16_000
-"""Samples per second of ``aud.wav`` (mono)."""
+"""Audio samples per second of ``aud.wav`` (mono)."""

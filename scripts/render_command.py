@@ -14,7 +14,7 @@ from degstalk_ns.animation.new_sound import NewSoundConfig
 from degstalk_ns.audio.sound import SoundLimits, load_sound
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.errors import UserError
-from degstalk_ns.export.render import check_output, render_video
+from degstalk_ns.export.render import check_video_path, render_video
 from degstalk_ns.export.writer import VideoConfig
 from degstalk_ns.kernels.memory import keep_freed_memory
 
@@ -66,7 +66,7 @@ def command(
     """
     console = Console(highlight=False)
     # Everything that is cheap to refuse is refused before the avatar is loaded.
-    check_output(output, overwrite)
+    check_video_path(output, overwrite)
     _check(audio, track, camera_path, audio_features, side_by_side)
     path = None if camera_path is None else read_camera_path(camera_path)
     heard = None if audio is None else load_sound(audio, sound)

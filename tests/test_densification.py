@@ -10,7 +10,7 @@ import torch
 
 from degstalk_ns.avatar.gaussians import SH_C0, EmbeddedGaussians, GaussiansConfig
 from degstalk_ns.errors import UserError
-from degstalk_ns.training.densification import DensificationConfig, Densifier, Report
+from degstalk_ns.training.densification import DensificationConfig, Densifier, GrowthReport
 
 N = 12
 GREEN = torch.tensor([0.02, 0.97, 0.0])
@@ -83,9 +83,9 @@ def test_nothing_happens_where_nothing_is_wrong_or_due() -> None:
     before = dict(gaussians.params.items())
     densifier.observe(seen(torch.full((N,), 4e-4)))
     report = densifier.step(0, gaussians.params, optimizers, Now())
-    assert report == Report(0, 0, 0, 0, N) and not report.changed
+    assert report == GrowthReport(0, 0, 0, 0, N) and not report.changed
     densifier.observe(seen(torch.full((N,), 1.0)))
-    assert densifier.step(0, gaussians.params, optimizers, Now(due=False)) == Report(0, 0, 0, 0, N)
+    assert densifier.step(0, gaussians.params, optimizers, Now(due=False)) == GrowthReport(0, 0, 0, 0, N)
     assert all(gaussians.params[name] is p for name, p in before.items())
     assert densifier.state["grad2d"].sum() > 0, "gradients are kept until it is due"
 
@@ -124,7 +124,7 @@ def test_high_gradients_split_large_and_duplicate_small() -> None:
     gradients[[3, 4]] = 6e-4
     densifier.observe(seen(gradients))
     report = densifier.step(0, gaussians.params, adams(gaussians), Now())
-    assert report == Report(n_split=1, n_duplicated=1, n_pruned=0, n_shrunk=0, total=N + 2)
+    assert report == GrowthReport(n_split=1, n_duplicated=1, n_pruned=0, n_shrunk=0, total=N + 2)
     found = names(gaussians)
     assert sorted(found) == sorted([*range(N), 3, 4])
     copies = [i for i, name in enumerate(found) if name == 4]
@@ -189,7 +189,7 @@ def test_green_key_shrinks_the_mouth() -> None:
     moments = optimizers["scales"].state[gaussians.params["scales"]]["exp_avg"]
     assert (moments[2] != 0).all()
     report = densifier.step(0, gaussians.params, optimizers, Now())
-    assert report == Report(n_split=0, n_duplicated=2, n_pruned=0, n_shrunk=3, total=N + 2)
+    assert report == GrowthReport(n_split=0, n_duplicated=2, n_pruned=0, n_shrunk=3, total=N + 2)
     assert names(gaussians)[N:] == [3, 5]
     p = gaussians.params
     assert torch.allclose(p["scales"][[2, 5, 7]].exp(), scales[[2, 5, 7]] / 10)
@@ -228,7 +228,7 @@ def test_the_limit_lets_only_the_largest_gradients_grow() -> None:
         gaussians.params["opacities"][0] = -9.0  # goes, and makes room for one more
     densifier.observe(seen(torch.arange(N).float()))
     report = densifier.step(0, gaussians.params, adams(gaussians), Now())
-    assert report == Report(n_split=0, n_duplicated=2, n_pruned=1, n_shrunk=0, total=N + 1)
+    assert report == GrowthReport(n_split=0, n_duplicated=2, n_pruned=1, n_shrunk=0, total=N + 1)
     assert sorted(names(gaussians)[N - 1 :]) == [N - 2, N - 1]
     densifier.observe(seen(torch.full((N + 1,), 1.0)))
     assert densifier.step(0, gaussians.params, adams(gaussians), Now()).total == N + 1

@@ -68,9 +68,9 @@ def test_the_error_map_is_dark_where_there_is_none(frame: Composition) -> None:
 
 def test_truth_beside_and_wiped(frame: Composition) -> None:
     truth = torch.ones(*SIZE, 3)
-    beside = _look(frame, truth, truth="beside")
+    beside = _look(frame, truth, truth="side by side")
     assert beside.shape == (6, 16, 3) and (beside[:, 8:] == 255).all() and (beside[:, :4] == 204).all()
-    wiped = _look(frame, truth, truth="wiped across", wipe=0.5)
+    wiped = _look(frame, truth, truth="wipe", wipe=0.5)
     assert (wiped[:, :3] == 255).all() and (wiped[:, 5, 0] == 102).all() and wiped.shape == (6, 8, 3)
-    assert (_look(frame, truth, truth="wiped across", wipe=1.0) == 255).all()
-    assert _look(frame, None, truth="beside").shape == (6, 8, 3), "without a truth it is left out"
+    assert (_look(frame, truth, truth="wipe", wipe=1.0) == 255).all()
+    assert _look(frame, None, truth="side by side").shape == (6, 8, 3), "without a truth it is left out"

@@ -56,7 +56,7 @@ def test_networks_have_the_method_s_widths_and_no_biases() -> None:
         "expression": [50, 16, 14],
         "audio_channel_attention": [68, 32, 32],
         "expression_channel_attention": [68, 16, 16],
-        "head": [68 + 32 + 16, 64, 64, 11],
+        "output_layers": [68 + 32 + 16, 64, 64, 11],
     }
     for name, widths in networks.items():
         parameters = dict(getattr(made, name).named_parameters())
@@ -79,7 +79,7 @@ def test_it_is_the_plain_formula() -> None:
     expression = torch.cat([run(made.expression, given.expression), given.eyelids]).expand(N, -1)
     audio_gate = run(made.audio_channel_attention, where)
     expression_gate = F.relu(run(made.expression_channel_attention, where))
-    out = run(made.head, torch.cat([where, audio_gate * audio, expression_gate * expression], dim=1))
+    out = run(made.output_layers, torch.cat([where, audio_gate * audio, expression_gate * expression], dim=1))
     expected = [out[:, :3] * 0.01, out[:, 8:], out[:, 3:7], audio_gate.norm(dim=1), expression_gate.norm(dim=1)]
     for a, b in zip(parts(made(means, z, given)), expected, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -114,7 +114,7 @@ def test_gradients_reach_what_they_should() -> None:
     assert z.grad is not None and (z.grad != 0).any(dim=1).all()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and (parameter.grad != 0).any(), name
-    unused = made.head.layers[-1].weight.grad[7]  # type: ignore[union-attr,index]
+    unused = made.output_layers.layers[-1].weight.grad[7]  # type: ignore[union-attr,index]
     assert (unused == 0).all(), "the predicted opacity is not used"
     attention_only = made(means.detach(), z.detach(), given).audio_attention.sum()
     grads = torch.autograd.grad(attention_only, list(made.audio.parameters()), allow_unused=True)

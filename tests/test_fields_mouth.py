@@ -49,9 +49,9 @@ def test_it_is_the_plain_formula() -> None:
     joined = torch.cat([made.encoding(means), z, made.audio(given.audio).expand(N, -1)], dim=1)
     out = made(means, z, given)
     assert out.offsets.d_means is not None
-    expected = run(made.head, joined) * torch.tensor([0.002, 0.01, 0.002])
+    expected = run(made.output_layers, joined) * torch.tensor([0.002, 0.01, 0.002])
     assert torch.allclose(out.offsets.d_means, expected, atol=1e-6)
-    assert torch.allclose(out.jaw, run(made.jaw_head, joined).mean(dim=0), atol=1e-5)
+    assert torch.allclose(out.jaw, run(made.jaw_layers, joined).mean(dim=0), atol=1e-5)
 
 
 def test_only_audio_drives() -> None:
@@ -69,7 +69,9 @@ def test_gradients_of_both_outputs() -> None:
     z.requires_grad_()
     out = made(means, z, given)
     assert out.offsets.d_means is not None
-    jaw_only = torch.autograd.grad(out.jaw.sum(), list(made.head.parameters()), retain_graph=True, allow_unused=True)
+    jaw_only = torch.autograd.grad(
+        out.jaw.sum(), list(made.output_layers.parameters()), retain_graph=True, allow_unused=True
+    )
     assert all(grad is None or (grad == 0).all() for grad in jaw_only), "the jaw loss leaves the offsets' network alone"
     (out.offsets.d_means.square().sum() + out.jaw.square().sum()).backward()
     assert means.grad is not None and (means.grad != 0).any(dim=1).all()

@@ -106,5 +106,5 @@ def test_features_that_cannot_be_computed_are_refused_or_given(make: Callable[..
     with pytest.raises(UserError, match="holds 20 frames"):
         Animation.from_sound(sound, recording, features=path)
     np.save(tmp_path / "aud_x.npy", windows[:, :8])
-    with pytest.raises(UserError, match="this head listens to"):
+    with pytest.raises(UserError, match="this avatar was trained on"):
         Animation.from_sound(sound, recording, features=tmp_path / "aud_x.npy")

@@ -8,13 +8,14 @@ from degstalk_ns.avatar.avatar import RegionRender
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
 from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.errors import UserError
 from degstalk_ns.training.losses import LossConfig
 from degstalk_ns.training.objective import (
     FrameTarget,
     background_key,
+    check_finite,
     face_region,
     face_terms,
-    first_non_finite,
     fuse_terms,
     mouth_terms,
 )
@@ -179,7 +180,8 @@ def test_face_region_grows_and_leaves_the_mouth_out() -> None:
     assert region.sum() == 16 * 16 - 8 and not (region & mouth).any()
 
 
-def test_first_non_finite_names_the_term() -> None:
+def test_a_loss_that_is_not_finite_stops_the_training_and_is_named() -> None:
     terms = {"a": torch.tensor(1.0), "b": torch.tensor(float("nan")), "c": torch.tensor(float("inf"))}
-    assert first_non_finite(terms) == "b"
-    assert first_non_finite({"a": torch.tensor(1.0)}) is None
+    with pytest.raises(UserError, match=r"term b is not finite at step 3 .*--load-dir"):
+        check_finite(terms, "at step 3")
+    check_finite({"a": torch.tensor(1.0)}, "at step 3")

@@ -202,4 +202,4 @@ def test_more_than_announced_is_dropped(uploads: SimpleNamespace) -> None:
 def test_one_file_at_a_time(uploads: SimpleNamespace) -> None:
     uploads.start("u", 6, 2)
     uploads.start("v", 6, 2)
-    assert "still on its way" in uploads.refused[0] and list(uploads.gui._current_file_upload_states) == ["u"]
+    assert "still being uploaded" in uploads.refused[0] and list(uploads.gui._current_file_upload_states) == ["u"]

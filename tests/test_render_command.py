@@ -126,7 +126,7 @@ def test_an_interrupted_render_goes_on_and_gives_the_same_video(
     assert not output.exists()
     capsys.readouterr()
     assert _render(trained_config, output, *options) == 0
-    assert "going on: 10 of 25 frames" in capsys.readouterr().out
+    assert "resuming: 10 of 25 frames" in capsys.readouterr().out
     assert len(calls) == 15 + 15
     assert (_frames(output) == _frames(whole)).all()
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -93,7 +93,7 @@ class FakePage:
     def upload(self, name: str, content: bytes) -> tuple[str, str]:
         """What the page is told last of the file, and in which tone."""
         before = len(self.said)
-        transfer, target = str(uuid.uuid4()), self.elements["Load a sound file"]
+        transfer, target = str(uuid.uuid4()), self.elements["Load an audio file"]
         start = {"source_component_id": target, "transfer_uuid": transfer, "filename": name, "mime_type": "audio/wav"}
         self.send("FileTransferStart", **start, part_count=1, size_bytes=len(content))
         self.send("FileTransferPart", source_component_id=target, transfer_uuid=transfer, part=0, content=content)
@@ -232,7 +232,7 @@ BAD = {
     "one sample": (lambda: _file(np.array([0.5])), "at least one frame (40 ms)"),
     "long": (lambda: _file(np.zeros(16_000 * 4), kind="FLAC"), "longer than 0.05 minutes; cut it"),
     "an hour": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000, kind="FLAC"), "longer than 0.05 minutes"),
-    "large": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000), "is larger than 4 MB: not loaded"),
+    "large": (lambda: _file(np.zeros(8_000 * 3600, np.int16), 8_000), "is larger than 4 MB and was not loaded"),
     "text": (lambda: b"no sound at all\n" * 50, "has no readable audio"),
 }
 
@@ -240,7 +240,7 @@ BAD = {
 @pytest.mark.parametrize("name", GOOD)
 def test_unusual_sounds_drive_the_head(page: FakePage, name: str) -> None:
     text, tone = page.upload("mine.wav", GOOD[name]())
-    assert tone == "good" and text.startswith("mine.wav drives the head (0.8 s).")
+    assert tone == "good" and text.startswith("mine.wav drives the avatar (0.8 s).")
     assert ("the mouth will stay closed" in text) == (name == "silent")
     until(lambda: page.given("sound")[-1][0] == 2)
     _, part, total, duration, rate = page.given("sound")[-1]

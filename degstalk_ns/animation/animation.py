@@ -1,5 +1,5 @@
-"""An animation: everything that one video or one open page shows, frame by frame. What drives the head, which recorded
-moment lends camera and plate, from where the head is seen, and the audio that goes with it.
+"""An animation: everything that one video or one open page shows, frame by frame. It holds the driving signals, the
+recorded moment that provides camera and plate, the views and the audio.
 
 It must not know nerfstudio, how a frame is rendered, nor how a video or a page shows it.
 """
@@ -18,6 +18,7 @@ import torch
 from degstalk_ns.animation.camera_path import CameraPath
 from degstalk_ns.animation.new_sound import NewSoundConfig, UpperFace, driven_by_sound
 from degstalk_ns.animation.ping_pong import Rows
+from degstalk_ns.audio.loudness import silent_windows
 from degstalk_ns.audio.sound import UNLIMITED, Sound, Soundtrack, load_sound
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
@@ -34,13 +35,14 @@ class Animation:
 
     Attributes:
         name: in words, for menus and messages.
-        track: what drives the head. rows: [N] row of the track at each frame.
-        recorded: [N] row of the recording that lends camera and plate to each frame.
+        track: driving signals.
+        rows: [N] row of the track at each frame.
+        recorded: [N] row of the recording that provides camera and plate of each frame.
         freed: whether plates must be free of the recorded jaw. True with new audio; then no recorded frame shows what
             should be seen, so there is no ground truth either.
         sound: audio that accompanies the frames, or None for silence.
         views: [N] cameras, or None for the recorded ones.
-        spoken: what drives the head, in words, for a video's metadata: no file's name, which may tell too much.
+        spoken: description of the driving signals for the metadata of a video; without file names, which are private.
         notes: what the user should know, one line each.
 
     Raises:
@@ -73,7 +75,7 @@ class Animation:
         features: Path | None = None,
         config: NewSoundConfig | None = None,
     ) -> Animation:
-        """New audio, spoken by the head of ``recording``; arguments and errors are those of
+        """New audio, spoken by the person of ``recording``; arguments and errors are those of
         :func:`~degstalk_ns.animation.new_sound.driven_by_sound`."""
         track, recorded, notes = driven_by_sound(sound, recording, upper_face, features, config)
         return Animation(
@@ -195,9 +197,15 @@ class Animation:
 
 @lru_cache(maxsize=2)
 def recorded_track(recording: Recording) -> DrivingTrack:
-    """What drove the head over the whole recording; one track for all who ask for the same recording."""
+    """The driving signals of the whole recording; one track for all who ask for the same recording."""
     parts = (recording.audio, recording.expression, recording.eyelids, recording.jaw)
     return DrivingTrack(*(torch.from_numpy(part.copy()) for part in parts))
+
+
+def silent_track(recording: Recording) -> DrivingTrack | None:
+    """The recorded track with silent audio; None for audio features whose silence is not known."""
+    windows = silent_windows(recording.audio_name, recording.audio.shape)
+    return None if windows is None else recorded_track(recording).with_audio(torch.from_numpy(windows))
 
 
 def _nearest(known: Rows, rows: Rows) -> Rows:

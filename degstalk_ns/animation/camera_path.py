@@ -1,4 +1,5 @@
-"""Camera paths as nerfstudio's viewer exports them, checked and resampled. It must not know nerfstudio nor heads."""
+"""Reads, checks and resamples camera paths that nerfstudio's viewer exported. It must not know nerfstudio or
+avatars."""
 
 from __future__ import annotations
 
@@ -22,10 +23,15 @@ _HOW = "export it in the Render tab of nerfstudio's viewer"
 
 @dataclass(frozen=True, eq=False)
 class CameraPath:
-    """Attributes:
-    c2w: [n, 4, 4] camera to world, OpenGL axes. focal: [n] pixels.
-    times: [n] moments of the recording in [0, 1], or None.
-    width, height: of the images. rate: cameras a second.
+    """A camera path.
+
+    Attributes:
+        c2w: [n, 4, 4] camera to world, OpenGL axes.
+        focal: [n] focal lengths, pixels.
+        times: [n] moments of the recording in [0, 1], or None.
+        width: of the images, pixels.
+        height: of the images, pixels.
+        rate: cameras per second.
     """
 
     c2w: NDArray[np.float64]
@@ -77,7 +83,7 @@ def read_camera_path(path: Path) -> CameraPath:
         raise UserError(f'{path}: expected cameras under "camera_path"; {_HOW}')
     kind = str(content.get("camera_type", "perspective")).lower()
     if kind != "perspective":
-        raise UserError(f"{path}: cameras of type {kind!r}; a head is rendered by perspective cameras only")
+        raise UserError(f"{path}: cameras of type {kind!r}; only perspective cameras can be rendered")
     width, height = (round(_number(content, key, path)) for key in ("render_width", "render_height"))
     rate = _number(content, "fps", path) if "fps" in content else FRAME_RATE
     if not (1 <= width <= 8192 and 1 <= height <= 8192) or not 0 < rate <= 1000:

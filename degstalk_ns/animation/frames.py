@@ -1,7 +1,8 @@
-"""From a row of the recording to its view, its plate, its true frame and a composed picture: the one path that the
-model's outputs, exports and the viewer all take, so that they show the same pixels.
+"""FrameSource gives the view, the plate (background image) and the recorded frame of a row of the recording, and
+Portrait is the interface of a trained avatar: the one path that the model's outputs, exports and the viewer all take,
+so that they show the same pixels.
 
-It must not know nerfstudio, nor who shows the pictures.
+It must not know nerfstudio, nor who shows the frames.
 """
 
 from __future__ import annotations
@@ -123,8 +124,10 @@ class Portrait(Protocol):
     It may be in training; nerfstudio's model is one.
 
     Attributes:
-        recording: the dataset. frames: its views, plates and true frames. device: where the avatar lives.
-        free_background: RGB in 0..1 behind the head where no plate fits.
+        recording: the dataset.
+        frames: its views, plates and recorded frames.
+        device: of the avatar's parameters.
+        free_background: background colour, RGB in 0..1, where no plate fits.
     """
 
     @property
@@ -146,7 +149,7 @@ class Portrait(Protocol):
 
 
 def backdrop(portrait: Portrait, view: View, row: int, freed: bool = False) -> Tensor:
-    """What lies behind the head: the row's plate where it fits the view, else the portrait's plain colour.
+    """Background of a frame: the plate of the row if it fits the view, otherwise the portrait's plain colour.
 
     Returns:
         [H, W, 3] uint8 on the portrait's device.

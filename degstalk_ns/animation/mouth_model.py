@@ -1,12 +1,12 @@
-"""How a person's mouth follows a sound that was never recorded: expression values of the mouth from the sound alone.
+"""Predicts the movement of a person's mouth for new audio: the expression coefficients of the mouth from audio alone.
 
-Fitted on a recording in a moment. It must not know files, networks, images, nor the upper half of the face.
+The model is fitted to a recording within seconds. It must not know files, networks, images or the upper face.
 
-Why it is needed: the face field sees sound and expression, and the tracked expression tells it where the lips are far
-more precisely than the sound does; so it learns to follow the expression. (Measured on a talking clip: with the mouth
-values of the expression held, the opening of the rendered lips keeps a fifth of its spread; with silence for sound it
-keeps nine tenths and follows the recorded lips at r = 0.96.) Played with a new sound, the recorded values would speak
-the recorded words. So they are replaced by what this module says.
+Why it is needed: the face field gets audio and expression, and the tracked expression tells it the position of the lips
+far more precisely than the audio does; so it learns to follow the expression. (Measured on one recording: with the
+mouth's expression held still, the opening of the rendered lips keeps a fifth of its spread; with silent audio it keeps
+nine tenths and follows the recorded lips at r = 0.96.) With new audio, the recorded coefficients would speak the
+recorded words. They are therefore replaced by the predictions of this module.
 """
 
 from __future__ import annotations
@@ -19,60 +19,71 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d
 
-Array = NDArray[np.float64]
+_Array = NDArray[np.float64]
 
 PARABOLA_RIDGE: Final[float] = 1e-6
-"""Regularisation of the parabola of the opening, per frame: only keeps it defined where the opening never changes.
-Origin: ours."""
+"""Regularisation, per frame, of the parabola that maps the opening to the expression; it only keeps the fit defined if
+the opening never changes. Chosen for this project."""
 
 
 @dataclass(frozen=True)
 class MouthModelConfig:
-    """How the mouth is made to follow. Origins: ours, chosen on one talking clip, unless said otherwise."""
+    """How the mouth follows the audio. The defaults were chosen for this project on one recording, unless an option
+    says otherwise."""
 
     loudness_share: float = 0.5
-    """How much of the opening follows loudness alone, the rest what was learned from the recording. Lips and loudness
-    go together in every speaker (Chandrasekaran et al., PLoS Comput Biol 2009), but not in every recording's pauses."""
+    """Fraction of the mouth opening that follows the loudness of the audio; the rest follows a mapping learned from the
+    recording. Lip opening and loudness are correlated in all speakers (Chandrasekaran et al., PLoS Comput Biol
+    2009)."""
     loudness_exponent: float = 0.6
-    """Perceived loudness grows with amplitude to this power (Stevens 1955)."""
+    """Exponent from amplitude to perceived loudness (Stevens 1955)."""
     quiet_db: float = -32.0
-    """So far under the level of speech, and below, the mouth is closed."""
+    """Level, in dB relative to normal speech, below which the mouth is closed."""
     speaking_db: float = -20.0
-    """From here on the mouth is free; between the two it opens gradually."""
+    """Level, in dB relative to normal speech, above which the mouth opens fully as predicted. Between the quiet level
+    and this one it opens gradually."""
     closed_percentile: float = 3.0
-    """Of the recorded openings: closed lips."""
+    """Percentile of the recorded mouth openings that counts as closed lips."""
     open_percentile: float = 95.0
-    """Of the recorded openings: where the loudest speech leads."""
+    """Percentile of the recorded mouth openings that speech at the normal level reaches by its loudness."""
     widest_percentile: float = 99.0
-    """Of the recorded openings: the mouth never opens wider. Above it are a yawn or a frame of wrong landmarks."""
+    """Percentile of the recorded mouth openings that the mouth never exceeds. Larger openings are yawns or wrong
+    landmarks."""
     least_skill: float = 0.2
-    """Correlation, in held-out parts, above which what was learned is spread to the recording's range again. What was
-    not learned is not spread: noise would only chatter."""
+    """Minimum correlation of learned and recorded openings, in cross-validation, above which the learned openings are
+    scaled to the range of the recorded ones. Below it the mapping is not scaled, because that would amplify noise."""
     smoothing_frames: float = 1.0
-    """Standard deviation of the smoothing in time, frames of 40 ms: a jaw does not follow faster than about 8 Hz."""
+    """Standard deviation of the smoothing over time, in video frames of 40 ms. A jaw does not move faster than about
+    8 Hz."""
     strengths: tuple[float, ...] = (1.0, 3.0, 10.0)
-    """Ridge strengths per frame of the recording that are tried."""
+    """Regularisation strengths of the ridge regression from audio to mouth, per frame of the recording. The best one is
+    chosen by cross-validation."""
     folds: int = 4
-    """Contiguous parts of the recording, each predicted from the others, to choose among them."""
+    """Number of contiguous parts of the recording for the cross-validation of the ridge regression."""
 
 
 @dataclass(frozen=True, eq=False)
 class MouthModel:
-    """What was learned of one person's mouth. Arrays are float64.
+    """The fitted model of one person's mouth. Arrays are float64.
 
     Attributes:
-        centre: [D] mean of the flattened audio windows. weights: [D, 1 + M] to the opening and to what the opening does
-            not explain of the values, both about their means; mean_opening: of the recording.
-        posture: [3, M] the mouth's values as a parabola of the opening: constant, linear, square.
-        closed, wide, widest: openings.
-        stretch: by which the learned opening is spread again (a ridge shrinks it).
-        skill: correlation of the learned opening with the recorded one, in parts it was not learned from.
+        config: how the mouth follows the audio.
+        centre: [D] mean of the flattened audio windows.
+        weights: [D, 1 + M] from the audio windows to the opening and to the part of the coefficients that the opening
+            does not explain, both relative to their means.
+        posture: [3, M] coefficients of the mouth as a parabola of the opening: constant, linear, square.
+        mean_opening: mean of the recorded openings.
+        closed: opening of closed lips.
+        wide: opening at the normal level of speech.
+        widest: opening that is never exceeded.
+        stretch: factor that restores the spread of the learned opening, which the ridge regression shrinks.
+        skill: correlation of the learned opening with the recorded one, in cross-validation.
     """
 
     config: MouthModelConfig
-    centre: Array
-    weights: Array
-    posture: Array
+    centre: _Array
+    weights: _Array
+    posture: _Array
     mean_opening: float
     closed: float
     wide: float
@@ -87,11 +98,13 @@ class MouthModel:
         values: NDArray[np.floating],
         config: MouthModelConfig | None = None,
     ) -> MouthModel:
-        """Learns from a recording.
+        """Fits the model to a recording.
 
         Args:
-            windows: [T, L, C] audio windows. opening: [T] of the mouth, 0 is closed, any unit.
-            values: [T, M] expression values that belong to the mouth.
+            windows: [T, L, C] audio windows.
+            opening: [T] mouth openings, 0 is closed, any unit.
+            values: [T, M] expression coefficients that belong to the mouth.
+            config: how the mouth follows the audio; the defaults for None.
         """
         config = config or MouthModelConfig()
         inputs = windows.reshape(len(windows), -1).astype(np.float64)
@@ -123,15 +136,15 @@ class MouthModel:
     def values(
         self, windows: NDArray[np.floating], levels: NDArray[np.floating], share: float | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The mouth's values for a new sound.
+        """Expression coefficients of the mouth for new audio.
 
         Args:
-            windows: [N, L, C] audio windows, at the level of the recording's.
-            levels: [N] level of each frame over the level of the speech, dB.
-            share: in place of ``config.loudness_share``.
+            windows: [N, L, C] audio windows, at the level of those of the recording.
+            levels: [N] level of each frame relative to normal speech, dB.
+            share: replaces ``config.loudness_share``.
 
         Returns:
-            [N, M] values and [N] the opening they belong to.
+            [N, M] coefficients and [N] the openings that they belong to.
         """
         c = self.config
         share = c.loudness_share if share is None else share
@@ -148,27 +161,35 @@ class MouthModel:
         return values.astype(np.float32), opening.astype(np.float32)
 
     def explained(self, windows: NDArray[np.floating], opening: NDArray[np.floating]) -> NDArray[np.float32]:
-        """What sound and measured opening explain of recorded values: windows [T, L, C], opening [T] -> [T, M]."""
+        """The part of the recorded coefficients that audio and measured opening explain.
+
+        Args:
+            windows: [T, L, C] audio windows.
+            opening: [T] measured mouth openings.
+
+        Returns:
+            [T, M] coefficients.
+        """
         told = (windows.reshape(len(windows), -1) - self.centre) @ self.weights
         return (_powers(np.asarray(opening, np.float64)) @ self.posture + told[:, 1:]).astype(np.float32)
 
 
-def _smooth(series: Array, frames: float) -> Array:
+def _smooth(series: _Array, frames: float) -> _Array:
     return gaussian_filter1d(series, frames, axis=0, mode="nearest") if frames > 0 else series
 
 
-def _powers(opening: Array) -> Array:
+def _powers(opening: _Array) -> _Array:
     return np.stack([np.ones_like(opening), opening, opening**2], 1)
 
 
-def _parabola(opening: Array, values: Array) -> Array:
+def _parabola(opening: _Array, values: _Array) -> _Array:
     """Least squares with a trace of regularisation: an opening that never changes gives the mean."""
     powers = _powers(opening)
     gram = powers.T @ powers
     return np.linalg.solve(gram + PARABOLA_RIDGE * len(opening) * np.eye(3), powers.T @ values)
 
 
-def _ridge(inputs: Array, targets: Array, *strengths: float) -> tuple[Array, list[Array]]:
+def _ridge(inputs: _Array, targets: _Array, *strengths: float) -> tuple[_Array, list[_Array]]:
     """Mean of the inputs, and for each strength the weights [D, K] from inputs to targets, both about their means."""
     centre = inputs.mean(0)
     about, wanted = inputs - centre, targets - targets.mean(0)
@@ -184,7 +205,7 @@ def _ridge(inputs: Array, targets: Array, *strengths: float) -> tuple[Array, lis
     return centre, weights
 
 
-def _held_out(inputs: Array, targets: Array, strengths: tuple[float, ...], folds: int) -> dict[float, Array]:
+def _held_out(inputs: _Array, targets: _Array, strengths: tuple[float, ...], folds: int) -> dict[float, _Array]:
     """For each strength, each contiguous part of the recording as the others predict it, [T, K]."""
     part = np.arange(len(inputs)) * folds // len(inputs)
     guesses = {strength: np.broadcast_to(targets.mean(0), targets.shape).copy() for strength in strengths}

@@ -1,6 +1,7 @@
-"""New sound -> what drives the head over its length, and which recorded moments lend head motion, eyes and plate.
+"""Turns new audio into the driving track of an avatar: audio windows, the mouth's expression from `mouth_model.py`, and
+recorded moments that provide head motion, eyes and plate (`ping_pong.py`).
 
-It must not know nerfstudio, images or files but the one of precomputed features.
+It must not know nerfstudio, images, or files other than precomputed audio features.
 """
 
 from __future__ import annotations
@@ -25,19 +26,25 @@ from degstalk_ns.errors import UserError
 
 UpperFace = Literal["source", "neutral"]
 MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip")
-"""How the names of expression values that belong to the mouth begin."""
+"""Beginnings of the names of expression coefficients that belong to the mouth."""
 MOST_GAIN_DB: Final[float] = 20.0
-"""A new sound is brought to the recording's level of speech by at most so much: noise must not become speech."""
+"""Maximum change of level, in dB, by which new audio is brought to the speech level of the recording; a larger one
+would turn noise into speech. Chosen for this project."""
 FEATURES_TOLERANCE: Final[int] = 10
-"""Frames by which precomputed features may be shorter or longer than the sound."""
+"""Number of video frames by which precomputed features may be shorter or longer than the audio. Chosen for this
+project."""
 
 
 @dataclass(frozen=True)
 class NewSoundConfig:
-    """How a new sound drives the head."""
+    """These options control how new audio drives the avatar."""
 
     mouth: MouthModelConfig = field(default_factory=MouthModelConfig)
+    """How the mouth follows the audio. The defaults were chosen for this project on one recording, unless an option
+    says otherwise."""
     ping_pong: PingPongConfig = field(default_factory=PingPongConfig)
+    """Where the recorded head motion reverses: it is played forward and backward in turn for as long as the audio
+    lasts. The defaults were chosen for this project."""
 
 
 def driven_by_sound(
@@ -47,7 +54,7 @@ def driven_by_sound(
     features: Path | None = None,
     config: NewSoundConfig | None = None,
 ) -> tuple[DrivingTrack, Rows, tuple[str, ...]]:
-    """What drives the head over a new sound.
+    """Computes the driving track of an avatar for new audio.
 
     Audio: the windows that the avatar was trained on, at the recording's level of speech (see :data:`MOST_GAIN_DB`).
     Mouth: expression values that :class:`~degstalk_ns.animation.mouth_model.MouthModel` predicts from the audio; none
@@ -57,13 +64,16 @@ def driven_by_sound(
     backward in turn, so blinks go on.
 
     Args:
+        sound: the new audio.
+        recording: the dataset that the avatar was trained on.
         upper_face: "source" takes brows, eyes and cheeks from the recorded moment too, "neutral" holds them at the
             recording's mean.
-        features: windows of the sound computed elsewhere (.npy [N, L, C]), for avatars trained on other features than
-            log-mel.
+        features: audio windows that were computed elsewhere (.npy [N, L, C]), for avatars that were trained on other
+            features than log-mel.
+        config: how the audio drives the avatar; the defaults for None.
 
     Returns:
-        The track, as long as the sound at 25 frames a second; [N] row of the recording whose camera, plate, eyes and
+        The track, as long as the audio at 25 frames per second; [N] row of the recording whose camera, plate, eyes and
         upper face accompany each frame; notes for the user, one line each.
 
     Raises:
@@ -103,12 +113,12 @@ def driven_by_sound(
 
 
 def named_columns(recording: Recording) -> list[int]:
-    """Columns of the expression whose names say that they belong to the mouth."""
+    """Columns of the expression that belong to the mouth by their names."""
     return [k for k, name in enumerate(recording.expression_names) if name.startswith(MOUTH_NAMES)]
 
 
 def mouth_columns(recording: Recording) -> Rows:
-    """Columns of the expression that belong to the mouth; all of them where the dataset does not name them."""
+    """Columns of the expression that belong to the mouth; all of them if the dataset does not name them."""
     return np.asarray(named_columns(recording) or range(recording.expression.shape[1]), np.int64)
 
 
@@ -125,7 +135,7 @@ def _moments(recording: Recording, count: int, config: PingPongConfig) -> tuple[
 def _heard(
     sound: Sound, recording: Recording, features: Path | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
-    """Windows [N, L, C] for the head, levels [N] over the level of speech in dB, and notes."""
+    """Audio windows [N, L, C], levels [N] in dB relative to the recorded speech, and notes."""
     heard = mel_windows(sound.samples)
     levels = frame_levels(heard)
     own = speech_level(levels)
@@ -139,15 +149,16 @@ def _heard(
         windows = mel_windows((sound.samples * 10 ** (gain / 20)).astype(np.float32))
         if windows.shape[1:] != recording.audio.shape[1:]:
             raise UserError(
-                f"this head listens to windows of {list(recording.audio.shape[1:])}, and log-mel windows are "
-                f"{list(windows.shape[1:])}: its dataset was made by another version of degstalk-ns; process it again"
+                f"this avatar was trained on audio windows of {list(recording.audio.shape[1:])}, and log-mel windows "
+                f"are {list(windows.shape[1:])}: its dataset was made by another version of degstalk-ns; process it "
+                "again"
             )
         levels = frame_levels(windows)
     else:
         raise UserError(
-            f"this head listens to {recording.audio_name!r} features, which degstalk-ns cannot compute: give them with "
-            f"--audio-features FILE.npy (as aud_{recording.audio_name}.npy, made by its extractor for this sound), or "
-            "train a head on log-mel (ns-train ... talking-head --audio mel)"
+            f"this avatar was trained on {recording.audio_name!r} audio features, which degstalk-ns cannot compute: "
+            f"give them with --audio-features FILE.npy (as aud_{recording.audio_name}.npy, made by its extractor for "
+            "this audio), or train an avatar on log-mel (ns-train ... talking-head --audio mel)"
         )
     if abs(reference - own) > MOST_GAIN_DB and not sound.notes:
         change = "louder" if reference > own else "softer"
@@ -158,12 +169,13 @@ def _heard(
 def _fitted(windows: NDArray[np.float32], count: int, recording: Recording, path: Path) -> NDArray[np.float32]:
     if windows.shape[1:] != recording.audio.shape[1:]:
         raise UserError(
-            f"{path}: windows are {list(windows.shape[1:])}, this head listens to {list(recording.audio.shape[1:])} "
-            f"({recording.audio_name})"
+            f"{path}: audio windows are {list(windows.shape[1:])}, but this avatar was trained on "
+            f"{list(recording.audio.shape[1:])} ({recording.audio_name})"
         )
     if abs(len(windows) - count) > FEATURES_TOLERANCE:
         raise UserError(
-            f"{path}: holds {len(windows)} frames, the sound lasts {count} at 25 a second; not of this sound?"
+            f"{path}: holds {len(windows)} frames, but the audio lasts {count} at 25 per second; give the features of "
+            "this audio"
         )
     if len(windows) < count:
         windows = np.concatenate([windows, windows[-1:].repeat(count - len(windows), 0)])

@@ -1,6 +1,7 @@
-"""Which recorded moments accompany a sound of any length: forward and backward through a calm stretch.
+"""Chooses the recorded moments that accompany new audio of any length: forward and backward in turn (ping-pong) between
+two calm moments.
 
-It must not know sounds, images or networks.
+It must not know audio, images or networks.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PingPongConfig:
-    """Where the recorded motion is turned around. Origin: ours."""
+    """Where the recorded head motion reverses: it is played forward and backward in turn for as long as the audio
+    lasts. The defaults were chosen for this project."""
 
     turning_share: float = 0.15
-    """Each turn is looked for in this share of the stretch at its end."""
+    """The two points at which the motion reverses are searched for in this first and last fraction of the longest
+    gapless part of the training frames."""
     calm_frames: int = 5
-    """Over so many frames around it, a turning point is calm (0.2 s)."""
+    """Number of video frames around a reversal point over which the head motion is averaged (5 frames are 0.2 s). The
+    calmest point is chosen."""
     blink_weight: float = 4.0
-    """Closed eyes at a turn count like so many times the usual speed of the head."""
+    """Penalty for closed eyes at a reversal point, in multiples of the median speed of the head."""
 
 
 def ping_pong(first: int, last: int, count: int) -> Rows:
@@ -55,10 +59,13 @@ def longest_run(rows: NDArray[np.integer]) -> tuple[int, int]:
 def calm_turns(
     c2w: NDArray[np.floating], blink: NDArray[np.floating], config: PingPongConfig | None = None
 ) -> tuple[int, int]:
-    """The two frames of a stretch between which it is best played to and fro: the head rests there, the eyes are open.
+    """The two frames between which a part of the recording is played forward and backward: the head is still there and
+    the eyes are open.
 
     Args:
-        c2w: [n, 4, 4] camera to world of consecutive frames, metres. blink: [n] 0 (open) to 1.
+        c2w: [n, 4, 4] camera to world of consecutive frames, metres.
+        blink: [n] eye closure, 0 (open) to 1.
+        config: how the two frames are chosen; the defaults for None.
 
     Returns:
         Places in 0..n-1, the first smaller than the second where n > 1.

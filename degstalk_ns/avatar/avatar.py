@@ -1,6 +1,7 @@
-"""A head as a composition of regions: face and mouth Gaussians, each deformed by its field, rendered and composed.
+"""The avatar: the whole method as one torch module. Face and mouth Gaussians are each deformed by their field, rendered
+and composed over a plate (the background image of a frame).
 
-The whole method as one torch module. It must not know nerfstudio, files, steps or losses.
+It must not know nerfstudio, files, training steps or losses.
 """
 
 from __future__ import annotations
@@ -21,35 +22,40 @@ from degstalk_ns.rasterization import rasterize, spherical_harmonics
 
 Region = Literal["face", "mouth"]
 SCENE_EXTENT: float = 0.2
-"""Metres: the side of the box a head fits in; rates and sizes that the family gives relative to the scene's extent
-are multiplied by it."""
+"""Edge of the cube that a head fits in, in metres. Learning rates and sizes that the official DEGSTalk code gives
+relative to the extent of the scene are multiplied by it."""
 REGIONS: tuple[Region, Region] = ("face", "mouth")
 
 
 @dataclass
 class AvatarConfig:
-    """What a head is made of."""
+    """Gaussians and deformation fields of the face and of the mouth interior."""
 
     face: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=2_000))
-    """Gaussians of the face (release: 2,000 at the start)."""
+    """Gaussians of the face region."""
     mouth: GaussiansConfig = field(default_factory=lambda: GaussiansConfig(num_points=10_000))
-    """Gaussians of the mouth interior (release: 10,000 at the start)."""
+    """Gaussians of the mouth interior."""
     face_field: FaceFieldConfig = field(default_factory=FaceFieldConfig)
+    """Deformation field of the face. The values are those of the official DEGSTalk code, unless an option says
+    otherwise."""
     mouth_field: MouthFieldConfig = field(default_factory=MouthFieldConfig)
+    """Deformation field of the mouth interior. The values are those of the official DEGSTalk code, unless an option
+    says otherwise."""
     near_plane: float = 0.01
-    """Gaussians nearer to the camera are culled, metres."""
+    """Gaussians that are nearer to the camera than this distance, in metres, are not rendered."""
 
 
 @dataclass
 class RegionRender:
-    """One region, rendered.
+    """The render of one region.
 
     Attributes:
-        channels: [H, W, 3 + E] premultiplied: colour, then further channels (attention, depth), in the order they were
-            asked for.
+        channels: [H, W, 3 + E] premultiplied by alpha: colour, then further channels (attention, depth) in the order in
+            which they were requested.
         alpha: [H, W, 1] in 0..1.
-        meta: what the rasterizer tells about each Gaussian (``means2d`` carries the screen gradient).
-        colour: [H, W, 3] and extras: [H, W, E], the two parts of ``channels``.
+        meta: per-Gaussian results of the rasterizer (``means2d`` carries the screen-space gradient).
+        colour: [H, W, 3] the first part of ``channels``.
+        extras: [H, W, E] the second part of ``channels``.
     """
 
     channels: Tensor
@@ -63,22 +69,22 @@ class RegionRender:
         self.colour, self.extras = self.channels.split([3, self.channels.shape[-1] - 3], dim=-1)
 
     def cropped(self, y0: int, y1: int, x0: int, x1: int) -> RegionRender:
-        """Its rows y0 to y1 and columns x0 to x1 (ends excluded)."""
+        """The rows y0 to y1 and columns x0 to x1 of the render (ends excluded)."""
         return RegionRender(self.channels[y0:y1, x0:x1], self.alpha[y0:y1, x0:x1], self.meta)
 
     def dilated(self, window: int) -> RegionRender:
-        """Its alpha grown by a max filter of ``window`` pixels (odd), its channels with it: see
+        """The render with its alpha dilated by a max filter of ``window`` pixels (odd), and its channels with it: see
         :func:`~degstalk_ns.avatar.compositing.dilate_layer`."""
         return RegionRender(*dilate_layer(self.channels, self.alpha, window), self.meta)
 
     def over_key(self, key: Tensor) -> Tensor:
-        """The region over one colour [3], [H, W, 3]."""
+        """The region composed over one plain colour [3]; [H, W, 3]."""
         return over(self.colour, self.alpha, key)
 
 
 @dataclass
 class Composition:
-    """A whole frame and its layers; all [H, W, ...]."""
+    """A whole frame and its layers; all images are [H, W, ...]."""
 
     rgb: Tensor
     face: RegionRender
@@ -89,20 +95,20 @@ class Composition:
 
     @property
     def covered(self) -> Tensor:
-        """How much of the plate is hidden, [H, W, 1] in 0..1."""
+        """Fraction of the plate that is hidden, [H, W, 1] in 0..1."""
         return alpha_over(self.face.alpha, self.mouth.alpha)
 
 
 @dataclass
 class Motion:
-    """How both regions move in one frame."""
+    """The deformation of both regions in one frame."""
 
     face: FaceOutput
     mouth: Offsets
 
 
 def without_overlap(face: RegionRender, mouth: RegionRender, pixels: int) -> tuple[RegionRender, RegionRender]:
-    """Both regions with their common silhouette moved inwards by ``pixels``; 0 leaves them as they are."""
+    """Both regions with their common silhouette moved inwards by ``pixels``; 0 changes nothing."""
     if pixels < 1:
         return face, mouth
     left = inside_rim(alpha_over(face.alpha, mouth.alpha), pixels)
@@ -113,9 +119,18 @@ def without_overlap(face: RegionRender, mouth: RegionRender, pixels: int) -> tup
 def rasterized(
     both: ActivatedGaussians, face: int, view: View, sh_degree: int, near_plane: float
 ) -> tuple[RegionRender, RegionRender]:
-    """Face and mouth, whose Gaussians are in ``both``, the first ``face`` of them the face's.
+    """Renders face and mouth, each as a layer of its own.
 
-    ``meta`` of each holds the radii [1, n] and ``means2d`` [1, n, 2] of its own Gaussians, and the tile size.
+    Args:
+        both: Gaussians of both regions, those of the face first.
+        face: number of Gaussians of the face.
+        view: camera.
+        sh_degree: degree of the spherical harmonics in use.
+        near_plane: Gaussians nearer to the camera are culled, metres.
+
+    Returns:
+        Face and mouth. The ``meta`` of each holds the radii [1, n] and ``means2d`` [1, n, 2] of its own Gaussians, and
+        the tile size.
     """
     viewmats, Ks = view.viewmat[None], view.K[None]
     colours = spherical_harmonics(sh_degree, both.means, both.sh, viewmats)[0]
@@ -155,10 +170,11 @@ class Avatar(nn.Module):
     """Face and mouth regions with their fields.
 
     Args:
-        config: sizes and starting values.
-        audio_channels, audio_length: C and L of the audio windows that drive it.
-        expression_dim: E of the expression coefficients.
-        seed: of the starting positions.
+        config: sizes and initial values.
+        audio_channels: C, features per time step of the audio windows that drive the avatar.
+        audio_length: L, time steps in an audio window.
+        expression_dim: E, number of expression coefficients.
+        seed: random seed of the initial positions.
     """
 
     def __init__(
@@ -167,7 +183,8 @@ class Avatar(nn.Module):
         super().__init__()
         self.config = config
         self.plate_overlap = 0.0
-        """Tangent of the angle by which the face was trained to overlap its plate; taken off where frames are shown."""
+        """Width of the band by which the face was trained to overlap its plate, as the tangent of its visual angle. The
+        band is removed from the frames that are shown."""
         self.gaussians = nn.ModuleDict(
             {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
         )
@@ -180,7 +197,7 @@ class Avatar(nn.Module):
         return gaussians
 
     def overlap_pixels(self, view: View) -> int:
-        """How wide the overlap with the plate is in ``view``, pixels."""
+        """Width of the overlap with the plate in ``view``, pixels."""
         return round(self.plate_overlap * float(view.K[0, 0])) if self.plate_overlap else 0
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -213,10 +230,10 @@ class Avatar(nn.Module):
         extras: list[Tensor] | None = None,
         depth: bool = False,
     ) -> RegionRender:
-        """Rasterizes one region.
+        """Renders one region.
 
         Args:
-            offsets: of its field, or None for the canonical region.
+            offsets: output of its field, or None for the canonical (undeformed) region.
             extras: per-Gaussian values [N] rendered as further channels.
             depth: appends the distance along the optical axis as the last channel, metres.
         """
@@ -243,7 +260,7 @@ class Avatar(nn.Module):
     def render_both(
         self, view: View, face_offsets: Offsets | None, mouth_offsets: Offsets | None, sh_degree: int
     ) -> tuple[RegionRender, RegionRender]:
-        """Face and mouth from the same view, on the CPU in one go."""
+        """Face and mouth from the same view; the CPU backend renders both in one call."""
         regions = [self.region("face").deformed(face_offsets), self.region("mouth").deformed(mouth_offsets)]
         return rasterized(joined(regions), len(regions[0].means), view, sh_degree, self.config.near_plane)
 
@@ -257,15 +274,17 @@ class Avatar(nn.Module):
         mouth_dilation: int = 0,
         motion: Motion | None = None,
     ) -> Composition:
-        """A whole frame (equation 7).
+        """Renders a whole frame (equation 7: face over mouth over plate).
 
         Args:
-            conditions: what drives it.
-            plate: [H, W, 3] in 0..1, what lies behind the regions.
-            moving: False renders the canonical head (before the motion stage).
+            view: camera.
+            conditions: audio and expression that drive the frame.
+            plate: [H, W, 3] in 0..1, the background image behind the regions.
+            sh_degree: degree of the spherical harmonics in use.
+            moving: False renders the canonical (undeformed) avatar, as before the motion stage.
             mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none. The mouth layer of
                 the composition is the dilated one.
-            motion: of these conditions, where it is already known.
+            motion: deformation under these conditions, if it is already known.
         """
         means = self.region("face").params["means"]
         attention = [means.new_zeros(len(means))] * 2

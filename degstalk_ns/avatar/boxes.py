@@ -1,6 +1,6 @@
-"""Boxes of pixels: around masks, grown, cut out of images, and the area of a frame that a loss looks at.
+"""Boxes of pixels: around masks, enlarged, cut out of images, and the area of a frame that a loss covers.
 
-It must not know what the pixels show, nor which loss looks at them.
+It must not know what the pixels show, nor which loss uses them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]
 
 
 def union_box(*masks: Tensor) -> Box:
-    """Smallest box around all pixels set in any of ``masks`` (bool [H, W]); ``(0, 0, 0, 0)`` when none is set."""
+    """Smallest box around all pixels set in any of ``masks`` (bool [H, W]); ``(0, 0, 0, 0)`` if none is set."""
     rows = torch.stack([mask.any(1) for mask in masks]).any(0).nonzero()
     columns = torch.stack([mask.any(0) for mask in masks]).any(0).nonzero()
     if not len(rows):
@@ -24,12 +24,12 @@ def union_box(*masks: Tensor) -> Box:
 
 
 def box_pixels(box: Box) -> int:
-    """Pixels in ``box``."""
+    """Number of pixels in ``box``."""
     return max(box[1] - box[0], 0) * max(box[3] - box[2], 0)
 
 
 def grown_to(box: Box, size: int, height: int, width: int) -> Box:
-    """``box`` grown to at least ``size`` pixels a side where the image allows it."""
+    """``box`` enlarged to at least ``size`` pixels per side, as far as the image allows it."""
 
     def grow(low: int, high: int, limit: int) -> tuple[int, int]:
         missing = max(size - (high - low), 0)
@@ -41,10 +41,12 @@ def grown_to(box: Box, size: int, height: int, width: int) -> Box:
 
 @dataclass(frozen=True)
 class Area:
-    """Where a part that was cut out of whole images lay: all that the losses look at, and how large the whole is.
+    """The place of a part that was cut out of a whole image, and the size of the whole.
 
     Attributes:
-        box: of the part. height, width: of the whole, pixels.
+        box: of the part in the whole image.
+        height: of the whole image, pixels.
+        width: of the whole image, pixels.
     """
 
     box: Box
@@ -59,13 +61,14 @@ class Area:
 
     @staticmethod
     def around(box: Box, margin: int, height: int, width: int, least: int = 1) -> Area:
-        """``box`` with ``margin`` pixels on each side and at least ``least`` a side, as far as the image has any."""
+        """``box`` with ``margin`` pixels on each side and at least ``least`` pixels per side, as far as the image
+        allows it."""
         y0, y1, x0, x1 = box
         grown = (max(y0 - margin, 0), min(y1 + margin, height), max(x0 - margin, 0), min(x1 + margin, width))
         return Area(grown_to(grown, least, height, width), height, width)
 
     def inside(self, part: Tensor, box: Box) -> Tensor:
-        """``box`` of the whole image, taken from the ``part`` [h, w, ...] that was cut out."""
+        """The pixels of ``box`` (in the whole image), taken from the ``part`` [h, w, ...] that was cut out."""
         top, left = self.box[0], self.box[2]
         return cropped(part, (box[0] - top, box[1] - top, box[2] - left, box[3] - left))
 

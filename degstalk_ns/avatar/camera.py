@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 PLACE_TOLERANCE: Final[float] = 0.1
-"""How far two cameras may be apart, as a share of their distance to the head, to count as at the same place. Origin:
-ours; between neighbouring frames of a talking person it is up to 0.03 (measured)."""
+"""Two cameras count as being at the same place if their distance is at most this fraction of the distance to the head.
+Chosen for this project; between neighbouring frames of a talking person the fraction is up to 0.03 (measured)."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class View:
     Attributes:
         viewmat: [4, 4] world to camera, OpenCV axes (x right, y down, z forward).
         K: [3, 3] intrinsics, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
     """
 
     viewmat: Tensor
@@ -54,11 +56,13 @@ class RecordedCamera:
     Attributes:
         c2w: [4, 4] camera to world, OpenGL axes.
         focal: pixels, at ``width`` x ``height``.
-        tolerance_degrees: a plate still fits when the view is turned by less. Origin: ours; three times the largest
-            turn between neighbouring frames of a talking person (1.7 degrees, measured).
-        tolerance_focal: relative difference of focal lengths, at the same width, up to which a plate still fits.
-            Origin: ours; 5 % move what lies at the border of a frame of 512 by 13 pixels.
-        tolerance_place: share of the distance to the head by which the view may lie elsewhere.
+        width: of the recorded frame, pixels.
+        height: of the recorded frame, pixels.
+        tolerance_degrees: a plate still fits if the view is rotated by at most this angle. Chosen for this project:
+            three times the largest rotation between neighbouring frames of a talking person (1.7 degrees, measured).
+        tolerance_focal: relative difference of the focal lengths, at the same width, up to which a plate still fits.
+            Chosen for this project: 5 % move the border of a frame of 512 pixels by 13 pixels.
+        tolerance_place: maximum distance from the recorded camera, as a fraction of the distance to the head.
     """
 
     c2w: Tensor
@@ -70,7 +74,8 @@ class RecordedCamera:
     tolerance_place: float = PLACE_TOLERANCE
 
     def fits(self, view: View) -> bool:
-        """True where ``view`` has the recorded aspect and focal length and nearly the recorded direction and place."""
+        """Whether ``view`` has the recorded aspect ratio and focal length, and nearly the recorded direction and
+        place."""
         # Widths and heights are rounded to pixels: aspects that differ by one pixel are the same.
         if abs(view.width * self.height - view.height * self.width) > max(view.width, view.height):
             return False
@@ -86,13 +91,14 @@ class RecordedCamera:
 
 
 def nearest_moment(c2w: Tensor, recorded: Tensor) -> float | None:
-    """Where on a recorded camera path a camera lies, for cameras that come without a time.
+    """Finds the moment of the recording at which a camera without a time lies on the recorded camera path.
 
-    A path that is interpolated between recorded poses lies on the segments between neighbours; the nearest segment is
-    found, rotation weighed by the distance to the head so that both count in metres.
+    A path that is interpolated between recorded poses lies on the segments between neighbours. The nearest segment is
+    found; rotations are weighted by the distance to the head, so that they count in metres too.
 
     Args:
-        c2w: [3 or 4, 4] camera to world. recorded: [T, 3 or 4, 4], in order of time.
+        c2w: [3 or 4, 4] camera to world.
+        recorded: [T, 3 or 4, 4] recorded cameras to world, in order of time.
 
     Returns:
         Place in 0..T-1, fractional between two poses; None where no segment is within

@@ -1,4 +1,5 @@
-"""How regions become one frame: layers over each other (equation 7), and the silhouette without its rim.
+"""Composes the layers of a frame: face over mouth over plate (equation 7), and removes the band by which the face was
+trained to overlap its plate.
 
 Images in, images out, on any device. It must not know Gaussians, fields, files or nerfstudio.
 """
@@ -12,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GREEN_KEY: tuple[float, float, float] = (0.0, 1.0, 0.0)
-"""Colour behind the regions while they are trained (DEGSTalk and its family: a pure green screen)."""
+"""Background colour behind the regions during training: pure green, as in the official DEGSTalk code."""
 
 
 RIM_OPAQUE: float = 0.75
-"""Coverage from which a pixel counts as inside when the silhouette is moved inwards; below, it counts in proportion, so
-that the new edge lies between pixels where the old one did. Origin: ours."""
+"""Coverage above which a pixel counts as inside when the silhouette is moved inwards. Below it a pixel counts in
+proportion, so that the new edge keeps the subpixel position of the old one. Chosen for this project."""
 
 
 def over(colour: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ def compose(face: Tensor, face_alpha: Tensor, mouth: Tensor, mouth_alpha: Tensor
 
 
 def dilate_layer(channels: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Spread a premultiplied layer outwards, against gaps between lips and teeth (an option of the release).
+    """Spreads a premultiplied layer outwards, to close gaps between lips and teeth (an option of the official DEGSTalk
+    code).
 
     Args:
         channels: [H, W, C] premultiplied: colour, and further channels such as depth.
@@ -48,8 +50,8 @@ def dilate_layer(channels: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Te
         size: window of the max filter, pixels (odd).
 
     Returns:
-        The channels, raised where alpha is raised by the layer's mean straight values in the same window, so that no
-        dark rim appears; and alpha after the max filter.
+        The channels and alpha after the max filter. Where alpha is raised, the channels are raised by the mean
+        unpremultiplied values of the layer in the same window, so that no dark border appears.
 
     Raises:
         ValueError: an even window, or none.
@@ -64,12 +66,12 @@ def dilate_layer(channels: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Te
 
 
 def inside_rim(covered: Tensor, pixels: int) -> Tensor:
-    """How much of the regions is left when their silhouette moves inwards: 0 in a rim of ``pixels``, 1 inside.
+    """Weights that move the silhouette of the regions inwards: 0 in a band of ``pixels`` along it, 1 inside.
 
-    The face's training target is the head mask grown by some pixels, so that face and plate overlap; what it learns
-    there is whatever lay behind the head at the time (background, hair, collar), and it would carry that along. The
-    plate knows better. Edges of the image are no silhouette, nor are holes up to twice as wide as the rim: a head that
-    has only begun to be learned is full of them.
+    The training target of the face is the head mask dilated by some pixels, so that face and plate overlap. In that
+    band the face learns whatever lay behind the head in each frame (background, hair, collar) and would carry it along
+    with its movement; the plate shows it correctly. The edges of the image do not count as silhouette, and neither do
+    holes up to twice as wide as the band, of which a face in early training is full.
 
     Args:
         covered: [H, W, 1] in 0..1, coverage of both regions together (:func:`alpha_over`). No gradient passes.

@@ -1,4 +1,4 @@
-"""What drives the head at each moment: audio windows, expression, eyelids and jaw, looked up by frame or by time.
+"""The driving signals of every frame: audio windows, expression, eyelids and jaw, looked up by frame or by time.
 
 It must not know where the numbers come from (files, a microphone, sliders), nor the fields that consume them.
 """
@@ -12,15 +12,16 @@ from torch import Tensor
 
 AUDIO_NEIGHBOURS_BEFORE: int = 4
 AUDIO_NEIGHBOURS_AFTER: int = 4
-"""The audio attention sees 8 frames: 4 before the frame and 4 from it on (DEGSTalk and its family)."""
+"""The audio attention covers 8 frames: 4 before the current one, the current one and 3 after it. Values of the official
+DEGSTalk code and of the methods it builds on."""
 
 
 @dataclass
 class Conditions:
-    """What drives one frame.
+    """The driving signals of one frame.
 
     Attributes:
-        audio: [8, C, L] the audio windows of the 8 neighbouring frames, zero where the track has none.
+        audio: [8, C, L] audio windows of the 8 neighbouring frames, zero where the track has none.
         expression: [E] expression coefficients (E = 50 for a monocular 3DMM tracker).
         eyelids: [2] eyelid closure, right and left, 0 (open) to 1.
         jaw: [3] jaw coefficients; a target of the jaw loss, never an input.
@@ -39,11 +40,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class DrivingTrack:
-    """Everything that drives the head over a whole recording or a whole new sound.
+    """The driving signals of all T frames of a recording or of new audio.
 
     Attributes:
-        audio: [T, L, C] float32, one window of L feature vectors a frame (the dataset's order).
-        expression: [T, E]; eyelids: [T, 2]; jaw: [T, 3].
+        audio: [T, L, C] float32, one window of L feature vectors per frame (in the order of the dataset).
+        expression: [T, E] expression coefficients.
+        eyelids: [T, 2] eyelid closure, 0 (open) to 1.
+        jaw: [T, 3] jaw coefficients.
     """
 
     audio: Tensor
@@ -67,7 +70,7 @@ class DrivingTrack:
 
     @property
     def audio_length(self) -> int:
-        """Feature vectors in a window."""
+        """L, the number of feature vectors in a window."""
         return self.audio.shape[1]
 
     @property
@@ -80,7 +83,7 @@ class DrivingTrack:
         return int(min(max(round(time * last), 0), last))
 
     def time_of(self, frame: int) -> float:
-        """The time in [0, 1] at which ``frame`` shows."""
+        """The time in [0, 1] of ``frame``."""
         return frame / max(len(self) - 1, 1)
 
     def at(self, time: float) -> Conditions:
@@ -107,7 +110,7 @@ class DrivingTrack:
         )
 
     def frozen(self, frame: int = 0) -> DrivingTrack:
-        """The same length, but every frame driven like ``frame``: what is left when nothing drives the head."""
+        """A track of the same length in which every frame has the driving signals of ``frame``: nothing moves."""
         return DrivingTrack(
             *(
                 part[frame : frame + 1].expand_as(part).contiguous()
@@ -116,7 +119,11 @@ class DrivingTrack:
         )
 
     def with_audio(self, audio: Tensor) -> DrivingTrack:
-        """The same track driven by other audio windows [T, L, C]."""
+        """The same track with other audio windows [T, L, C].
+
+        Raises:
+            ValueError: the windows have another shape.
+        """
         if audio.shape != self.audio.shape:
             raise ValueError(f"audio windows must be {tuple(self.audio.shape)}, got {tuple(audio.shape)}")
         return replace(self, audio=audio)

@@ -1,6 +1,6 @@
-"""The Gaussians of one region: their parameters, what they are once deformed and activated, and .ply files.
+"""The Gaussians of one region: their parameters, their deformed and activated form, and .ply files.
 
-It must not know what deforms them, how they are drawn, nor nerfstudio.
+It must not know what deforms them, how they are rendered, nor nerfstudio.
 """
 
 from __future__ import annotations
@@ -26,30 +26,34 @@ SH_C0: float = 0.5 / math.sqrt(math.pi)
 
 @dataclass
 class GaussiansConfig:
-    """How a region starts. Defaults: the face, as in DEGSTalk's release."""
+    """Initial state of the Gaussians of a region. The values are those of the official DEGSTalk code for the face."""
 
     num_points: int = 2_000
-    """Gaussians at the start. Origin: release (mouth: 10,000)."""
+    """Initial number of Gaussians. The official DEGSTalk code has 2,000 for the face and 10,000 for the mouth."""
     bound: float = 0.1
-    """Half the edge of the cube they start in, world units (about metres). Origin: release."""
+    """Half the edge of the cube in which the Gaussians are initialised, in world units (about metres)."""
     initial_opacity: float = 0.1
-    """Opacity at the start, in (0, 1). Origin: 3-D Gaussian splatting, and the release."""
+    """Initial opacity, between 0 and 1. Value of the official DEGSTalk code and of 3D Gaussian splatting."""
     initial_colour: float = 1 / 255
-    """Start colours are uniform in [0, initial_colour], of 1. Origin: release (near black)."""
+    """Initial colours are drawn uniformly from 0 to this value, where 1 is full intensity; the default is nearly
+    black."""
     sh_degree: int = 2
-    """Highest degree of the spherical harmonics. Origin: release."""
+    """Maximum degree of the spherical harmonics."""
     embedding_dim: int = 32
-    """Width of the embedding z. Origin: DEGSTalk, method section."""
+    """Dimension of the learned embedding z of each Gaussian."""
     initial_neighbours: int = 3
-    """A Gaussian starts as wide as the mean distance to this many neighbours. Origin: 3-D Gaussian splatting."""
+    """The initial scale of a Gaussian is its mean distance to this many nearest neighbours. Value of 3D Gaussian
+    splatting."""
 
 
 @dataclass
 class Offsets:
-    """What a field adds to the raw parameters. None stands for zero.
+    """Offsets that a field adds to the raw parameters. None stands for zero.
 
     Attributes:
-        d_means: [N, 3] world units. d_scales: [N, 3] on log scales. d_quats: [N, 4] wxyz, before normalisation.
+        d_means: [N, 3] world units.
+        d_scales: [N, 3] added to the logarithms of the scales.
+        d_quats: [N, 4] wxyz, added before normalisation.
     """
 
     d_means: Tensor | None = None
@@ -84,8 +88,8 @@ class EmbeddedGaussians(nn.Module):
     def __init__(self, config: GaussiansConfig, seed: int = 0) -> None:
         """
         Args:
-            config: how many, where and how they start.
-            seed: of the start positions and colours; the global random state is left alone.
+            config: number and initial values.
+            seed: random seed of the initial positions and colours; the global random state is not changed.
 
         Raises:
             UserError: fewer than one Gaussian, or a start opacity outside (0, 1).
@@ -123,7 +127,7 @@ class EmbeddedGaussians(nn.Module):
 
     @property
     def embeddings(self) -> Tensor:
-        """[N, 32]."""
+        """[N, 32] embeddings z."""
         return self.params["embeddings"]
 
     @property
@@ -140,7 +144,7 @@ class EmbeddedGaussians(nn.Module):
         """Adds the offsets to the raw parameters and activates them. Source: DEGSTalk, method section (deformation).
 
         Args:
-            offsets: [N, ...] tensors; None (all or some) leaves the Gaussians where they are.
+            offsets: [N, ...] tensors; None stands for no offset.
 
         Returns:
             Activated Gaussians, differentiable in the parameters and the offsets.
@@ -165,7 +169,7 @@ class EmbeddedGaussians(nn.Module):
 
 
 def joined(parts: Sequence[ActivatedGaussians]) -> ActivatedGaussians:
-    """Several sets of Gaussians as one, in their order; fewer SH coefficients are filled up with zeros."""
+    """Concatenates several sets of Gaussians; missing spherical-harmonic coefficients are filled with zeros."""
     width = max(part.sh.shape[1] for part in parts)
     return ActivatedGaussians(
         means=torch.cat([part.means for part in parts]),
@@ -190,7 +194,8 @@ def neighbour_distance(points: Tensor, neighbours: int) -> Tensor:
     """Mean distance from each point to its nearest others.
 
     Args:
-        points: [N, 3] world units. neighbours: how many others (fewer where there are not as many).
+        points: [N, 3] world units.
+        neighbours: number of nearest others; fewer if there are not as many.
 
     Returns:
         [N] world units, at least 1e-7 (coinciding points); 1 for a lone point.
@@ -203,7 +208,7 @@ def neighbour_distance(points: Tensor, neighbours: int) -> Tensor:
 
 
 def save_ply(path: Path, gaussians: EmbeddedGaussians | ActivatedGaussians) -> None:
-    """Writes the layout that 3-D Gaussian splatting viewers read, whole or not at all.
+    """Writes a .ply file in the layout that 3D Gaussian splatting viewers read, whole or not at all.
 
     Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2 (log),
     rot_0..3 (wxyz). Embeddings have no place in it.

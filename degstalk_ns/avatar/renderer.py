@@ -1,6 +1,7 @@
-"""Frames of a trained avatar, fast: what does not depend on the frame is computed once for many frames.
+"""Renders frames of a trained avatar fast: what does not depend on the frame is computed once for many frames.
 
-The mathematics is `avatar.py`'s; this module remembers and leaves out. It must not know nerfstudio, files or steps.
+The mathematics is that of `avatar.py`; this module caches and skips. It must not know nerfstudio, files or training
+steps.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from degstalk_ns.avatar.fields.mouth import PreparedMouth
 from degstalk_ns.avatar.gaussians import ActivatedGaussians, joined
 
 FAINTEST_REACH = 1.15
-"""Times three standard deviations: there even an opaque Gaussian is below 1/255 (sqrt(2 ln 255) / 3 is 1.11)."""
+"""Factor on three standard deviations of a Gaussian; beyond this radius even an opaque one is below 1/255
+(sqrt(2 ln 255) / 3 is 1.11)."""
 
 
 class _Seen:
-    """Recognises whether tensors are the same, unchanged, as when they were last looked at."""
+    """Recognises whether tensors are the same, unchanged, as at the last call."""
 
     def __init__(self) -> None:
         self._last: list[tuple[Tensor, int, int]] = []
@@ -53,7 +55,7 @@ class RegionPair:
 
     @property
     def covered(self) -> Tensor:
-        """How much of a plate is hidden, [H, W, 1] in 0..1."""
+        """Fraction of a plate that is hidden, [H, W, 1] in 0..1."""
         return alpha_over(self.face.alpha, self.dilated_mouth.alpha)
 
     @property
@@ -62,7 +64,7 @@ class RegionPair:
         return self.mouth.dilated(self.mouth_dilation) if self.mouth_dilation else self.mouth
 
     def box(self) -> Box:
-        """A box that holds every pixel that either may cover; the whole image where that is not known."""
+        """A box that holds every pixel that either region may cover; the whole image if that is not known."""
         mouth, reach = _covered_box(self.mouth), self.mouth_dilation // 2
         if reach and mouth[0] < mouth[1]:
             height, width = self.mouth.alpha.shape[:2]
@@ -72,10 +74,10 @@ class RegionPair:
 
 
 class FrameRenderer:
-    """Renders frames of one avatar for showing; nothing here has a gradient.
+    """Renders frames of one avatar for display; no gradients are computed.
 
-    What it remembers it forgets by itself when a parameter is replaced or written to, as by loading a checkpoint.
-    Fused optimizers write without a trace: call :meth:`forget` after their steps.
+    Cached results are dropped automatically when a parameter is replaced or written to, for example by loading a
+    checkpoint. Fused optimizers write without leaving a trace: call :meth:`forget` after their steps.
     """
 
     def __init__(self, avatar: Avatar) -> None:
@@ -83,10 +85,14 @@ class FrameRenderer:
         self._fields_seen, self._gaussians_seen = _Seen(), _Seen()
         self._fields: tuple[PreparedFace, PreparedMouth] | None = None
         self._gaussians: tuple[ActivatedGaussians, Tensor] | None = None
-        self._lock = threading.RLock()  # pages of the viewer draw from threads of their own
+        self._lock = threading.RLock()  # pages of the viewer render from threads of their own
 
     def forget(self, fields: bool = True) -> None:
-        """Parameters have changed. ``fields``: also those of the fields, the means and the embeddings."""
+        """Drops cached results because parameters have changed.
+
+        Args:
+            fields: parameters of the fields, the means or the embeddings have changed too.
+        """
         with self._lock:
             self._gaussians = None
             if fields:
@@ -94,7 +100,7 @@ class FrameRenderer:
 
     @torch.no_grad()
     def motion(self, conditions: Conditions) -> Motion:
-        """How both regions move under ``conditions``."""
+        """The deformation of both regions under ``conditions``."""
         avatar = self.avatar
         face, mouth = self._prepared_fields()
         return Motion(avatar.face_field.driven(face, conditions), avatar.mouth_field.driven(mouth, conditions))
@@ -109,7 +115,7 @@ class FrameRenderer:
         moving: bool = True,
         mouth_dilation: int = 0,
     ) -> Composition:
-        """The frame with everything :meth:`Avatar.render` tells of it; its arguments."""
+        """The frame with all its layers; arguments and result as of :meth:`Avatar.render`."""
         motion = self.motion(conditions) if moving else None
         return self.avatar.render(view, conditions, plate, sh_degree, moving, mouth_dilation, motion)
 
@@ -118,7 +124,7 @@ class FrameRenderer:
         self, view: View, conditions: Conditions, sh_degree: int, moving: bool = True, mouth_dilation: int = 0
     ) -> RegionPair:
         """Both regions without a plate; arguments of :meth:`frame`."""
-        pair = self.drawn(self.deformed(self.motion(conditions) if moving else None), view, sh_degree)
+        pair = self.rendered(self.deformed(self.motion(conditions) if moving else None), view, sh_degree)
         pair.mouth_dilation = mouth_dilation
         return pair
 
@@ -135,10 +141,10 @@ class FrameRenderer:
 
         Args:
             view: camera.
-            conditions: what drives it.
-            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8; it is not changed.
-            sh_degree: of the spherical harmonics in use.
-            moving: False shows the canonical head.
+            conditions: driving signals of the frame.
+            plate: [H, W, 3] background image behind the head, float32 in 0..1 or uint8; it is not changed.
+            sh_degree: degree of the spherical harmonics in use.
+            moving: False renders the canonical (undeformed) avatar.
             mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none.
 
         Returns:
@@ -148,7 +154,7 @@ class FrameRenderer:
 
     @torch.no_grad()
     def deformed(self, motion: Motion | None) -> ActivatedGaussians:
-        """The Gaussians of both regions, the face's first, moved."""
+        """The deformed Gaussians of both regions, those of the face first."""
         gaussians, log_scales = self._canonical_gaussians()
         if motion is None:
             return gaussians
@@ -161,8 +167,8 @@ class FrameRenderer:
         )
 
     @torch.no_grad()
-    def drawn(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> RegionPair:
-        """What :meth:`deformed` gave, on the image."""
+    def rendered(self, gaussians: ActivatedGaussians, view: View, sh_degree: int) -> RegionPair:
+        """Renders the Gaussians that :meth:`deformed` returned."""
         face = len(self.avatar.region("face"))
         regions = rasterized(gaussians, face, view, sh_degree, self.avatar.config.near_plane)
         pair, pixels = RegionPair(*regions), self.avatar.overlap_pixels(view)
@@ -205,7 +211,8 @@ def _added(value: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor
 
 @torch.no_grad()
 def over_plate(pair: RegionPair, plate: Tensor) -> Tensor:
-    """Both regions over a plate [H, W, 3], float32 in 0..1 or uint8, which is touched only where a region may cover it.
+    """Composes both regions over a plate [H, W, 3], float32 in 0..1 or uint8; only the box that they may cover is
+    computed.
 
     Returns:
         [H, W, 3] of the plate's type, in 0..1 or 0..255.

@@ -130,7 +130,7 @@ def _one_frame(played: Played, place: int, clock: _Clock) -> None:
     plate = clock("plate", lambda: played.plate(place))
     motion = clock("fields", lambda: renderer.motion(conditions)) if played.moving else None
     gaussians = clock("deformation", lambda: renderer.deformed(motion))
-    regions = clock("rasterization of both regions", lambda: renderer.drawn(gaussians, view, degree))
+    regions = clock("rasterization of both regions", lambda: renderer.rendered(gaussians, view, degree))
     clock("composition", lambda: over_plate(regions, plate))
     clock("whole frame", lambda: renderer.frame(view, conditions, plate, degree, played.moving))
 

@@ -1,6 +1,7 @@
-"""An animation as a video, or as single frames: plates read ahead, interrupted exports gone on with.
+"""Renders an animation as a video or as single frames. Plates are read in advance, and interrupted exports are resumed.
+``side_by_side`` puts the recorded frame to the left of the rendered one.
 
-What is shown is the animation's business, how a frame is composed the portrait's. It must not know nerfstudio.
+The animation decides what is shown, and the portrait composes each frame. It must not know nerfstudio.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from degstalk_ns.export.watermark import Watermark
 from degstalk_ns.export.writer import VideoConfig, VideoExport
 
 READ_AHEAD: int = 4
-"""Frames whose plates are read while others are rendered."""
+"""Number of frames whose plates are read in advance while others are rendered."""
 
 
-class Run(Protocol):
+class TrainedRun(Protocol):
     """A trained run, as :func:`degstalk_ns.load_run` loads one.
 
     Attributes:
-        portrait: what is drawn. recording: the dataset it was trained on.
-        name: what the checkpoint is called, without any folder.
+        portrait: renders the frames.
+        recording: the dataset that it was trained on.
+        name: name of the checkpoint, without any folder.
     """
 
     @property
@@ -46,7 +48,7 @@ class Run(Protocol):
     @property
     def name(self) -> str: ...
     def fingerprint(self) -> str:
-        """Of all that its pictures depend on, so that parts of an export with another one are not used."""
+        """Hash of everything that its frames depend on; parts of an export with another one are not reused."""
         ...
 
 
@@ -55,8 +57,10 @@ class RenderSummary:
     """What :func:`render_video` did.
 
     Attributes:
-        frames: of the video. rendered: of them, in this run (the others were there from an interrupted one).
-        seconds: that rendering took.
+        output: the video.
+        frames: number of frames of the video.
+        rendered: number of frames rendered now; the others were left by an interrupted export.
+        seconds: duration of the rendering.
     """
 
     output: Path
@@ -65,7 +69,7 @@ class RenderSummary:
     seconds: float
 
 
-def picture_size(run: Run, animation: Animation, side_by_side: bool = False) -> Size:
+def picture_size(run: TrainedRun, animation: Animation, side_by_side: bool = False) -> Size:
     """Width and height of the pictures of an animation."""
     views, frames = animation.views, run.portrait.frames
     width, height = (views[0].width, views[0].height) if views else frames.size
@@ -73,7 +77,7 @@ def picture_size(run: Run, animation: Animation, side_by_side: bool = False) -> 
 
 
 def render_frames(
-    run: Run, animation: Animation, first: int = 0, end: int | None = None, side_by_side: bool = False
+    run: TrainedRun, animation: Animation, first: int = 0, end: int | None = None, side_by_side: bool = False
 ) -> Iterator[Image]:
     """Pictures ``first`` to ``end`` (excluded; None is the last) of an animation, one at a time.
 
@@ -115,7 +119,7 @@ def render_frames(
 
 
 def render_video(
-    run: Run,
+    run: TrainedRun,
     animation: Animation,
     output: Path | str,
     *,
@@ -143,14 +147,14 @@ def render_video(
         UserError: the output exists or cannot be written, or a file of the dataset is missing or damaged.
     """
     output, config, progress = Path(output), config or VideoConfig(), progress or Progress(None)
-    check_output(output, overwrite)
+    check_video_path(output, overwrite)
     mark = Watermark(*picture_size(run, animation, side_by_side)) if watermark else None
     asked = (run.fingerprint(), animation.fingerprint(), __version__, side_by_side, config, watermark)
     export = VideoExport(output, len(animation), hashlib.sha256(str(asked).encode()).hexdigest(), config)
     missing = export.missing()
     wanted = sum(last - first for first, last in missing)
     if wanted < len(animation):
-        progress.say(f"going on: {len(animation) - wanted} of {len(animation)} frames are there already")
+        progress.say(f"resuming: {len(animation) - wanted} of {len(animation)} frames were rendered before")
     begin = time.perf_counter()
     if missing:
         with progress.stage("frames", wanted) as advance:
@@ -168,7 +172,7 @@ def render_video(
     return RenderSummary(output, len(animation), wanted, seconds)
 
 
-def check_output(output: Path, overwrite: bool) -> None:
+def check_video_path(output: Path, overwrite: bool) -> None:
     """Refuses what is no place for a video.
 
     Raises:

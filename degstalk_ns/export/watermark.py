@@ -1,4 +1,4 @@
-"""A visible mark on every frame that says it is synthetic. It must not know videos or models."""
+"""A visible watermark, the word "synthetic", on every frame. It must not know videos or models."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 TEXT: Final[str] = "synthetic"
 HEIGHT: Final[float] = 0.035
-"""Height of the letters over the shorter side of the image: readable, and out of the face."""
+"""Height of the letters as a fraction of the shorter side of the image: readable, and clear of the face. Chosen for
+this project."""
 MARGIN: Final[float] = 0.025
-"""Distance from the corner over the shorter side."""
+"""Distance from the corner as a fraction of the shorter side of the image. Chosen for this project."""
 STRENGTH: Final[float] = 0.8
-"""Opacity of the letters; their dark outline keeps them readable on any ground."""
+"""Opacity of the letters (0 to 1); their dark outline keeps them readable on any background. Chosen for this
+project."""
 
 
 class Watermark:
-    """The mark for images of one size, drawn once."""
+    """The watermark for images of one size, prepared once."""
 
     def __init__(self, width: int, height: int, text: str = TEXT) -> None:
         side = min(width, height)

@@ -1,4 +1,5 @@
-"""Frames and a sound -> an .mp4 that plays everywhere, written in parts, so that an interrupted export goes on.
+"""Encodes frames and audio as an .mp4 that plays everywhere. It is written in segments, so that an interrupted export
+can be resumed.
 
 It must not know what the frames show, nor where they come from.
 """
@@ -28,32 +29,37 @@ from degstalk_ns.rates import FRAME_RATE
 Frame = NDArray[np.uint8]
 RATE: Final[int] = int(FRAME_RATE)
 _TICKS: Final[int] = 512
-"""Of the time base in one frame, as x264's container has them."""
+"""Ticks of the time base in one video frame, as in the container of x264."""
 _BT709: Final[int] = 1
-"""Its number for matrix, primaries and transfer in H.264: colours come back as they were, at any size of frame."""
+"""Code of BT.709 for matrix, primaries and transfer in H.264, so that colours are decoded unchanged at any frame
+size."""
 
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """How videos are compressed."""
+    """These options control the compression of the video."""
 
     quality: int = 17
-    """x264's constant rate factor: 0 is lossless, 17 looks it, 23 is its default."""
+    """Constant rate factor (CRF) of the x264 encoder: 0 is lossless, 17 is visually lossless, and 23 is the default of
+    x264."""
     preset: str = "veryfast"
-    """x264's preset: rendering needs the processor more."""
+    """Encoding preset of x264, from ultrafast to veryslow. A fast preset leaves CPU time for rendering; a slow one
+    makes smaller files."""
     audio_bit_rate: int = 160_000
-    """Of AAC, bits a second."""
+    """Bit rate of the AAC audio, in bits per second."""
     segment_frames: int = 250
-    """Frames in one part: so much is rendered again at most after an interruption (10 s of video)."""
+    """Number of frames per segment (250 frames are 10 s). At most one segment is rendered again after an
+    interruption."""
 
 
 class VideoExport:
-    """One export. Parts lie in a hidden folder beside the output until the video is whole.
+    """The export of one video. Its parts lie in a hidden folder beside the output until the video is complete.
 
     Args:
-        output: the .mp4; replaced in one step at the end.
-        frames: how many it will have.
-        fingerprint: of all that the pictures depend on; parts of another fingerprint are not used.
+        output: the .mp4 file; it is replaced in one step at the end.
+        frames: number of frames of the video.
+        fingerprint: hash of everything that the frames depend on; parts with another fingerprint are not reused.
+        config: compression; the defaults for None.
 
     Raises:
         UserError: the folder cannot be written.

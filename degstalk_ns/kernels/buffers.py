@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+AnyArray = NDArray[Any]
 
 CACHE_LINE = 64
 KEPT_PER_SIZE = 4
@@ -23,13 +23,13 @@ LARGE = 1 << 28
 
 # Appending to and taking from a deque is atomic, so that no lock can be held when a destructor comes in between.
 # What waits is the memory and the address of its first whole cache line.
-_free: defaultdict[int, deque[tuple[Array, int]]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
+_free: defaultdict[int, deque[tuple[AnyArray, int]]] = defaultdict(lambda: deque(maxlen=KEPT_PER_SIZE))
 
 
 class _Owner:
     """The memory under one array and all that are made of it; goes back to the free ones when the last is gone."""
 
-    def __init__(self, raw: Array, address: int, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, raw: AnyArray, address: int, shape: tuple[int, ...], dtype: str) -> None:
         self._raw, self._address = raw, address
         self._home = _free[len(raw)]  # when the interpreter ends, this module's names are gone before the arrays
         self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype, "version": 3}
@@ -38,7 +38,7 @@ class _Owner:
         self._home.append((self._raw, self._address))
 
 
-def borrow(shape: tuple[int, ...], dtype: Any) -> Array:
+def borrow(shape: tuple[int, ...], dtype: Any) -> AnyArray:
     """An uninitialised contiguous array on its own cache lines; its memory is used again once nothing refers to it.
 
     Views count, and tensors made of it by `torch.from_numpy`: nobody has to give it back.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from degstalk_ns.kernels.compiled import kernel
 from degstalk_ns.kernels.lanes import LANES, load, spread, total
 
-ROWS = 4
+ROWS_AT_ONCE = 4
 """Sums that grow side by side, since each addition waits for the one before."""
 
 
@@ -17,8 +17,8 @@ def sum_of(values):  # type: ignore[no-untyped-def]
     """The sum of a 1D contiguous array: finite unless a number is not, or the sum overflows."""
     real = values.dtype.type
     a = b = c = d = spread(real(0.0))
-    whole = len(values) // (ROWS * LANES) * (ROWS * LANES)
-    for at in range(0, whole, ROWS * LANES):
+    whole = len(values) // (ROWS_AT_ONCE * LANES) * (ROWS_AT_ONCE * LANES)
+    for at in range(0, whole, ROWS_AT_ONCE * LANES):
         a += load(values, at)
         b += load(values, at + LANES)
         c += load(values, at + 2 * LANES)

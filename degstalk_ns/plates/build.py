@@ -1,6 +1,6 @@
-"""How regions become a portrait: region masks, the plate behind the face, and the composition of equation 7.
+"""Cuts the plate of a frame: the background image behind the rendered face, from the recorded frame and its masks.
 
-It must not know Gaussians, fields, files or nerfstudio: images and masks in, images out.
+Images and masks in, images out. It must not know Gaussians, fields, files or nerfstudio.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from degstalk_ns.plates.lengths import odd_window
 
 @dataclass(frozen=True)
 class FramePlateConfig:
-    """How far the recorded face is cut out of its plate. All lengths are fractions of the picture's height, so that
-    they mean the same at any size of the frames; they were tuned at 512."""
+    """How far the recorded face is cut out of its plate. All lengths are fractions of the image height, so that they
+    mean the same at any frame size; they were tuned at 512 pixels."""
 
     erosion: float = 6 / 512
-    """How far inside the edge of the face region (half the window of the erosion) the cut runs, so that hair at its
-    border survives: 6 pixels at 512, a window of 13. Origin: DEGSTalk, hair preservation."""
+    """Distance inside the edge of the face region at which the cut runs (the reach of the erosion), so that hair at the
+    border is preserved: 6 pixels at 512, a window of 13. Value of DEGSTalk (hair preservation)."""
     seam: float = 4 / 512
-    """How far beside the head mask the edge of the recorded jaw still shows (the mask's error and the edge's own blur):
-    4 pixels at 512. Origin: ours."""
+    """Distance beside the head mask up to which the edge of the recorded jaw is still visible (error of the mask and
+    blur of the edge): 4 pixels at 512. Chosen for this project."""
     rise: float = 40 / 512
-    """How much higher a new jaw may lie than the recorded one: so far the look of the neck below the recorded jaw goes
-    on behind it; 40 pixels at 512. Origin: ours; a mouth opens by 30 pixels there."""
+    """Distance by which a new jaw may be higher than the recorded one: the neck below the recorded jaw is continued
+    that far behind it; 40 pixels at 512. Chosen for this project; a mouth opens by 30 pixels there."""
     smoothing: float = 3 / 512
-    """Standard deviation by which the neck is evened out that goes on behind the jaw: 3 pixels at 512. Origin: ours."""
+    """Standard deviation of the blur of the neck that is continued behind the jaw: 3 pixels at 512. Chosen for this
+    project."""
 
     def erosion_window(self, height: int) -> int:
         """Side of the erosion's window (odd) in a picture of ``height``, pixels: 13 at 512."""
@@ -39,11 +40,11 @@ class FramePlateConfig:
 
 
 FRAME_PLATE: Final[FramePlateConfig] = FramePlateConfig()
-"""What every dataset's plates are made with."""
+"""The configuration of the plates of every dataset."""
 
 EDGE_SIGMA: Final[float] = 1.0
 """Standard deviation, in pixels at any size, that softens the torso image's edge. Not a fraction of the height: the
-edge is one of sampling, from one pixel to the next, however large a pixel is. Origin: ours."""
+edge goes from one pixel to the next, however large a pixel is. Chosen for this project."""
 
 
 def _window(size: int) -> NDArray[np.uint8]:
@@ -105,12 +106,12 @@ def freed_plate(
     clean_plate: NDArray[np.uint8],
     config: FramePlateConfig = FRAME_PLATE,
 ) -> NDArray[np.uint8]:
-    """The plate of one frame for a jaw that moves otherwise than the recorded one: nothing of that one is left.
+    """The plate of one frame without any trace of the recorded jaw, for new audio, which moves the jaw otherwise.
 
-    :func:`frame_plate` leaves a rim of the recorded face, which the rendered face covers as long as it makes the same
-    movement. With another sound the jaw is elsewhere, and the rim would show as a second chin. Here the whole head
-    region is cut, but for hair's neighbourhood, and what is seen beside it goes on behind it: of the neck above all
-    the shadow that lies on it, so that a jaw that is higher leaves no gap of another colour.
+    :func:`frame_plate` leaves a border of the recorded face, which the rendered face covers as long as it makes the
+    same movement. With new audio the jaw is elsewhere, and the border would show as a second chin. Here the whole head
+    region is cut out, except near hair, and what is visible beside it is continued behind it: above all the neck with
+    the shadow on it, so that a higher jaw leaves no gap of another colour.
 
     Args:
         frame, head_region, torso, clean_plate, config: as :func:`frame_plate` takes them.

@@ -1,4 +1,4 @@
-"""Images of a recording by row of its driving track, read when needed and kept in a small bounded cache.
+"""A small cache of plates (background images of frames) by row of the driving track; they are read when needed.
 
 It must not know where images lie on disk: it is given a function that reads one.
 """
@@ -17,8 +17,8 @@ class PlateCache:
     """Plates of a recording.
 
     Args:
-        read: gives the RGB plate [H, W, 3] uint8 of a row.
-        capacity: plates kept in memory.
+        read: function that returns the RGB plate [H, W, 3] uint8 of a row.
+        capacity: number of plates kept in memory.
 
     Raises:
         ValueError: no room for one plate.

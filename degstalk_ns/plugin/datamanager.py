@@ -1,6 +1,6 @@
 """Adapter to nerfstudio's DataManager: each step delivers one face frame and one mouth frame, read lazily.
 
-It chooses and reads; what is compared with what is `objective.py`'s business. No mathematics of its own.
+It chooses frames and reads them; `training/objective.py` compares them with the render. No mathematics of its own.
 """
 
 from __future__ import annotations
@@ -37,25 +37,30 @@ from degstalk_ns.training.schedule import Schedule, Stage
 Batch = dict[str, Any]
 
 WIDEST_MARGIN: Final[float] = 0.1
-"""Largest ``face_margin`` that is accepted, as a fraction of the frame's height. Origin: ours; a larger
-number is most likely one of pixels."""
+"""Maximum of ``face_margin``, as a fraction of the frame height; a larger value was most likely meant in pixels. Chosen
+for this project."""
 
 
 @dataclass
 class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
-    """Reads frames when they are needed: memory does not grow with the length of the video."""
+    """Chooses and loads the frames of each training step. Frames are read when they are needed, so memory does not grow
+    with the length of the video."""
 
     _target: type = field(default_factory=lambda: TalkingHeadDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=TalkingHeadDataParserConfig)
+    """Reader of the dataset."""
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    """Sampling curriculum of the motion stage: which frames each step trains on. During the stage one window slides
+    from wide open to closed mouths and another from open to closed eyes. The values are those of the official DEGSTalk
+    code, unless an option says otherwise."""
     face_margin: float = 3 / 512
-    """How far the head mask grows on every side into the face's training target, as a fraction of the frame's height (3
-    pixels at 512). The rendered face then overlaps the plate, which is cut 6 pixels inside the mask. With a
-    downscale factor the height is that of the shrunk frames. Origin: ours; the method dilates, and leaves the size
-    open."""
+    """Distance by which the head mask is dilated on every side for training the face, as a fraction of the frame height
+    (3 pixels at 512), so that the rendered face overlaps the background image, in which the face is cut out 6 pixels
+    inside the mask. With a downscale factor the height is that of the reduced frames. Chosen for this project; the
+    paper dilates the mask too but does not say by how much."""
     prefetch_steps: int = 4
-    """Steps whose frames are read ahead, in one thread."""
-    # nerfstudio's, without effect here (frames are never cached nor drawn by its samplers): kept out of the help.
+    """Number of training steps whose frames are loaded in advance, in one thread."""
+    # nerfstudio's options for caching and sampling frames have no effect here and are not listed in the help.
     masks_on_gpu: tyro.conf.Suppress[bool] = False
     images_on_gpu: tyro.conf.Suppress[bool] = False
     camera_res_scale_factor: tyro.conf.Suppress[float] = 1.0
@@ -129,7 +134,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
 
     @property
     def face_window(self) -> int:
-        """Side of the window (odd) by which the head mask grows into the face's target, pixels: 7 at 512."""
+        """Side of the window (odd) by which the head mask is dilated for training the face, pixels: 7 at 512."""
         return odd_window(self.config.face_margin, self.recording.height)
 
     # nerfstudio's own manager would cache every image at once. Cached properties still: its viewer reads all others.

@@ -1,7 +1,7 @@
 """Adapter to nerfstudio's Model: cameras and batches in, the avatar's renders, losses, metrics and images out.
 
-It wires the core (`avatar.py`, `objective.py`, `stages.py`, `densification.py`) to the trainer; no mathematics of its
-own, and no file is read here but through the plates' reader.
+It wires the core (`avatar/`, `training/`) to nerfstudio's trainer. It holds no mathematics of its own and reads no file
+but through `animation/frames.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from degstalk_ns.animation.animation import recorded_track
 from degstalk_ns.animation.frames import FrameSource
-from degstalk_ns.audio.loudness import silent_windows
 from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfig, Composition, Region, RegionRender
-from degstalk_ns.avatar.camera import View, nearest_moment
+from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.avatar.gaussians import ActivatedGaussians
 from degstalk_ns.avatar.renderer import FrameRenderer, RegionPair
@@ -36,6 +35,7 @@ from degstalk_ns.metrics.frames import FrameMetrics
 from degstalk_ns.metrics.image import psnr
 from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
 from degstalk_ns.plates.lengths import odd_window
+from degstalk_ns.plugin.cameras import Moments, view_of
 from degstalk_ns.plugin.outputs import evaluation_images, frame_outputs
 from degstalk_ns.training.densification import DensificationConfig, Densifier
 from degstalk_ns.training.losses import LossConfig
@@ -43,53 +43,67 @@ from degstalk_ns.training.objective import (
     FrameTarget,
     Terms,
     background_key,
+    check_finite,
     face_terms,
-    first_non_finite,
     fuse_terms,
     mouth_terms,
 )
 from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
 
 LARGEST_DILATION: float = 0.1
-"""Of the mouth, as a fraction of the picture's height: beyond it the mouth would cover the chin."""
+"""Maximum of ``mouth_dilation``, as a fraction of the image height; above it the mouth would cover the chin. Chosen for
+this project."""
 COMPUTED_AT_ONCE: ContextVar[tuple[str, ...]] = ContextVar("computed_at_once", default=())
-"""Outputs that are computed before `get_outputs_for_camera` returns: whoever holds a lock only that long sets it."""
+"""Outputs that are computed before `get_outputs_for_camera` returns, for callers that hold a lock only until then."""
 Outputs = MutableMapping[str, Any]
 
 
 @dataclass
 class DegstalkModelConfig(ModelConfig):
-    """Every number of the method. Defaults are the release's."""
+    """Avatar, schedule and losses of the method. The values are those of the official DEGSTalk code, unless an option
+    says otherwise. Options that nerfstudio has for rays have no effect here and are not listed."""
 
     _target: type = field(default_factory=lambda: DegstalkModel)
-    # nerfstudio's, of rays: without effect here, so kept out of the help.
     enable_collider: tyro.conf.Suppress[bool] = False
     collider_params: tyro.conf.Suppress[dict[str, float] | None] = None
     loss_coefficients: tyro.conf.Suppress[dict[str, float]] = field(default_factory=dict)
     eval_num_rays_per_chunk: tyro.conf.Suppress[int] = 4096
     prompt: tyro.conf.Suppress[str | None] = None
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    """Gaussians and deformation fields of the face and of the mouth interior."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Start and end of each training stage and phase, as fractions of the run. The values are those of the official
+    DEGSTalk code, unless an option says otherwise."""
     losses: LossConfig = field(default_factory=LossConfig)
+    """Weights and settings of the training losses. The values are those of the official DEGSTalk code, unless an option
+    says otherwise."""
     face_growth: DensificationConfig = field(default_factory=DensificationConfig)
+    """Densification and pruning of the Gaussians of the face; the schedule sets when they happen. The values are those
+    of the official DEGSTalk code, unless an option says otherwise."""
     mouth_growth: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(gradient_threshold=2e-4, green_key="shrink")
     )
+    """Densification and pruning of the Gaussians of the mouth interior; the schedule sets when they happen. The values
+    are those of the official DEGSTalk code, unless an option says otherwise."""
     extent: float = SCENE_EXTENT
-    """Size of the scene that growth compares scales with, metres."""
+    """Extent of the scene in world units (about metres); densification and pruning compare the scales of Gaussians with
+    it."""
     fuse_opacity_lr: float = 0.001
-    """Learning rate of the face's opacities in the fuse stage (release: 0.001)."""
+    """Learning rate of the opacities of the face in the fuse stage."""
     mouth_dilation: float = 0.0
-    """Dilates the mouth's alpha in every rendered picture, against gaps between lips and teeth: half the width of the
-    max filter as a fraction of the picture's height; 0 for none (release's option: 6/512, a window of 13 at 512)."""
+    """Dilation of the alpha of the mouth in every rendered frame, to close gaps between lips and teeth: reach of the
+    max filter as a fraction of the image height; 0 turns it off. The official DEGSTalk code offers 6/512 (a window of
+    13 pixels at 512)."""
     keep_rim: bool = False
-    """Show the rim too by which the face's training target is wider than the head (``face_margin``)."""
+    """Also show the border by which the training mask of the face is wider than the head (see the option
+    datamanager.face-margin)."""
     plates_in_memory: int = 32
-    """Plates kept in memory while rendering."""
+    """Number of plates (background images of the frames) that are kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Colour behind the head, 0..1, where the camera is not the recorded one and so no plate fits."""
+    """Background colour (RGB, 0 to 1) behind the head for cameras other than the recorded one, where no recorded
+    background image fits."""
     seed: int = 0
-    """Of starting positions and patch grids."""
+    """Random seed of the initial positions of the Gaussians and of the patches for the LPIPS losses."""
 
 
 class DegstalkModel(Model):
@@ -112,8 +126,7 @@ class DegstalkModel(Model):
         self.recording = recording
         self.track = self.recorded_track = recorded_track(recording)
         self.frames = FrameSource(recording, self.config.plates_in_memory)
-        self._path_rows, self._path = self.frames.path()
-        self._off_path_said = False
+        self._moments = Moments(self.frames)
         self.avatar = Avatar(
             self.config.avatar,
             self.track.audio_channels,
@@ -138,7 +151,8 @@ class DegstalkModel(Model):
         self._latest: dict[Region, RegionRender] = {}
 
     def overlaps_plate(self, pixels: int) -> None:
-        """The face is trained to overlap its plate by ``pixels`` of the recorded frames: not shown, unless wanted."""
+        """The face is trained to overlap its plate by ``pixels`` of the recorded frames; frames do not show that band,
+        unless ``keep_rim`` is set."""
         self.avatar.plate_overlap = 0.0 if self.config.keep_rim else pixels / self.recording.focal
 
     # --- parameters -------------------------------------------------------------------------------------------------
@@ -186,7 +200,8 @@ class DegstalkModel(Model):
                 group["lr"] = rate
 
     def grow(self, step: int) -> None:
-        """After each step of the first two stages: gather screen gradients, and now and then grow and prune."""
+        """After each step of the first two stages: accumulate screen-space gradients, and densify and prune if the
+        schedule says so."""
         assert self.schedule is not None and self._optimizers is not None
         # In the fuse stage only colours and opacities are trained.
         self.renderer.forget(fields=self.schedule.stage(step) is not Stage.FUSE)
@@ -209,41 +224,21 @@ class DegstalkModel(Model):
     # --- rendering --------------------------------------------------------------------------------------------------
 
     def moment(self, cameras: Cameras, index: int) -> tuple[View, int]:
-        """The camera as a view, and the frame of the track that it shows."""
+        """Camera ``index`` as a view, and the row of the track that it shows."""
         camera = cameras.flatten()[index]
-        view = View.from_c2w(
-            camera.camera_to_worlds.to(self.device).float(),
-            (float(camera.fx), float(camera.fy)),
-            (float(camera.cx), float(camera.cy)),
-            (int(camera.width), int(camera.height)),
-        )
-        if camera.times is not None:
-            return view, self.track.frame_at(float(camera.times))
-        # nerfstudio's interpolated paths carry no times: the pose tells the moment.
-        moment = nearest_moment(camera.camera_to_worlds.cpu(), self._path)
-        if moment is None and not self._off_path_said:
-            self._off_path_said = True
-            CONSOLE.print(
-                "[yellow]A camera without a time lies off the recorded path: it shows the recording's first frame."
-            )
-        return view, int(self._path_rows[0 if moment is None else round(moment)])
+        return view_of(camera, self.device), self._moments.row(camera, self.track)
 
     @contextmanager
     def driven_by(self, track: DrivingTrack) -> Iterator[None]:
-        """Inside, the head is driven by another track of the same length."""
+        """Inside the block, the avatar is driven by another track of the same length."""
         previous, self.track = self.track, track
         try:
             yield
         finally:
             self.track = previous
 
-    def silent_track(self) -> DrivingTrack | None:
-        """The recorded track with silence for sound; None for features whose silence is not known."""
-        windows = silent_windows(self.recording.audio_name, self.recording.audio.shape)
-        return None if windows is None else self.recorded_track.with_audio(torch.from_numpy(windows))
-
     def conditions(self, frame: int) -> Conditions:
-        """What drives ``frame`` of the track."""
+        """Driving signals of ``frame`` of the track."""
         return self.track.at_frame(frame).to(self.device)
 
     def get_outputs(self, ray_bundle: Cameras) -> Outputs:  # type: ignore[override]
@@ -280,7 +275,7 @@ class DegstalkModel(Model):
         }
 
     def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
-        """Both regions of one frame; in the fuse stage nothing that moves them is trained, so it is computed once."""
+        """Both regions of one frame. The fuse stage trains nothing that moves them, so the deformation is cached."""
         motion = self.renderer.motion(conditions)
         face, mouth = self.avatar.render_both(view, motion.face.offsets, motion.mouth, degree)
         return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
@@ -290,21 +285,24 @@ class DegstalkModel(Model):
         return frame_outputs(self, view, row, self.conditions(row))
 
     def _shown(self, view: View) -> tuple[int, bool, int]:
-        """What the training so far allows (SH degree, whether fields move), and the mouth's dilation in pixels."""
+        """Degree of the spherical harmonics and whether the fields move the Gaussians, as trained so far, and the
+        window of the mouth's dilation in pixels (0 for none)."""
         dilation = self.config.mouth_dilation
         window = odd_window(dilation, view.height) if dilation else 0
         return int(self.sh_degree), bool(self.moving), window
 
     @property
     def free_background(self) -> tuple[float, float, float]:
-        """RGB in 0..1 behind the head where no plate fits."""
+        """Background colour, RGB in 0..1, where no plate fits."""
         return self.config.free_background
 
     def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
-        """A composed frame with what the training so far allows (motion, SH degree): the fastest way to a picture.
+        """The composed frame alone, as trained so far; the fastest way to render.
 
         Args:
-            plate: [H, W, 3] behind the head, float32 in 0..1 or uint8.
+            view: camera.
+            conditions: driving signals of the frame.
+            plate: [H, W, 3] background image, float32 in 0..1 or uint8.
 
         Returns:
             [H, W, 3] of the plate's type, in 0..1 or 0..255.
@@ -320,12 +318,12 @@ class DegstalkModel(Model):
         return self.renderer.layers(view, conditions, plate, *self._shown(view))
 
     def recorded_jaw(self, camera: Cameras) -> float:
-        """How far the jaw is open in the recording at the camera's time: its first coefficient."""
+        """Opening of the recorded jaw at the camera's time: the first jaw coefficient."""
         return float(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw[0])
 
     @torch.no_grad()
     def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:
-        """One region's Gaussians as ``conditions`` move them; None, or before the motion stage: as they are."""
+        """The Gaussians of one region, deformed by ``conditions``; undeformed for None and before the motion stage."""
         offsets = None
         if conditions is not None and bool(self.moving):
             motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
@@ -333,7 +331,7 @@ class DegstalkModel(Model):
         return self.avatar.region(region).deformed(offsets)
 
     def get_rgba_image(self, outputs: Outputs, output_name: str = "rgb") -> Tensor:
-        """The head with its coverage as alpha, [H, W, 4] in 0..1; over the plate it covers everything."""
+        """The frame with its coverage as alpha, [H, W, 4] in 0..1; a frame with a plate is opaque everywhere."""
         return torch.cat([outputs[output_name], outputs["accumulation"]], -1)
 
     @torch.no_grad()
@@ -375,13 +373,7 @@ class DegstalkModel(Model):
                 self.patches,
             )
         with one_line_errors():
-            broken = first_non_finite(terms)
-            if broken is not None:
-                raise UserError(
-                    f"the loss term {broken} is not finite at step {step} ({outputs['stage'].value} stage); training "
-                    "stops and the last checkpoint is kept: resume from it with --load-dir and lower learning rates, "
-                    "and check the frames and masks of the dataset"
-                )
+            check_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
         return terms
 
     def get_metrics_dict(self, outputs: Outputs, batch: dict[str, Any]) -> dict[str, Tensor]:

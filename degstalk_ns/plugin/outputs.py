@@ -1,4 +1,4 @@
-"""The outputs of one frame by name, each computed when it is first read: most readers want the picture alone.
+"""The outputs of one frame by name, each computed when it is first read: most readers want the image alone.
 
 It must not know cameras of nerfstudio, nor training.
 """
@@ -61,7 +61,8 @@ class Lazy(MutableMapping[str, Any]):
 
 
 def frame_outputs(model: DegstalkModel, view: View, row: int, conditions: Conditions) -> Lazy:
-    """What nerfstudio's programs can ask of one frame; images [H, W, 1 or 3] float32 in 0..1, depth in metres.
+    """The outputs of one frame that nerfstudio's programs can read; images [H, W, 1 or 3] float32 in 0..1, depth in
+    metres.
 
     Args:
         row: of the recording, whose plate lies behind the head where it fits ``view``.
@@ -101,7 +102,8 @@ def frame_outputs(model: DegstalkModel, view: View, row: int, conditions: Condit
 
 
 def evaluation_images(outputs: Mapping[str, Tensor], target: FrameTarget) -> dict[str, Tensor]:
-    """Pictures of one evaluation frame to look at, [H, W or 2 W, 3] in 0..1: truth beside synthesis, layers, masks."""
+    """Images of one evaluation frame for inspection, [H, W or 2 W, 3] in 0..1: recorded frame beside render, layers,
+    masks."""
     attention = torch.cat([outputs["audio_attention"], outputs["expression_attention"]], 1)
     return {
         "composition": torch.cat([target.image, outputs["rgb"]], 1),

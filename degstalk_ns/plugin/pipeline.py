@@ -1,5 +1,5 @@
-"""Adapter to nerfstudio's Pipeline: averages over all evaluation frames, also where a metric is missing in some, and
-tells what drives the mouth. No mathematics of its own.
+"""Adapter to nerfstudio's Pipeline: averages of the metrics over all evaluation frames, also if some lack a metric, and
+tests of what drives the mouth. No mathematics of its own: the metrics (PSNR, LMD and others) are in `metrics/`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
 
+from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
@@ -27,17 +28,17 @@ from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 
 @dataclass
 class DegstalkPipelineConfig(VanillaPipelineConfig):
-    """nerfstudio's pipeline with the talking-head datamanager and the DEGSTalk model."""
+    """Data, model and evaluation of a talking portrait."""
 
     _target: type = field(default_factory=lambda: DegstalkPipeline)
     datamanager: DataManagerConfig = field(default_factory=TalkingHeadDataManagerConfig)
     model: ModelConfig = field(default_factory=DegstalkModelConfig)
     measure_lips: bool = True
-    """When all evaluation frames are measured, find lips and eyes in rendered and true frames with MediaPipe (LMD, and
-    whether they open and close as recorded)."""
+    """During full evaluation, detect lips and eyes in rendered and recorded frames with MediaPipe, to measure the
+    landmark distance (LMD) and how far mouth and eyes open."""
     measure_driving: bool = True
-    """When all evaluation frames are measured, also render them with the driving frozen at the first frame and with
-    silence for sound: does the mouth move for the right reason?"""
+    """During full evaluation, also render all frames with the driving signals frozen at the first frame and with silent
+    audio, to test how much the audio moves the mouth."""
 
 
 class DegstalkPipeline(VanillaPipeline):
@@ -141,11 +142,11 @@ class DegstalkPipeline(VanillaPipeline):
         return result
 
     def _other_drivings(self) -> dict[str, DrivingTrack]:
-        """What the head is also driven by, to see what the recorded driving is worth."""
+        """Driving tracks to compare the recorded one with: one that does not move, and one with silent audio."""
         model = self.model
         assert isinstance(model, DegstalkModel)
         drivings = {"frozen": model.recorded_track.frozen(0)}
-        silence = model.silent_track()
+        silence = silent_track(model.recording)
         if silence is None:
             CONSOLE.print("[yellow]The effect of silence is not measured: these audio features have no known silence.")
         else:

@@ -1,4 +1,4 @@
-"""Adapter to nerfstudio's runs: a trained avatar from the `config.yml` of its run, ready to render.
+"""Adapter to nerfstudio's runs: loads a trained avatar from the `config.yml` of its run, ready to render.
 
 nerfstudio's own `eval_setup` imports every method there is, looks for relative folders in the current one, and prints;
 here the same steps are taken one by one and each ends in one clear line. No mathematics of its own.
@@ -34,13 +34,13 @@ _EXPECTED = "expected the config.yml of a run of degstalk, for example outputs/m
 
 @dataclass(frozen=True)
 class TrainedAvatar:
-    """The avatar of a run, trained.
+    """The trained avatar of a run.
 
     Attributes:
-        config: of its run; paths in it are resolved.
-        pipeline: in evaluation mode, on the GPU where there is one.
-        checkpoint: the file of its weights.
-        step: of training at which they were saved.
+        config: of the run; its paths are resolved.
+        pipeline: in evaluation mode, on the GPU if there is one.
+        checkpoint: file of the weights.
+        step: training step at which they were saved.
     """
 
     config: TrainerConfig
@@ -61,22 +61,22 @@ class TrainedAvatar:
 
     @property
     def portrait(self) -> Portrait:
-        """What draws it."""
+        """Renders the avatar."""
         return self.model
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its user should know of the dataset, one line each."""
+        """Notes on the dataset for the user, one line each."""
         return self.recording.notes
 
     @property
     def name(self) -> str:
-        """What the checkpoint is called, without any folder of this machine: ``me/degstalk-fast/<time>, step 6999``."""
+        """Name of the checkpoint, without any folder of this machine: ``me/degstalk-fast/<time>, step 6999``."""
         parts = (self.config.experiment_name, self.config.method_name, self.config.timestamp)
         return f"{'/'.join(str(part) for part in parts if part)}, step {self.step}"
 
     def fingerprint(self) -> str:
-        """Of all that its pictures depend on: weights, the model's settings, and when the dataset was made."""
+        """Hash of everything that the frames depend on: weights, settings of the model, and the time of the dataset."""
         digest = hashlib.sha256(self.checkpoint.read_bytes())
         layout = self.recording.layout
         made = [layout.transforms(split).stat().st_mtime_ns for split in ("train", "val")]
@@ -85,7 +85,7 @@ class TrainedAvatar:
 
 
 def load_run(config: Path, data: Path | None = None) -> TrainedAvatar:
-    """The trained avatar of a run.
+    """Loads the trained avatar of a run.
 
     The checkpoint is looked for beside the config, and a relative dataset folder in the folder that the run was started
     in, so the command need not be given there. Options that the config lacks, or that no longer exist, are named on

@@ -1,4 +1,5 @@
-"""What a saved `config.yml` may hold instead of today's options: some missing, some unknown, or an earlier version's.
+"""Adapts a saved `config.yml` to the options of this version: missing ones get defaults, unknown ones are dropped, and
+runs of an earlier version are rejected.
 
 It must not know what any option means.
 """

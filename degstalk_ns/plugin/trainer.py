@@ -26,7 +26,8 @@ refuse_earlier_runs()
 
 @dataclass
 class DegstalkTrainerConfig(TrainerConfig):
-    """nerfstudio's trainer; ``max_num_iterations`` is the length of the whole schedule, resumed or not."""
+    """Trainer of a talking portrait. The option max-num-iterations is the length of the whole schedule, also of a
+    resumed run."""
 
     _target: type = field(default_factory=lambda: DegstalkTrainer)
 
@@ -84,7 +85,7 @@ class DegstalkTrainer(Trainer):
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Write the checkpoint beside its folder, then move it in: a killed run never leaves half a checkpoint."""
+        """Writes the checkpoint beside its folder, then moves it in: a killed run never leaves half a checkpoint."""
         final = self.checkpoint_dir
         final.mkdir(parents=True, exist_ok=True)
         self.checkpoint_dir = final.with_name(f"{final.name}.incomplete")

@@ -73,11 +73,11 @@ class YieldingStateMachine(RenderStateMachine):
 
 
 class TalkingHeadViewer(ViewerControl):
-    """What the pipeline shows to nerfstudio's viewer.
+    """Element of the pipeline that nerfstudio's viewer finds and sets up.
 
     Args:
-        model: of the pipeline, may be in training.
-        limits: of sound files that pages send.
+        model: of the pipeline; it may be in training.
+        limits: on the audio files that pages upload.
     """
 
     def __init__(self, model: DegstalkModel, limits: SoundLimits | None = None) -> None:
@@ -157,7 +157,7 @@ class TalkingHeadViewer(ViewerControl):
             session.close()
 
     def _drawn(self, pixels: int, seconds: float) -> None:
-        """Nerfstudio shares time between training and drawing by how fast drawing is."""
+        """nerfstudio divides its time between training and rendering by the speed of rendering."""
         from nerfstudio.utils import writer  # at the top it would import itself, where it is the first of nerfstudio
 
         if writer.is_initialized() and seconds > 0:
@@ -193,7 +193,7 @@ class TalkingHeadViewer(ViewerControl):
     def _new_sound(self, content: bytes, name: str, progress: Callable[[str], None]) -> Animation:
         progress(f"Reading {name} ...")
         sound = load_sound(content, self._limits, name, too_long="cut it, or use degstalk render")
-        progress(f"Computing what drives the head from {sound.seconds:.1f} s of sound ...")
+        progress(f"Computing the driving signals for {sound.seconds:.1f} s of audio ...")
         return Animation.from_sound(sound, self._model.recording)
 
     @cached_property

@@ -6,6 +6,7 @@ not know files of a dataset, nor other frames than those it is given.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -91,6 +92,36 @@ class ParsingConfig:
     def thinnest(self, height: int) -> tuple[int, int]:
         """Least height of an open mouth and least side of a patch of teeth in an image of ``height``, pixels."""
         return whole_pixels(self.mouth_height, height, 2), whole_pixels(self.tooth_size, height, 2)
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame and what the segmenter says of it.
+
+    Attributes:
+        i: number of the frame in the video.
+        frame: RGB [H, W, 3], 0..255.
+        confidences: [256, 256, 6] probability of each class of the segmenter.
+    """
+
+    i: int
+    frame: NDArray[np.uint8]
+    confidences: NDArray[np.float32]
+
+
+def with_neighbours(
+    segmented: Iterator[SegmentedFrame],
+) -> Iterator[tuple[SegmentedFrame | None, SegmentedFrame, SegmentedFrame | None]]:
+    """Each frame with those right before and after it; None for a neighbour that is not among ``segmented``."""
+    before: SegmentedFrame | None = None
+    now: SegmentedFrame | None = None
+    for after in segmented:
+        if now is not None:
+            yield before, now, after if after.i == now.i + 1 else None
+            before = now if after.i == now.i + 1 else None
+        now = after
+    if now is not None:
+        yield before, now, None
 
 
 def smooth_confidences(

@@ -293,15 +293,17 @@ class Products:
         points, settings = np.load(self.landmark_file)["points"], self.config.parsing
         free: SimpleQueue[Segmenter] = SimpleQueue()
 
-        def segment(i: int) -> _Segmented:
+        def segment(i: int) -> parsing.SegmentedFrame:
             frame = files.read_rgb(self.layout.frame(i))
             segmenter = free.get()
             try:
-                return _Segmented(i, frame, segmenter.confidences(frame))
+                return parsing.SegmentedFrame(i, frame, segmenter.confidences(frame))
             finally:
                 free.put(segmenter)
 
-        def write(window: tuple[_Segmented | None, _Segmented, _Segmented | None]) -> None:
+        def write(
+            window: tuple[parsing.SegmentedFrame | None, parsing.SegmentedFrame, parsing.SegmentedFrame | None],
+        ) -> None:
             before, now, after = window
             confidences = parsing.smooth_confidences(
                 before.confidences if before else None, now.confidences, after.confidences if after else None, settings
@@ -321,7 +323,7 @@ class Products:
                     free.put(segmenter)
                 with self._pool() as pool:
                     segmented = in_order(pool, segment, needed, self._ahead)
-                    windows = (window for window in _windows(segmented) if window[1].i in missing)
+                    windows = (window for window in parsing.with_neighbours(segmented) if window[1].i in missing)
                     for _ in in_order(pool, write, windows, self._ahead):
                         advance(1)
             finally:
@@ -383,25 +385,3 @@ class Products:
         solved = np.load(self.pose_file)
         writing.write_transforms(self.layout, solved["c2w"], *solved["intrinsics"].tolist())
         advance(1)
-
-
-@dataclass(frozen=True)
-class _Segmented:
-    i: int
-    frame: NDArray[np.uint8]
-    confidences: NDArray[np.float32]
-
-
-def _windows(
-    segmented: Iterator[_Segmented],
-) -> Iterator[tuple[_Segmented | None, _Segmented, _Segmented | None]]:
-    """Each frame with those right before and after it, None where the neighbour was not asked for."""
-    before: _Segmented | None = None
-    now: _Segmented | None = None
-    for after in segmented:
-        if now is not None:
-            yield before, now, after if after.i == now.i + 1 else None
-            before = now if after.i == now.i + 1 else None
-        now = after
-    if now is not None:
-        yield before, now, None

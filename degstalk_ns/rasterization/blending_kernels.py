@@ -60,7 +60,7 @@ MAX_ALPHA = RULES.max_alpha
 MIN_TRANSMITTANCE = RULES.min_transmittance
 EDGE = 0.01
 """Pixels that an ellipse is widened by when its blocks are sought, far above float32's rounding of its edge."""
-AHEAD = 64
+GATHERED_AHEAD = 64
 """Gaussians of a list whose blocks are sought before the first of them is blended: the search takes long, but many can
 run at once."""
 NEVER = 1e9
@@ -70,13 +70,13 @@ NEVER = 1e9
 # each: stores would then lie a whole page's length from loads that follow, and be taken for the same place.
 PX = 0 * LANES  # pixel centres relative to the tile's corner
 PY = 1 * LANES
-LIGHT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
+LIGHT_LEFT = 2 * LANES  # light left; forward: negative once the pixel takes nothing more
 STOP = 3 * LANES  # 1-based place in the list of the Gaussian that was too much for the pixel
 BEHIND = 4 * LANES  # backward: loss carried by everything behind the current Gaussian
 CHANNEL = 5 * LANES
 SCRATCH_ROWS = 5
 KEPT = 2 * LANES
-"""LIGHT and STOP of a block, kept for the backward pass."""
+"""LIGHT_LEFT and STOP of a block, kept for the backward pass."""
 
 # Columns of one intersection's row in `partial`, before its colours: sums over pixels of g = d loss / d sigma, and of
 # g times dx, dy, dx^2, dx dy, dy^2.
@@ -147,11 +147,11 @@ def blend_forward(  # type: ignore[no-untyped-def]
     _fill_coordinates(S, step)
     for lane in range(LANES):
         is_right = lane >= BLOCKS_ACROSS
-        S[LIGHT + lane] = lane % BLOCKS_ACROSS
+        S[LIGHT_LEFT + lane] = lane % BLOCKS_ACROSS
         S[STOP + lane] = 1.0 if is_right else -1.0
         # The last block whose first pixel lies inside; mirrored, the first block whose last pixel does.
         S[BEHIND + lane] = EDGE - 0.5 if is_right else EDGE + BLOCK - 0.5
-    bands, sides, margins = load(S, LIGHT), load(S, STOP), load(S, BEHIND)
+    bands, sides, margins = load(S, LIGHT_LEFT), load(S, STOP), load(S, BEHIND)
     for tile in range(task, starts.shape[0] - 1, tasks):  # neighbours cost alike: interleaving balances the tasks
         camera, left, top, columns, rows = _place(tile, tiles_x, tiles_y, width, height)
         start, end = starts[tile], starts[tile + 1]
@@ -167,7 +167,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
         for b in range(BLOCKS):
             p = b * step
             in_image = (load(S, PX + p) < real(columns)) & (load(S, PY + p) < real(rows))
-            store(S, LIGHT + p, select(in_image, spread(one), -zero))
+            store(S, LIGHT_LEFT + p, select(in_image, spread(one), -zero))
             store(S, STOP + p, spread(real(NEVER)))
             for k in range(depth):
                 store(S, CHANNEL + k * LANES + p, spread(zero))
@@ -175,13 +175,13 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 alive |= np.uint64(1) << np.uint64(b)
 
         for i in range(start, end):
-            if (i - start) % AHEAD == 0:
-                for j in range(i, min(i + AHEAD, end)):
+            if (i - start) % GATHERED_AHEAD == 0:
+                for j in range(i, min(i + GATHERED_AHEAD, end)):
                     prefetch(splats, lists[j])
                 for b in range(BLOCKS):
-                    if not some(load(S, LIGHT + b * step) > zero):
+                    if not some(load(S, LIGHT_LEFT + b * step) > zero):
                         alive &= ~(np.uint64(1) << np.uint64(b))
-                for j in range(i, min(i + AHEAD, end)):
+                for j in range(i, min(i + GATHERED_AHEAD, end)):
                     G = splats[lists[j]]
                     x, y = G[G_X] - real(left), G[G_Y] - real(top)
                     masks[j] = (
@@ -204,10 +204,10 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 v = v_0 - v_r * load(S, PY + p)
                 power = bright - u * u - v * v
                 alpha = select(power >= faint, smaller(exp2(power), max_alpha), zero)
-                light = load(S, LIGHT + p)
+                light = load(S, LIGHT_LEFT + p)
                 left_over = light - alpha * light  # a full pixel's is negative
                 fits = left_over > min_light
-                store(S, LIGHT + p, select(fits, left_over, -magnitude(light)))
+                store(S, LIGHT_LEFT + p, select(fits, left_over, -magnitude(light)))
                 weight = select(fits, alpha * light, zero)
                 if keeps:
                     stop = load(S, STOP + p)
@@ -221,7 +221,7 @@ def blend_forward(  # type: ignore[no-untyped-def]
             if row >= rows or column >= columns:
                 continue
             p = b * step
-            light = magnitude(load(S, LIGHT + p))
+            light = magnitude(load(S, LIGHT_LEFT + p))
             if keeps:
                 kept_here = kept[tile, b]
                 store(kept_here, 0, light)
@@ -235,14 +235,14 @@ def blend_forward(  # type: ignore[no-untyped-def]
                 c2 = load(S, CHANNEL + 2 * LANES + p) + light * backgrounds[camera, 2]
                 store_block(renders, at * depth, width * depth, (c0, c1, c2))
                 continue
-            store(S, LIGHT + p, light)
+            store(S, LIGHT_LEFT + p, light)
             for lane in range(LANES):
                 x_in, y_in = lane % BLOCK, lane // BLOCK
                 if column + x_in < columns and row + y_in < rows:
                     pixel = at + y_in * width + x_in
-                    alphas[pixel] = one - S[LIGHT + p + lane]
+                    alphas[pixel] = one - S[LIGHT_LEFT + p + lane]
                     for k in range(depth):
-                        worth = S[CHANNEL + k * LANES + p + lane] + S[LIGHT + p + lane] * backgrounds[camera, k]
+                        worth = S[CHANNEL + k * LANES + p + lane] + S[LIGHT_LEFT + p + lane] * backgrounds[camera, k]
                         renders[pixel * depth + k] = worth
 
 
@@ -272,7 +272,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
         for b in range(BLOCKS):
             p = b * step
             for j in range(KEPT):
-                S[LIGHT + p + j] = kept[tile, b, j]
+                S[LIGHT_LEFT + p + j] = kept[tile, b, j]
             for j in range((1 + depth) * LANES):
                 S[BEHIND + p + j] = zero
         for row in range(rows):
@@ -283,11 +283,11 @@ def blend_backward(  # type: ignore[no-untyped-def]
                     value = v_renders[camera, top + row, left + column, k]
                     S[CHANNEL + k * LANES + p] = value
                     worth_here += value * backgrounds[camera, k]
-                S[BEHIND + p] = worth_here * S[LIGHT + p]
+                S[BEHIND + p] = worth_here * S[LIGHT_LEFT + p]
 
         for i in range(end - 1, start - 1, -1):
-            if (end - 1 - i) % AHEAD == 0:
-                for j in range(i, max(i - AHEAD, start - 1), -1):
+            if (end - 1 - i) % GATHERED_AHEAD == 0:
+                for j in range(i, max(i - GATHERED_AHEAD, start - 1), -1):
                     prefetch(splats, lists[j])
                     prefetch(partial, entries[j])
             row_sums = partial[entries[i]]
@@ -316,8 +316,8 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 seen = (power >= faint) & (load(S, STOP + p) > place)
                 alpha = select(seen, smaller(raw, max_alpha), zero)
                 rest = one / (one - alpha)
-                light = load(S, LIGHT + p) * rest
-                store(S, LIGHT + p, light)
+                light = load(S, LIGHT_LEFT + p) * rest
+                store(S, LIGHT_LEFT + p, light)
                 weight = alpha * light
                 worth = spread(zero)
                 for k in range(depth):

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from degstalk_ns.kernels.buffers import Array, borrow
+from degstalk_ns.kernels.buffers import AnyArray, borrow
 from degstalk_ns.kernels.threads import run
 from degstalk_ns.rasterization import binning_kernels as binning
 from degstalk_ns.rasterization import blending_kernels as blending
 from degstalk_ns.rasterization import harmonics_kernels as harmonics
 from degstalk_ns.rasterization import projection_kernels as projection
 
-TASKS = 16
+KERNEL_TASKS = 16
 """Shares that a loop is cut into, whatever the number of threads: sums over shares are then the same to the last bit.
 Enough to balance the cores of a desktop; each costs about 5 microseconds, in which no other can begin."""
 SHARES_A_THREAD = 3
@@ -35,7 +35,7 @@ def _shares() -> int:
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int32: np.int32}
 
 
-def _array(tensor: Tensor) -> Array:
+def _array(tensor: Tensor) -> AnyArray:
     return tensor.detach().contiguous().numpy()
 
 
@@ -50,7 +50,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def _doubles(tensor: Tensor) -> Array:
+def _doubles(tensor: Tensor) -> AnyArray:
     return tensor.detach().to(torch.float64).contiguous().numpy()
 
 
@@ -94,11 +94,11 @@ class _Project(torch.autograd.Function):
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
         inputs = (_array(means), _array(quats), _array(scales), _doubles(viewmats), _doubles(Ks))
         v_means, v_quats, v_scales = (_empty(tensor.shape, tensor.dtype) for tensor in (means, quats, scales))
-        v_views = np.zeros((TASKS, len(viewmats), 3, 4))
+        v_views = np.zeros((KERNEL_TASKS, len(viewmats), 3, 4))
         upstream = (_array(v_means2d), _array(v_depths), _array(v_conics))
         results = (v_means.numpy(), v_quats.numpy(), v_scales.numpy())
         flat = (*inputs, *ctx.size, ctx.eps2d, radii.numpy(), *upstream, *results, v_views)
-        run(projection.project_backward, TASKS, *flat)
+        run(projection.project_backward, KERNEL_TASKS, *flat)
         v_viewmats = None
         if ctx.needs_input_grad[3]:
             v_viewmats = torch.zeros(viewmats.shape, dtype=viewmats.dtype)
@@ -141,11 +141,11 @@ class _SphericalHarmonics(torch.autograd.Function):
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
         means, coeffs, centres, colors = ctx.saved_tensors
         v_means, v_coeffs = (_empty(tensor.shape, tensor.dtype) for tensor in (means, coeffs))
-        v_centres = np.zeros((TASKS, *centres.shape))
+        v_centres = np.zeros((KERNEL_TASKS, *centres.shape))
         flat = (len(coeffs), coeffs.shape[1] * 3)
         inputs = (_array(means), _array(coeffs).reshape(flat), _doubles(centres), _array(colors), _array(v_colors))
         outputs = (v_means.numpy(), v_coeffs.numpy().reshape(flat), v_centres)
-        run(harmonics.sh_backward, TASKS, ctx.degree, *inputs, *outputs)
+        run(harmonics.sh_backward, KERNEL_TASKS, ctx.degree, *inputs, *outputs)
         return None, v_means, v_coeffs, torch.from_numpy(v_centres.sum(axis=0)).to(centres.dtype)
 
 
@@ -158,21 +158,23 @@ def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Ten
 class _Bins:
     """Which Gaussians each tile blends, nearest first: E intersections in all."""
 
-    splats: Array  # [C * N, GEOMETRY + D] what blending needs of each Gaussian
-    offsets: Array  # [C * N + 1] first intersection of each Gaussian
-    lists: Array  # [E] index of a Gaussian, tile after tile
-    entries: Array  # [E] int64, the same intersections' numbers, counted Gaussian by Gaussian; [0] if never gone back
-    starts: Array  # [C * tiles + 1] first place of each tile in the lists
+    splats: AnyArray  # [C * N, GEOMETRY + D] what blending needs of each Gaussian
+    offsets: AnyArray  # [C * N + 1] first intersection of each Gaussian
+    lists: AnyArray  # [E] index of a Gaussian, tile after tile
+    entries: (
+        AnyArray  # [E] int64, the same intersections' numbers, counted Gaussian by Gaussian; [0] if never gone back
+    )
+    starts: AnyArray  # [C * tiles + 1] first place of each tile in the lists
     tiles: tuple[int, int]  # across, down
 
 
 def _bin(
-    means2d: Array,
-    conics: Array,
-    colors: Array,
-    opacities: Array,
-    depths: Array,
-    radii: Array,
+    means2d: AnyArray,
+    conics: AnyArray,
+    colors: AnyArray,
+    opacities: AnyArray,
+    depths: AnyArray,
+    radii: AnyArray,
     width: int,
     height: int,
     will_go_back: bool,
@@ -204,10 +206,10 @@ def _bin(
     return _Bins(splats, offsets, lists, entries, starts, tiles)
 
 
-def _scratch(channels: int, dtype: Any) -> Array:
-    """[TASKS, blocks of a tile and then sums of channels]."""
+def _scratch(channels: int, dtype: Any) -> AnyArray:
+    """[KERNEL_TASKS, blocks of a tile and then sums of channels]."""
     row = (binning.BLOCKS * (blending.SCRATCH_ROWS + channels | 1) + channels) * blending.LANES
-    return borrow((TASKS, row), dtype)
+    return borrow((KERNEL_TASKS, row), dtype)
 
 
 class _Blend(torch.autograd.Function):
@@ -239,7 +241,7 @@ class _Blend(torch.autograd.Function):
         masks = borrow((len(bins.lists),), np.uint64)
         run(
             blending.blend_forward,
-            TASKS,
+            KERNEL_TASKS,
             bins.splats,
             bins.lists,
             bins.starts,
@@ -280,7 +282,7 @@ class _Blend(torch.autograd.Function):
         partial = borrow((len(bins.lists), columns), ctx.behind.dtype)
         run(
             blending.blend_backward,
-            TASKS,
+            KERNEL_TASKS,
             bins.splats,
             bins.lists,
             bins.entries,
@@ -297,7 +299,7 @@ class _Blend(torch.autograd.Function):
         )
         run(
             blending.gather_gradients,
-            TASKS,
+            KERNEL_TASKS,
             bins.splats,
             ctx.conics.reshape(total, 3),
             bins.offsets,

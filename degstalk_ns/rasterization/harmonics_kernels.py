@@ -11,7 +11,7 @@ import numpy as np
 from degstalk_ns.kernels.compiled import helper, kernel
 from degstalk_ns.kernels.lanes import LANES, load, load_column, root, select, some, spread, store, store_column, total
 
-NEAREST, FARTHEST = 1e-12, np.finfo(np.float64).max
+SMALLEST_DISTANCE, LARGEST_DISTANCE = 1e-12, np.finfo(np.float64).max
 """World units: a Gaussian nearer to a camera's centre lies in no direction, one that is farther nowhere."""
 
 
@@ -78,7 +78,7 @@ def _directions(means, centres, c, n, last):  # type: ignore[no-untyped-def]
     z = load_column(means, n, last, 2) - centres[c, 2]
     distance = root(x * x + y * y + z * z)
     # not `larger`: what is not a number must stay that
-    distance = select(distance < NEAREST, spread(NEAREST), distance)
+    distance = select(distance < SMALLEST_DISTANCE, spread(SMALLEST_DISTANCE), distance)
     return x / distance, y / distance, z / distance, distance
 
 
@@ -93,7 +93,7 @@ def sh_forward(task, tasks, degree, means, coeffs, centres, colors):  # type: ig
         last = end - 1
         for c in range(cameras):
             x, y, z, distance = _directions(means, centres, c, n, last)
-            somewhere = distance <= FARTHEST
+            somewhere = distance <= LARGEST_DISTANCE
             _sh_basis(degree, x, y, z, basis)
             red = green = blue = spread(0.5)
             for k in range(terms):

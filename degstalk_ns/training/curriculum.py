@@ -1,4 +1,5 @@
-"""Which frames to train on at which step: mouths from wide open to closed, blinks from none to full.
+"""Chooses the frames of each training step: over the run, mouths go from wide open to closed, and eyes from open to
+closed.
 
 Every choice is a pure function of the step and a seed, so that a resumed run continues exactly where it stopped.
 It must not know images, files or models.
@@ -17,27 +18,33 @@ from degstalk_ns.training.schedule import Schedule, Stage
 
 @dataclass
 class CurriculumConfig:
-    """Numbers of the curriculum; all are the release's."""
+    """Sampling curriculum of the motion stage: which frames each step trains on. During the stage one window slides
+    from wide open to closed mouths and another from open to closed eyes. The values are those of the official DEGSTalk
+    code, unless an option says otherwise."""
 
     window: float = 0.2
-    """Width of the sliding windows, as a fraction of the range of values."""
+    """Width of the two sliding windows, as a fraction of the range of mouth openings or of blink strengths in the
+    training frames."""
     opening_every: int = 30
-    """Every so many motion steps the face trains on a frame in the window of mouth opening."""
+    """Interval, in motion steps, at which the face trains on a frame from the current window of mouth openings."""
     blink_every: int = 15
-    """Every so many motion steps the face trains on a frame in the window of blink strength, unless it is the turn of
-    the window of mouth opening."""
+    """Interval, in motion steps, at which the face trains on a frame from the current window of blink strengths. Steps
+    that already use the window of mouth openings are left out."""
     min_mouth_area: float = 20 / 512**2
-    """Frames in which the mouth's interior covers a smaller fraction of the picture's area are skipped by the mouth
-    region (release: 20 pixels of 512 x 512)."""
+    """The mouth region does not train on frames in which the mouth interior covers less than this fraction of the image
+    area (20 pixels of 512 x 512)."""
     candidates: int = 24
-    """How many frames of the window a mouth step proposes. Origin: ours; each costs reading a mask."""
+    """Maximum number of frames that a mouth step tries, in random order, until one shows enough of the mouth interior.
+    Each try reads a mask file. Chosen for this project."""
     last_candidates: int = 4
-    """How many of the widest open mouths it proposes after them. Origin: ours."""
+    """Number of frames with the widest open mouth that a mouth step tries if none of the candidates shows enough of the
+    mouth interior. Chosen for this project."""
     smallest_window: int = 16
-    """A window that holds fewer frames is widened to the nearest so many."""
+    """Minimum number of frames in a window. A window that holds fewer is widened to this many nearest frames. Chosen
+    for this project."""
 
     def min_mouth_pixels(self, height: int, width: int) -> float:
-        """``min_mouth_area`` in pixels of a picture of that size: 20 at 512 x 512."""
+        """``min_mouth_area`` as a number of pixels in an image of that size: 20 at 512 x 512."""
         return self.min_mouth_area * height * width
 
 

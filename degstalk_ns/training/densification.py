@@ -1,6 +1,6 @@
-"""Growing and pruning the Gaussians of one region, on top of ``gsplat.strategy.ops``.
+"""Densification and pruning of the Gaussians of one region, on top of ``gsplat.strategy.ops``.
 
-It must not know the stages of training (it asks a schedule), how Gaussians are drawn, nor nerfstudio.
+It must not know the stages of training (it asks a schedule), how Gaussians are rendered, nor nerfstudio.
 """
 
 from __future__ import annotations
@@ -19,63 +19,70 @@ from degstalk_ns.errors import UserError
 
 @dataclass
 class DensificationConfig:
-    """When a Gaussian is too coarse, too large, too faint or too green. Defaults: the face, as in DEGSTalk's release.
-
-    The steps at which it happens are the schedule's.
-    """
+    """Densification and pruning of the Gaussians of a region; the schedule sets the steps at which they happen. The
+    values are those of the official DEGSTalk code for the face, unless an option says otherwise."""
 
     gradient_threshold: float = 5e-4
-    """Grow above this mean norm of the loss' gradient by the mean on screen, where the screen spans [-1, 1].
-    Origin: release (mouth: 2e-4)."""
+    """Gaussians are densified if the average norm of their screen-space position gradient exceeds this threshold; the
+    screen spans -1 to 1. The official DEGSTalk code has 5e-4 for the face and 2e-4 for the mouth."""
     split_scale: float = 0.005
-    """Gaussians of a largest scale above this fraction of the extent are split, others duplicated. Origin: release."""
+    """Gaussians to be densified are split if their largest scale exceeds this fraction of the scene extent, and cloned
+    otherwise."""
     prune_opacity_start: float = 0.05
-    """Opacity below which Gaussians are removed at the first growth. Origin: release."""
+    """Opacity below which Gaussians are pruned at the first densification."""
     prune_opacity_end: float = 0.30
-    """The same at the last growth; linear between them. Origin: release."""
+    """Opacity below which Gaussians are pruned at the last densification. The threshold changes linearly from the start
+    value to this one."""
     prune_radius: float | None = 20 / 512
-    """Radius on screen above which Gaussians are removed once the schedule prunes by size, as a fraction of the
-    picture's height; None: never. Origin: release (20 pixels at 512)."""
+    """Radius on screen above which Gaussians are pruned, as a fraction of the image height (20 pixels at 512), from the
+    point at which the schedule prunes by size. None turns this off."""
     prune_scale: float = 0.1
-    """Largest scale above which Gaussians are removed once the schedule prunes by size, as a fraction of the extent.
-    Origin: release."""
+    """Largest scale above which Gaussians are pruned, as a fraction of the scene extent, from the point at which the
+    schedule prunes by size."""
     green_key: Literal["prune", "shrink", "ignore"] = "prune"
-    """What happens to Gaussians of the key's colour: background that leaks in. Origin: release (mouth: "shrink")."""
+    """Treatment of Gaussians that have the background colour of the training (background that leaked into the region):
+    prune removes them, shrink makes them small and transparent, ignore keeps them. The official DEGSTalk code prunes in
+    the face and shrinks in the mouth."""
     key_colour: tuple[float, float, float] = (0.0, 1.0, 0.0)
-    """The background that regions are trained on. Origin: release."""
+    """Background colour (RGB, 0 to 1) that marks a Gaussian as leaked background: the green that regions are trained
+    over."""
     key_tolerance: float = 0.1
-    """Largest difference per channel at which a colour counts as the key's. Origin: ours; the release names none."""
+    """Maximum difference per colour channel (0 to 1) at which a colour counts as the background colour. Chosen for this
+    project."""
     shrink_opacity: float = 0.1
-    """Shrunk Gaussians get at most this opacity. Origin: release."""
+    """Maximum opacity of the Gaussians that are shrunk because of their colour."""
     shrink_scale: float = 0.1
-    """Shrunk Gaussians' scales are multiplied by this. Origin: release (a tenth)."""
+    """Factor on the scales of the Gaussians that are shrunk because of their colour."""
     shrink_gradient: float = 0.5
-    """Shrunk Gaussians' screen gradients are multiplied by this before growth is decided. Origin: release (half)."""
+    """Factor on the screen-space gradients of the Gaussians that are shrunk because of their colour, before it is
+    decided whether they are densified."""
     shrink_floor: float = 1e-6
-    """Scales are not shrunk below this, world units. Origin: ours; shrinking the same Gaussian for ever underflows."""
+    """Minimum scale, in world units, to which a Gaussian is shrunk; repeated shrinking would otherwise underflow.
+    Chosen for this project."""
     max_gaussians: int | None = None
-    """Most Gaussians; where growth would exceed it, only those of the largest gradients grow. None: no limit.
-    Origin: ours."""
+    """Maximum number of Gaussians. If densification would exceed it, only those with the largest gradients are
+    densified. None means no limit, as in the official DEGSTalk code."""
     min_gaussians: int = 100
-    """Pruning never leaves fewer (or all, where there are not as many): the most opaque stay. Origin: ours."""
+    """Minimum number of Gaussians that pruning keeps, the most opaque ones. Chosen for this project."""
 
 
 class GrowthSchedule(Protocol):
-    """What growth asks of a schedule; ``stages.Schedule`` answers."""
+    """When to densify and prune; :class:`degstalk_ns.training.schedule.Schedule` implements it."""
 
     def grows(self, step: int) -> bool:
-        """Whether to grow and prune after ``step``."""
+        """Whether to densify and prune after ``step``."""
 
     def growth_progress(self, step: int) -> float:
-        """0 at the first growth of the run, 1 at the last: how far the least opacity has risen."""
+        """0 at the first densification of the run, 1 at the last; the opacity threshold of pruning follows it."""
 
     def prunes_by_size(self, step: int) -> bool:
-        """Whether Gaussians may be removed for their size after ``step``."""
+        """Whether Gaussians may be pruned for their size after ``step``."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one step did. ``total`` Gaussians are left; those pruned were removed before others grew."""
+class GrowthReport:
+    """Result of one step: numbers of Gaussians that were split, duplicated, pruned and shrunk, and the ``total`` after
+    it. Pruning precedes densification."""
 
     n_split: int
     n_duplicated: int
@@ -90,7 +97,7 @@ class Report:
 
 
 class Densifier:
-    """Adaptive density control of one region. Source: 3-D Gaussian splatting, section 5, with DEGSTalk's numbers."""
+    """Adaptive density control of one region. Source: 3D Gaussian splatting, section 5, with the values of DEGSTalk."""
 
     def __init__(self, config: DensificationConfig, extent: float = 1.0) -> None:
         """
@@ -99,7 +106,7 @@ class Densifier:
             extent: size of the scene that scales are compared with, world units.
 
         Raises:
-            UserError: a limit on the number of Gaussians below the least number.
+            UserError: the maximum number of Gaussians is below the minimum number.
         """
         if config.max_gaussians is not None and config.max_gaussians < config.min_gaussians:
             raise UserError(
@@ -108,15 +115,15 @@ class Densifier:
         self.config = config
         self.extent = extent
         self.state: dict[str, Tensor] = {}
-        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] views that saw it, "radii" [N] the
-        largest on screen, as a fraction of the picture's height. Empty until something was observed."""
+        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] number of views that saw it, "radii" [N]
+        largest radius on screen, as a fraction of the image height. Empty until something was observed."""
 
     def observe(self, meta: dict[str, Any]) -> None:
-        """Remembers one view's gradients and radii. Call after ``backward()``.
+        """Accumulates the gradients and radii of one view. Call it after ``backward()``.
 
         Args:
-            meta: of ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N] (pixels,
-                0 where culled), "width", "height", "n_cameras".
+            meta: from ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N]
+                (pixels, 0 where culled), "width", "height", "n_cameras".
 
         Raises:
             ValueError: no gradient was retained.
@@ -144,30 +151,30 @@ class Densifier:
         optimizers: Mapping[str, torch.optim.Optimizer],
         schedule: GrowthSchedule,
         colours: Tensor | Callable[[], Tensor] | None = None,
-    ) -> Report:
-        """Shrinks, prunes and grows if ``schedule`` says so, and then forgets what was observed. Call after the
-        optimizers have stepped.
+    ) -> GrowthReport:
+        """Shrinks, prunes and densifies if ``schedule`` says so, and then resets the accumulated gradients and radii.
+        Call it after the optimizers have stepped.
 
-        Growing and pruning replace the Parameter objects in ``params`` and in the optimizers (whose moments follow; new
-        Gaussians start with none) and drop their ``.grad``.
+        Densification and pruning replace the Parameter objects in ``params`` and in the optimizers (whose moments
+        follow; new Gaussians start with none) and drop their ``.grad``.
 
         Args:
-            step: of training.
+            step: training step.
             params: of :class:`~degstalk_ns.avatar.gaussians.EmbeddedGaussians`.
             optimizers: one per entry of ``params``, under the same name, holding that one parameter.
-            schedule: when.
-            colours: [N, 3] in [0, 1] to compare with the key, or a function that gives them; by default the colours
-                without their view-dependent part.
+            schedule: decides whether anything happens at this step.
+            colours: [N, 3] in [0, 1] to compare with the background colour, or a function that returns them; by default
+                the colours without their view-dependent part.
 
         Returns:
-            What was done; all zero where the schedule does not grow after this step.
+            What was done; all zero if the schedule does not densify after this step.
 
         Raises:
             ValueError: parameters and optimizers do not match.
         """
         total = len(params["means"])
         if not schedule.grows(step):
-            return Report(0, 0, 0, 0, total)
+            return GrowthReport(0, 0, 0, 0, total)
         if set(params.keys()) != set(optimizers):
             raise ValueError(f"one optimizer per parameter: {sorted(params.keys())} against {sorted(optimizers)}")
         if not self.state or len(self.state["count"]) != total:  # nothing seen yet, or another checkpoint was loaded
@@ -204,10 +211,10 @@ class Densifier:
             parameter.requires_grad_(trainable[name])
         for value in self.state.values():
             value.zero_()
-        return Report(n_split, n_duplicated, int(removed.sum()), shrunk, len(params["means"]))
+        return GrowthReport(n_split, n_duplicated, int(removed.sum()), shrunk, len(params["means"]))
 
     def _keyed(self, params: nn.ParameterDict, colours: Tensor | Callable[[], Tensor] | None) -> Tensor:
-        """[N] bool: colour within the tolerance of the key's."""
+        """[N] bool: the colour is within the tolerance of the background colour."""
         if self.config.green_key == "ignore":
             return torch.zeros(len(params["means"]), dtype=torch.bool, device=params["means"].device)
         if colours is None:
@@ -218,7 +225,7 @@ class Densifier:
         return (colours.clamp(0.0, 1.0) - key).abs().amax(dim=-1) <= self.config.key_tolerance
 
     def _shrink(self, params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer], mask: Tensor) -> None:
-        """Makes Gaussians small and faint in place, and lets their optimizers forget where they were heading."""
+        """Makes Gaussians small and transparent in place, and resets the moments of their optimizers."""
         c = self.config
         opacities, scales = params["opacities"], params["scales"]
         opacities[mask] = opacities[mask].clamp_max(torch.tensor(c.shrink_opacity).logit().item())
@@ -230,7 +237,7 @@ class Densifier:
                     value[mask] = 0
 
     def _too_faint(self, params: nn.ParameterDict, progress: float) -> Tensor:
-        """[N] bool: too faint for how far training has come (0 to 1)."""
+        """[N] bool: the opacity is below the threshold at this progress of training (0 to 1)."""
         c = self.config
         threshold = c.prune_opacity_start + (c.prune_opacity_end - c.prune_opacity_start) * progress
         return params["opacities"].sigmoid() < threshold
@@ -257,7 +264,8 @@ class Densifier:
         grows: Tensor,
         large: Tensor,
     ) -> tuple[int, int]:
-        """Splits large and duplicates small Gaussians where the screen gradient is high; returns how many of each."""
+        """Splits large and duplicates small Gaussians where the screen-space gradient is high; returns the two
+        counts."""
         if self.config.max_gaussians is not None:
             room = max(self.config.max_gaussians - len(grows), 0)  # either way a Gaussian becomes two
             if int(grows.sum()) > room:

@@ -1,8 +1,8 @@
 """The training losses: equations 8 and 9 and the regularisers of DEGSTalk, on images, masks and offsets.
 
-It must not know Gaussians, steps or nerfstudio: which loss is on when is `stages.py`'s business.
-Image losses are evaluated on the smallest box outside which both images are equal, and normalised by the whole
-image: the value is that of the whole image, the cost is that of the face.
+It must not know Gaussians, steps or nerfstudio: `schedule.py` decides when each loss is used. Image losses are computed
+on the smallest box outside which both images are equal and normalised by the size of the whole image: the value is that
+of the whole image, the cost that of the face.
 """
 
 from __future__ import annotations
@@ -20,42 +20,55 @@ from degstalk_ns.plates.lengths import whole_pixels
 
 @dataclass
 class LossConfig:
-    """Weights. Defaults are the release's; the paper's text names lambda = 0.5 and gamma = 0.2."""
+    """Weights and settings of the training losses. The values are those of the official DEGSTalk code, unless an option
+    says otherwise."""
 
     lambda_dssim: float = 0.2
-    """Weight of D-SSIM (equation 8; release 0.2, paper 0.5)."""
+    """Weight (lambda in the paper) of the D-SSIM loss. The official DEGSTalk code has 0.2, the text of the paper
+    0.5."""
     jaw: float = 1e-3
-    """Weight beta of the jaw loss (L1)."""
+    """Weight (beta in the paper) of the L1 loss between the jaw coefficients that the mouth field predicts from the
+    audio and the tracked ones."""
     offsets: float = 1e-5
-    """Weight of each kind of offset's L1."""
+    """Weight of the L1 penalty on each kind of offset that a field predicts: position, scale and rotation."""
     alpha: float = 1e-3
-    """Weight of the regions' alpha against their masks."""
+    """Weight of the L1 loss between the rendered alpha of a region and its mask."""
     attention: float = 1e-4
-    """Weight of the attention that must stay off lips (expression) and hair (both)."""
+    """Weight of the penalty on attention where it must be low: expression attention at the lips, and audio and
+    expression attention in the hair."""
     face_lips_perceptual: float = 0.01
-    """LPIPS on the crop of the lips, end of the motion stage."""
+    """Weight of the LPIPS loss on the crop around the lips at the end of the motion stage."""
     face_patch_perceptual: float = 0.2
-    """LPIPS on patches of the face with the lips painted over, end of the motion stage."""
+    """Weight of the LPIPS loss on patches of the face, with the lips masked, at the end of the motion stage."""
     mouth_patch_perceptual: float = 0.5
-    """LPIPS on patches of the mouth, end of the motion stage."""
+    """Weight of the LPIPS loss on patches of the mouth at the end of the motion stage."""
     fuse_perceptual: float = 0.5
-    """Weight gamma of LPIPS in the second half of the fuse stage (equation 9; release 0.5, paper 0.2)."""
+    """Weight (gamma in the paper) of the LPIPS loss in the second part of the fuse stage. The official DEGSTalk code
+    has 0.5, the text of the paper 0.2."""
     random_key: bool = False
-    """Put a random colour behind the regions at each step of the first two stages instead of the green key (release:
-    green). It settles alpha sooner, which short runs need."""
+    """Train the first two stages over a random background colour in each step instead of over green. Alpha then
+    converges earlier, which short runs need. The official DEGSTalk code always uses green."""
     face_patch: tuple[float, float] = (64 / 512, 96 / 512)
-    """Smallest and largest side of the face's random patches, as fractions of the frame's height (release: 64 and 96
-    pixels at 512). A patch is never smaller than LPIPS allows, 32 pixels."""
+    """Smallest and largest side of the random patches for the LPIPS loss of the face, as fractions of the frame height
+    (64 and 96 pixels at 512). Patches are never smaller than 32 pixels, the minimum of LPIPS."""
     mouth_patch: tuple[float, float] = (32 / 512, 42 / 512)
-    """Smallest and largest side of the mouth's and the fuse stage's random patches, as fractions of the frame's height
-    (release: 32 and 42 pixels at 512). A patch is never smaller than LPIPS allows, 32 pixels."""
+    """Smallest and largest side of the random patches for the LPIPS losses of the mouth and of the fuse stage, as
+    fractions of the frame height (32 and 42 pixels at 512). Patches are never smaller than 32 pixels, the minimum of
+    LPIPS."""
     hair_every: int = 7
-    """Of so many motion steps all but one ignore hair pixels in the face loss."""
+    """One in this many motion steps includes hair pixels in the face loss; the others ignore them."""
 
 
 def patch_sides(fractions: tuple[float, float], height: int) -> tuple[int, int]:
-    """Smallest and largest side of random patches in a frame of ``height`` pixels, pixels; ``fractions`` are of the
-    height. At least :data:`~degstalk_ns.metrics.lpips.LPIPS_MINIMUM`: a smaller patch would mostly be padding."""
+    """Smallest and largest side, in pixels, of random patches in a frame of ``height`` pixels.
+
+    Args:
+        fractions: both sides as fractions of the height.
+        height: of the frame, pixels.
+
+    Returns:
+        At least :data:`~degstalk_ns.metrics.lpips.LPIPS_MINIMUM` each: a smaller patch would be mostly padding.
+    """
     smallest, largest = (whole_pixels(fraction, height, LPIPS_MINIMUM) for fraction in fractions)
     return smallest, largest
 
@@ -65,17 +78,17 @@ def _nchw(image: Tensor) -> Tensor:
 
 
 SSIM_REACH = 2 * (SSIM_WINDOW // 2)
-"""Pixels around a difference that SSIM looks at: every window that touches it counts, and each needs its own
-surroundings, twice half a window."""
+"""Distance in pixels up to which SSIM depends on a difference between two images: every window that overlaps it counts,
+and each window has its own surroundings, so it is twice half a window."""
 
 
 def l1_dssim(image: Tensor, target: Tensor, box: Box, area: Area | None = None) -> tuple[Tensor, Tensor]:
     """L1 and D-SSIM = 1 - SSIM of two images that differ only inside ``box`` (equation 8).
 
     Args:
-        image, target: [H, W, 3] in 0..1, or what lies in ``area`` of them.
+        image, target: [H, W, 3] in 0..1, or their part inside ``area``.
         box: must hold every pixel where they differ.
-        area: that was cut out of the images: at least ``box`` with :data:`SSIM_REACH` pixels around it.
+        area: the part that was cut out of the images; at least ``box`` with :data:`SSIM_REACH` pixels around it.
 
     Returns:
         The mean L1 and the mean D-SSIM over the whole image (SSIM without padding: over its valid pixels).
@@ -97,9 +110,9 @@ def jaw_loss(predicted: Tensor, tracked: Tensor) -> Tensor:
 
 
 def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None, area: Area | None = None) -> Tensor:
-    """Keeps a region's alpha [H, W, 1] (0..1) at its mask (bool [H, W]): mean L1 over all pixels, those ignored as 0.
+    """Mean L1 between the alpha [H, W, 1] (0..1) of a region and its mask (bool [H, W]); ignored pixels count as 0.
 
-    With an ``area``, all three are cut to it, and alpha and mask are 0 elsewhere.
+    With an ``area``, all three are the part inside it, and alpha and mask must be 0 elsewhere.
     """
     difference = (alpha[..., 0] - mask.to(alpha.dtype)).abs()
     if ignored is not None:
@@ -111,7 +124,7 @@ def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None, area:
 def off_region(attention: Tensor, region: Tensor, pixels: int | None = None) -> Tensor:
     """Mean of a rendered attention map [H, W] over ``region`` (bool [H, W]); zero where the region is empty.
 
-    ``pixels``: of the whole region, where both were cut to a part outside which the attention is zero.
+    ``pixels`` is the size of the whole region, for inputs that were cut to a part outside which the attention is zero.
     """
     return (attention * region).sum() / max(int(region.sum()) if pixels is None else pixels, 1)
 
@@ -119,7 +132,7 @@ def off_region(attention: Tensor, region: Tensor, pixels: int | None = None) -> 
 def crop_perceptual(
     image: Tensor, target: Tensor, box: Box, perceptual: Perceptual, area: Area | None = None
 ) -> Tensor:
-    """LPIPS of the crop ``box`` of two images [H, W, 3], or of what lies in ``area`` of them; zero for an empty box."""
+    """LPIPS of the crop ``box`` of two images [H, W, 3], or of their part inside ``area``; zero for an empty box."""
     if box[1] <= box[0] or box[3] <= box[2]:
         return image.sum() * 0.0
     area = area or Area.whole(image)
@@ -137,7 +150,7 @@ def patch_perceptual(
     generator: torch.Generator,
     area: Area | None = None,
 ) -> Tensor:
-    """Mean LPIPS over the whole image cut into square patches of one random size.
+    """Mean LPIPS over the whole image, cut into square patches of one random size.
 
     Patches outside ``box`` are equal in both images and have LPIPS 0, so only those over the box are computed.
 
@@ -145,7 +158,7 @@ def patch_perceptual(
         image, target: [H, W, 3] in 0..1, equal outside ``box``.
         sizes: smallest and largest side in pixels, both included.
         generator: draws size and offset of the grid (on the CPU).
-        area: that was cut out of the images: at least ``box`` with the largest side around it.
+        area: the part that was cut out of the images; at least ``box`` with the largest side around it.
     """
     area = area or Area.whole(image)
     height, width = area.height, area.width

@@ -1,6 +1,7 @@
-"""The training objective of each stage: which pixels of which region are compared with what, and the sum of terms.
+"""The training objective of each stage: which pixels of which region are compared with what.
 
-It ties `losses.py` (the terms) to rendered regions and a frame's masks. It must not know steps, files or nerfstudio.
+It applies the losses of `losses.py` to rendered regions and the masks of a frame. It must not know steps, files or
+nerfstudio.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from degstalk_ns.avatar.compositing import GREEN_KEY, compose
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
 from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.lpips import Perceptual
 from degstalk_ns.metrics.ssim import SSIM_WINDOW
 from degstalk_ns.plates.build import dilate
@@ -38,15 +40,15 @@ Terms = dict[str, Tensor]
 
 @dataclass
 class FrameTarget:
-    """One recorded frame with the masks that training needs; images float32 in 0..1, masks bool [H, W].
+    """One recorded frame with the masks that training needs; images are float32 in 0..1, masks bool [H, W].
 
     Attributes:
-        image: [H, W, 3].
-        face_region: head grown by the configured margin, without the mouth.
+        image: [H, W, 3] the recorded frame.
+        face_region: head mask dilated by the configured margin, without the mouth.
         mouth_region: mouth interior and teeth.
-        hair: hair.
+        hair: mask of the hair.
         lips: box ``y0, y1, x0, x1`` around the lips, pixels.
-        plate: [H, W, 3] behind the face, or None where the stage needs none.
+        plate: [H, W, 3] background image behind the face, or None if the stage needs none.
     """
 
     image: Tensor
@@ -68,7 +70,7 @@ class FrameTarget:
         )
 
     def cropped(self, area: Area) -> FrameTarget:
-        """What lies in ``area`` of it; the lips' box is then the part's, clipped to it."""
+        """The part inside ``area``; the box of the lips is clipped to it and counted from its corner."""
         top, bottom, left, right = area.box
         y0, y1, x0, x1 = self.lips
 
@@ -248,9 +250,19 @@ def fuse_terms(
     return terms
 
 
-def first_non_finite(terms: Terms) -> str | None:
-    """Name of the first term that is not a finite number, or None."""
+def check_finite(terms: Terms, when: str) -> None:
+    """Stops a training whose loss is not a finite number.
+
+    Args:
+        terms: the losses of one step.
+        when: the step, in words, for the message.
+
+    Raises:
+        UserError: a term is infinite or not a number.
+    """
     for name, value in terms.items():
         if not bool(torch.isfinite(value)):
-            return name
-    return None
+            raise UserError(
+                f"the loss term {name} is not finite {when}; training stops and the last checkpoint is kept: resume "
+                "from it with --load-dir and lower learning rates, and check the frames and masks of the dataset"
+            )

@@ -1,4 +1,5 @@
-"""Which stage a step is in, what is trainable then and which losses are on (DEGSTalk, training strategy).
+"""The schedule of a run: it decides the stage of each training step, what is trainable in it, which losses are used and
+by which factor the learning rates have fallen (DEGSTalk, training strategy).
 
 Pure functions of a step and a schedule. It must not know optimizers, models or nerfstudio.
 """
@@ -12,7 +13,7 @@ from degstalk_ns.errors import UserError
 
 
 class LearningRateKind(str, Enum):
-    """How a group of parameters is slowed down over the run."""
+    """How the learning rate of a parameter group changes over the run."""
 
     CONSTANT = "constant"
     MEANS = "means"
@@ -27,7 +28,11 @@ class LearningRateKind(str, Enum):
 
 
 class Stage(str, Enum):
-    """``STATIC``: Gaussians alone. ``MOTION``: Gaussians and fields. ``FUSE``: colours and face opacity, composed."""
+    """Stages of a run.
+
+    ``STATIC`` trains the Gaussians alone, ``MOTION`` Gaussians and fields, and ``FUSE`` the colours of both regions and
+    the opacities of the face on the composed frame.
+    """
 
     STATIC = "static"
     MOTION = "motion"
@@ -36,42 +41,51 @@ class Stage(str, Enum):
 
 @dataclass
 class ScheduleConfig:
-    """The recipe in fractions of the run, so that a shorter run is the same recipe in small.
-
-    The defaults are the release's 60,000 steps: 3,000 static, 47,000 motion, 10,000 fuse.
-    """
+    """Start and end of each training stage and phase, as fractions of the run, so that they scale with its number of
+    steps. The defaults correspond to the 60,000 steps of the official DEGSTalk code (3,000 static, 47,000 motion,
+    10,000 fuse), unless an option says otherwise."""
 
     static_end: float = 3_000 / 60_000
-    """End of the static stage, as a fraction of the run (release: 3,000 of 60,000 steps)."""
+    """End of the static stage, as a fraction of the run (3,000 of 60,000 steps)."""
     motion_end: float = 50_000 / 60_000
-    """End of the motion stage, as a fraction of the run (release: 50,000)."""
+    """End of the motion stage, as a fraction of the run (50,000 of 60,000 steps)."""
     growth_start: float = 500 / 60_000
-    """First growth and pruning, as a fraction of the run (release: 500)."""
+    """Start of densification and pruning, as a fraction of the run (500 of 60,000 steps)."""
     growth_end: float = 49_000 / 60_000
-    """Last growth and pruning (release: 1,000 steps before the end of motion)."""
+    """End of densification and pruning, as a fraction of the run (49,000 of 60,000 steps)."""
     growth_every: float = 100 / 60_000
-    """Between two growths (release: 100 steps)."""
+    """Interval between two densification steps, as a fraction of the run (100 of 60,000 steps)."""
     size_prune_start: float = 3_000 / 60_000
-    """From here on Gaussians too large on screen or in space are pruned (release: after 3,000 steps)."""
+    """Point of the run, as a fraction, after which Gaussians that are too large on screen or in space are pruned (3,000
+    of 60,000 steps)."""
     perceptual_start: float = 47_000 / 60_000
-    """From here to the end of motion the face has perceptual losses (release: 3,000 steps before its end)."""
+    """Point of the run, as a fraction, from which the motion stage uses the LPIPS losses of face and mouth (47,000 of
+    60,000 steps)."""
     curriculum_end: float = 40_000 / 60_000
-    """The curriculum windows reach their ends here (release: 10,000 steps before the end of motion)."""
+    """Point of the run, as a fraction, at which the sliding windows of the curriculum reach their end (40,000 of 60,000
+    steps)."""
     blink_end: float | None = None
-    """The window of blink strength reaches closed eyes here; None: at ``curriculum_end``, as in the release. Origin:
-    ours. Eyes that first close when Gaussians hardly move any more and none are added stay open."""
+    """Point of the run, as a fraction, at which the window of blink strengths reaches fully closed eyes; None means the
+    same point as for the window of mouth openings, as in the official DEGSTalk code. It must come while the Gaussians
+    still move and new ones are added; otherwise the eyes do not learn to close."""
     hair_free_end: float = 46_000 / 60_000
-    """Until here 6 of 7 motion steps ignore hair in the face loss (release: shortly before the perceptual phase)."""
+    """Point of the run, as a fraction, until which most motion steps leave hair out of the face loss (46,000 of 60,000
+    steps; see the option losses.hair-every)."""
     fuse_perceptual_start: float = 55_000 / 60_000
-    """From here on the fuse stage has LPIPS (release: from its half)."""
+    """Point of the run, as a fraction, from which the fuse stage uses the LPIPS loss (55,000 of 60,000 steps, the
+    middle of the stage)."""
     sh_degree_every: float = 1_000 / 60_000
-    """One more spherical-harmonics degree at each multiple (release: 1,000 steps)."""
+    """Interval, as a fraction of the run, at which the degree of the spherical harmonics in use rises by one (1,000 of
+    60,000 steps)."""
     lr_means_end: float = 45_000 / 60_000
-    """The means' learning rate reaches its last value here (release: 45,000 steps)."""
+    """Point of the run, as a fraction, at which the learning rate of the Gaussian positions reaches its final value
+    (45,000 of 60,000 steps)."""
     lr_means_final: float = 0.01
-    """Last over first learning rate of the means (release: 1.6e-6 over 1.6e-4, log-linear)."""
+    """Ratio of the final to the first learning rate of the Gaussian positions (1.6e-6 to 1.6e-4); it falls
+    log-linearly."""
     lr_fields_half: float = 40_000 / 60_000
-    """The fields' learning rates halve smoothly over this many steps (release: 40,000)."""
+    """Fraction of the run over which the learning rates of the fields fall to one half, exponentially (40,000 of 60,000
+    steps)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Schedule:
 
     config: ScheduleConfig
     total: int
-    """Steps of the run (``max_num_iterations``)."""
+    """Number of steps of the run (``max_num_iterations``)."""
 
     def __post_init__(self) -> None:
         if self.total < 3:
@@ -92,7 +106,7 @@ class Schedule:
             )
 
     def steps(self, fraction: float) -> int:
-        """A fraction of the run in whole steps."""
+        """A fraction of the run as a whole number of steps."""
         return round(fraction * self.total)
 
     @property
@@ -104,16 +118,17 @@ class Schedule:
         return max(self.steps(self.config.motion_end), self.static_end + 1)
 
     def stage(self, step: int) -> Stage:
+        """The stage of ``step``."""
         if step < self.static_end:
             return Stage.STATIC
         return Stage.MOTION if step < self.motion_end else Stage.FUSE
 
     def progress(self, step: int) -> float:
-        """How far the windows of mouth opening have slid, 0 at the first motion step to 1 at ``curriculum_end``."""
+        """Progress of the window of mouth openings, from 0 at the first motion step to 1 at ``curriculum_end``."""
         return self._slid(step, self.config.curriculum_end)
 
     def blink_progress(self, step: int) -> float:
-        """How far the window of blink strength has slid, 0 at the first motion step to 1 at ``blink_end``."""
+        """Progress of the window of blink strengths, from 0 at the first motion step to 1 at ``blink_end``."""
         end = self.config.blink_end
         return self._slid(step, self.config.curriculum_end if end is None else end)
 
@@ -122,36 +137,38 @@ class Schedule:
         return min(max((step - self.static_end) / max(end - self.static_end, 1), 0.0), 1.0)
 
     def perceptual(self, step: int) -> bool:
-        """LPIPS on face and mouth is on (end of the motion stage)."""
+        """Whether the LPIPS losses of face and mouth are used (end of the motion stage)."""
         return self.stage(step) is Stage.MOTION and step >= self.steps(self.config.perceptual_start)
 
     def fuse_perceptual(self, step: int) -> bool:
+        """Whether the LPIPS loss of the composed frame is used (second part of the fuse stage)."""
         return self.stage(step) is Stage.FUSE and step >= self.steps(self.config.fuse_perceptual_start)
 
     def ignores_hair(self, step: int, every: int) -> bool:
-        """Hair pixels are left out of the face loss at this step: all motion steps but each ``every``-th, until
+        """Whether the face loss ignores hair pixels at this step: all motion steps but each ``every``-th, until
         ``hair_free_end``. In the static stage hair counts."""
         if self.stage(step) is not Stage.MOTION or step >= self.steps(self.config.hair_free_end):
             return False
         return step % every != 0
 
     def sh_degree(self, step: int, highest: int) -> int:
-        """Spherical-harmonics degree in use."""
+        """Degree of the spherical harmonics in use, at most ``highest``."""
         every = max(self.steps(self.config.sh_degree_every), 1)
         return min(step // every, highest)
 
     def grows(self, step: int) -> bool:
-        """Growth and pruning happen after this step."""
+        """Whether densification and pruning happen after this step."""
         every = max(self.steps(self.config.growth_every), 1)
         start, end = self.steps(self.config.growth_start), self.steps(self.config.growth_end)
         return start <= step < min(end, self.motion_end) and step > 0 and step % every == 0
 
     def growth_progress(self, step: int) -> float:
-        """0 at the first growth, 1 at the last: how far the pruning threshold has risen."""
+        """0 at the first densification, 1 at the last; the opacity threshold of pruning follows it."""
         start, end = self.steps(self.config.growth_start), self.steps(self.config.growth_end)
         return min(max((step - start) / max(end - start, 1), 0.0), 1.0)
 
     def prunes_by_size(self, step: int) -> bool:
+        """Whether Gaussians may be pruned for their size after this step."""
         return step > self.steps(self.config.size_prune_start)
 
     def trains(self, step: int, group: str) -> bool:
@@ -168,7 +185,8 @@ class Schedule:
         return group.endswith(("_sh0", "_shN")) or group == "face_opacities"
 
     def rate_factor(self, step: int, kind: LearningRateKind) -> float:
-        """Factor on a group's first learning rate: means log-linear to ``lr_means_final``, fields halving smoothly."""
+        """Factor on the first learning rate of a group: means fall log-linearly to ``lr_means_final``, the rates of the
+        fields halve exponentially."""
         if kind is LearningRateKind.MEANS:
             return self.config.lr_means_final ** min(step / max(self.steps(self.config.lr_means_end), 1), 1.0)
         if kind is LearningRateKind.FIELDS:

@@ -1,6 +1,7 @@
-"""Adapter to nerfstudio's viewer: a head that talks in the browser, in step with its sound. No mathematics of its own.
+"""The viewer: an avatar that talks in the browser, in step with its audio. It knows viser, but not nerfstudio.
 
-`attach.py` hooks into the viewer; every open page gets a `session.py`, which owns a `page.py` (the browser's side is
-`page.js`, with `scene.js` for what viser draws itself), a `panel.py` and a `painter.py`. `uploads.py` bounds what a
-page may send, `guard.py` who may connect, `host.py` where it listens; `wire.py` mends how viser sends.
+`plugin/viewer.py` hooks it into nerfstudio's viewer. Every open page gets a session (`session.py`) with a connection
+(`page.py`; the browser's side is `page.js`, with `scene.js` for what viser renders itself), a control panel
+(`panel.py`) and a painter (`painter.py`). `uploads.py` limits the files that a page may send, `access.py` who may
+connect, and `viser_patches.py` mends how viser sends.
 """

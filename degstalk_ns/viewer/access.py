@@ -1,4 +1,5 @@
-"""Who may talk to the viewer: pages that it served, opened under a name of this machine. It must not know heads.
+"""Access control of the viewer: only pages that it served itself, opened under a name of this machine. It must not know
+avatars.
 
 A browser lets any website open a WebSocket to this machine; viser 0.2.7 takes each, and serves files outside its folder
 to whoever writes ``..`` into a request. Both are refused here, before viser sees the request.

@@ -1,4 +1,4 @@
-"""What of a composed frame is looked at: which layers, which output, and the true frame beside it or wiped across.
+"""What is shown of a composed frame: which layers, which output, and the recorded frame side by side or behind a wipe.
 
 It must not know cameras, nerfstudio or viewers: a composition and images in, one picture out.
 """
@@ -18,24 +18,26 @@ from degstalk_ns.avatar.avatar import Composition
 from degstalk_ns.avatar.compositing import alpha_over, compose
 
 Output = Literal["rgb", "depth", "opacity", "audio attention", "expression attention", "error map"]
-Truth = Literal["off", "beside", "wiped across"]
+Truth = Literal["off", "side by side", "wipe"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 TRUTHS: tuple[Truth, ...] = get_args(Truth)
 
 ERROR_FULL_SCALE: float = 0.25
-"""Mean absolute difference of the channels (of 1) that has the last colour of the error map."""
+"""Mean absolute difference of the colour channels (0 to 1) that gets the last colour of the error map. Chosen for this
+project."""
 DEPTH_AROUND: float = 0.12
-"""Metres in front of and behind the head's origin that the depth picture spans: a head fits in 0.1."""
+"""Range of the depth picture in front of and behind the origin of the head, in metres: a head fits in 0.1."""
 ATTENTION_SHARE: float = 0.999
-"""Quantile of the attention in a frame that has the last colour."""
+"""Quantile of the attention in a frame that gets the last colour. Chosen for this project."""
 ATTENTION_FADE: float = 0.98
-"""How much of an earlier frame's scale a frame keeps at least, so that colours do not flicker."""
+"""Minimum ratio of the colour scales of two successive frames, so that colours do not flicker. Chosen for this
+project."""
 WIPE_EDGE: tuple[int, int, int] = (255, 211, 105)
 
 
 @dataclass
 class DisplayOptions:
-    """Choices of the one who looks."""
+    """What the user wants to see."""
 
     output: Output = "rgb"
     face: bool = True
@@ -43,7 +45,7 @@ class DisplayOptions:
     plate: bool = True
     truth: Truth = "off"
     wipe: float = 0.5
-    """Where the wipe stands, 0 (left: all rendered) to 1 (right: all true)."""
+    """Position of the wipe, from 0 (left: only the render) to 1 (right: only the recorded frame)."""
 
     @property
     def plain(self) -> bool:
@@ -110,11 +112,11 @@ class Display:
 
 
 def with_truth(shown: NDArray[np.uint8], truth: Tensor | None, options: DisplayOptions) -> NDArray[np.uint8]:
-    """A picture [H, W, 3] with the true frame beside it (right) or wiped across it (from the left)."""
+    """A picture [H, W, 3] with the recorded frame to its right or behind a wipe from the left."""
     if truth is None or options.truth == "off":
         return shown
     true = bytes_of(truth)
-    if options.truth == "beside":
+    if options.truth == "side by side":
         return np.concatenate([shown, true], 1)
     edge = round(min(max(options.wipe, 0.0), 1.0) * shown.shape[1])
     wiped = np.concatenate([true[:, :edge], shown[:, edge:]], 1)

@@ -1,5 +1,5 @@
-// The page's side of the talking-head viewer: plays the sound, shows each frame at its moment, reports to the server.
-// The <audio> element is the only clock. It must not know heads; viser's page evaluates it once (see page.py).
+// The browser's side of the viewer: plays the audio, shows each frame at its moment, reports to the server (`report`).
+// The <audio> element is the only clock. It must not know avatars; viser's page evaluates it once (see page.py).
 (() => {
   if (window.degstalk) return;
 
@@ -316,7 +316,7 @@
       event.stopImmediatePropagation();
       event.preventDefault();
       const limit = `${Math.round(largest / 1e6)} MB`;
-      say(file.size ? `${file.name} is larger than ${limit}: not loaded.` : `${file.name} is empty: not loaded.`, "problem");
+      say(file.size ? `${file.name} is larger than ${limit} and was not loaded.` : `${file.name} is empty and was not loaded.`, "problem");
     },
     true,
   );
@@ -337,7 +337,7 @@
     write(marked("time"), `${clock(audio.currentTime)} / ${clock(state.duration)}`);
     const frames = Math.round(state.duration * state.rate);
     const at = Math.min(Math.round(audio.currentTime * state.rate) + 1, frames);
-    const still = ready ? `frame ${at} of ${frames}` : "loading the sound ...";
+    const still = ready ? `frame ${at} of ${frames}` : "Loading the audio ...";
     write(marked("rate"), playing ? `${state.fps.toFixed(1)} of ${state.rate} frames/s` : still);
     write(marked("line"), line.text);
     set(marked("line"), "data-tone", line.tone);

@@ -1,4 +1,5 @@
-"""One open page of the viewer: commands to it, reports from it. It must not know heads, tracks or what is drawn.
+"""The connection to one open page of the viewer: commands to the browser, and reports that `page.js` sends (audio
+position, frames shown, loop). It must not know avatars, tracks or what is rendered.
 
 viser 0.2.7 evaluates JavaScript that the server sends (its own use of it: plots). `scene.js` and `page.js` are sent so,
 once a page. From then on they listen to the connection, for calls that are in such messages with nothing left to

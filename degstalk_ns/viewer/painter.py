@@ -1,4 +1,4 @@
-"""Renders one frame of an animation as somebody asked for it: camera, conditions, layers. No mathematics of its own.
+"""Renders one frame of an animation as a page requests it: camera, conditions, layers. No mathematics of its own.
 
 It must not know pages, panels or clocks, nor nerfstudio. Several pages may render from one avatar; each takes the
 training's lock.
@@ -24,13 +24,18 @@ from degstalk_ns.viewer.display import Display, DisplayOptions, bytes_of, with_t
 from degstalk_ns.viewer.sliders import Control, overridden
 
 SMALLEST_SIDE: int = 16
-"""Pixels: the least side of a picture from a free camera, however narrow its page."""
+"""Minimum side of a frame from a free camera, in pixels, however narrow the page."""
 
 
 @dataclass(frozen=True)
 class FreeCamera:
-    """A camera that someone moves: camera to world [3, 4] with OpenGL axes in metres, vertical field of view in
-    radians, width over height."""
+    """A camera that the user moves.
+
+    Attributes:
+        c2w: [3, 4] camera to world, OpenGL axes, metres.
+        fov: vertical field of view, radians.
+        aspect: width divided by height.
+    """
 
     c2w: Tensor
     fov: float
@@ -39,15 +44,15 @@ class FreeCamera:
 
 @dataclass
 class PaintRequest:
-    """How somebody wants to see the head."""
+    """What a page wants to see of a frame."""
 
     longest_side: int
-    """Of the picture, pixels."""
+    """Longer side of the frame, pixels."""
     options: DisplayOptions = field(default_factory=DisplayOptions)
     camera: FreeCamera | None = None
-    """None follows the recorded camera, with its plate."""
+    """Camera of the page; None for the recorded camera, with its plate."""
     colour: tuple[int, int, int] = (255, 255, 255)
-    """RGB 0..255 behind the head where there is no plate."""
+    """Background colour, RGB 0..255, where there is no plate."""
     overrides: Mapping[Control, float] = field(default_factory=dict)
 
 
@@ -55,7 +60,8 @@ class Painter:
     """Renders for one page.
 
     Args:
-        portrait: may be in training. lock: what keeps training and rendering apart.
+        portrait: the avatar; it may be in training.
+        lock: gives a context in which training stands still.
     """
 
     def __init__(self, portrait: Portrait, lock: Callable[[], AbstractContextManager[object]]) -> None:
@@ -66,7 +72,7 @@ class Painter:
         self._closed = False
 
     def paint(self, animation: Animation, frame: int, request: PaintRequest) -> NDArray[np.uint8]:
-        """One picture, RGB uint8 [H, W, 3] (twice as wide with the true frame beside it)."""
+        """One frame, RGB uint8 [H, W, 3]; twice as wide with the recorded frame side by side."""
         portrait, options, free = self._portrait, request.options, request.camera
         row = int(animation.recorded[frame])
         if free is None:
@@ -93,7 +99,7 @@ class Painter:
         return self._display.picture(composition, behind, options, distance, truth)
 
     def prepare(self, animation: Animation, numbers: Sequence[int]) -> None:
-        """Read the plates of frames that will probably be painted soon, meanwhile, in a thread."""
+        """Reads the plates of frames that will probably be rendered soon, in a thread."""
         frames = self._portrait.frames
         for number in numbers:
             if number < len(animation) and not self._closed:
@@ -101,7 +107,7 @@ class Painter:
                     self._reader.submit(frames.plate, int(animation.recorded[number]), None, animation.freed)
 
     def close(self) -> None:
-        """End the thread that reads plates."""
+        """Ends the thread that reads plates."""
         self._closed = True
         self._reader.shutdown(wait=False, cancel_futures=True)
 
@@ -113,13 +119,14 @@ class Painter:
         return View.from_c2w(camera.c2w.float(), (focal, focal), (size[0] / 2, size[1] / 2), size)
 
 
-JPEG_QUALITY: int = 88
-"""Of 100: shows no blocks on skin, and a frame is small enough for 25 a second."""
+STREAM_JPEG_QUALITY: int = 88
+"""JPEG quality (0 to 100) of the frames sent to a page: no visible blocks on skin, and small enough for 25 frames per
+second. Chosen for this project."""
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
     """An RGB picture as a JPEG file."""
-    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, STREAM_JPEG_QUALITY])
     if not done:
         raise RuntimeError("the picture could not be encoded")
     return data.tobytes()

@@ -1,6 +1,7 @@
-"""The controls of one page: timeline, display options and expression. It must not know how anything is drawn or played.
+"""The control panel of one page: timeline, display options and expression sliders. It reports every choice to one
+listener; the play bar and the waveform react in the browser (`page.js`).
 
-What is chosen is told to one listener; the play bar and the waveform are the page's own business (`page.js`).
+It must not know how anything is rendered or played.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ RECORDED, FREE, OWN = "recorded camera", "free camera", "nerfstudio's own view"
 CAMERAS: tuple[str, str, str] = (RECORDED, FREE, OWN)
 SOUND_TYPES: str = "audio/*,.wav,.mp3,.flac,.ogg,.opus,.m4a,.aac"
 STEP: float = 0.01
-"""Of the expression sliders; coefficients are of the order of 1, and more digits do not fit beside the slider."""
+"""Step of the expression sliders. Coefficients are of the order of 1, and more digits do not fit beside the slider."""
 _ABOVE: float = -1000.0
-"""Order of the first folder: above nerfstudio's own controls, which count from 0."""
+"""Sort order of the first folder: above nerfstudio's own controls, which count from 0."""
 
 
 class Listener(Protocol):
-    """Who is told what was chosen."""
+    """Receiver of the choices that a person makes on the panel."""
 
     def scrubbed(self, seconds: float) -> None: ...
     def driver_chosen(self, name: str) -> None: ...
@@ -43,9 +44,11 @@ class Panel:
     """Controls of one page.
 
     Args:
-        gui: of the page. listener: see :class:`Listener`.
-        drivers: names of what can be played at the start. controls: sliders for the face.
-        colour: RGB 0..255 behind the head at the start.
+        gui: of the page.
+        listener: receives the choices.
+        drivers: names of the animations that can be played at the start.
+        controls: sliders for the expression.
+        colour: initial background colour, RGB 0..255.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Panel:
             self._play_bar = gui.add_markdown("", order=0)
             self.driver = gui.add_dropdown("Driven by", tuple(drivers), order=2)
             self.upload = gui.add_upload_button(
-                "Load a sound file", icon=viser.Icon.UPLOAD, color="gray", mime_type=SOUND_TYPES, order=3
+                "Load an audio file", icon=viser.Icon.UPLOAD, color="gray", mime_type=SOUND_TYPES, order=3
             )
         self._time: Any = None
         self.driver.on_update(_by_hand(lambda: listener.driver_chosen(self.driver.value)))
@@ -75,17 +78,21 @@ class Panel:
         def _(event: Any) -> None:
             listener.file_sent(event.target.value.name, event.target.value.content)
 
-        with gui.add_folder("Look", order=_ABOVE + 1):
-            self.camera = gui.add_dropdown("Camera", CAMERAS, hint="Recorded: with its plate. Free: drag to orbit.")
+        with gui.add_folder("Display", order=_ABOVE + 1):
+            self.camera = gui.add_dropdown(
+                "Camera", CAMERAS, hint="Recorded camera: with the recorded background. Free camera: drag to orbit."
+            )
             self.output = gui.add_dropdown("Output", OUTPUTS)
             self.truth = gui.add_dropdown(
-                "True frame", TRUTHS, hint="The recorded frame: beside, on the right; wiped across, left of the line."
+                "Recorded frame", TRUTHS, hint="Side by side: on the right. Wipe: left of the line."
             )
             self.wipe = gui.add_slider("Wipe", 0.0, 1.0, 0.01, 0.5, visible=False)
             self.face = gui.add_checkbox("Face", True)
             self.mouth = gui.add_checkbox("Mouth", True)
-            self.plate = gui.add_checkbox("Plate", True, hint="Everything in the recording but the head.")
-            self.colour = gui.add_rgb("Background", colour, visible=False)
+            self.plate = gui.add_checkbox(
+                "Background image", True, hint="Everything in the recording but the face, also called the plate."
+            )
+            self.colour = gui.add_rgb("Background colour", colour, visible=False)
         self.camera.on_update(_by_hand(self._camera_chosen))
         for handle in (self.output, self.truth, self.wipe, self.face, self.mouth, self.plate, self.colour):
             handle.on_update(_by_hand(self._options_changed))
@@ -96,13 +103,13 @@ class Panel:
                 slider = gui.add_slider(control.label, control.lowest, control.highest, STEP, control.usual)
                 slider.on_update(_by_hand(self._overrider(control, slider)))
                 self._sliders[control] = slider
-            self.reset = gui.add_button("Back to the track", icon=viser.Icon.ARROW_BACK_UP, color="gray")
+            self.reset = gui.add_button("Reset to the recording", icon=viser.Icon.ARROW_BACK_UP, color="gray")
         self.reset.on_click(lambda _: self._reset())
 
     # --- what is chosen ---------------------------------------------------------------------------------------------
 
     def options(self) -> DisplayOptions:
-        """The layers, output and truth that are chosen now."""
+        """The display options that are chosen now."""
         return DisplayOptions(
             output=self.output.value,
             face=self.face.value,
@@ -146,7 +153,7 @@ class Panel:
     # --- what is shown ----------------------------------------------------------------------------------------------
 
     def show_sound(self, waveform: NDArray[np.float32], animation: Animation) -> None:
-        """Waveform and slider of another animation."""
+        """Shows the waveform and the time slider of another animation."""
         picture = base64.b64encode(png(waveform_picture(waveform))).decode()
         self._play_bar.content = _PLAY_BAR.replace("PICTURE", picture)
         if self._time is not None:
@@ -154,7 +161,7 @@ class Panel:
         self._last = last = animation.seconds_of(len(animation) - 1)
         with self._timeline:
             slider = self._gui.add_slider(
-                "Time, s", 0.0, max(last, 1e-3), 1 / FRAME_RATE, 0.0, order=1, disabled=len(animation) == 1
+                "Time (s)", 0.0, max(last, 1e-3), 1 / FRAME_RATE, 0.0, order=1, disabled=len(animation) == 1
             )
         self._time, self._told = slider, 0.0
 
@@ -166,20 +173,20 @@ class Panel:
                 self._listener.scrubbed(float(slider.value))
 
     def show_time(self, seconds: float) -> None:
-        """Move the slider."""
+        """Moves the time slider."""
         slider = self._time
         self._told = round(min(max(seconds, 0.0), self._last), 4)
         with suppress(KeyError):  # another sound has come meanwhile
             slider.value = self._told
 
     def show_drivers(self, names: Sequence[str], chosen: str) -> None:
-        """What can be played, and what is."""
+        """Lists what can be played, and selects ``chosen``."""
         self.driver.options = tuple(names)
         self.driver.value = chosen
 
 
 def _by_hand(react: Callable[[], None]) -> Callable[[Any], None]:
-    """Only what a person did counts; a value that the server sets has no page it came from."""
+    """Reacts only to changes that a person made; changes that the server made come from no page."""
 
     def wrapped(event: Any) -> None:
         if event.client_id is not None:

@@ -1,6 +1,7 @@
-"""One open page: follows its sound, draws what its panel asks for, and leaves nothing behind when it closes.
+"""The session of one open page: follows the audio that plays in the browser, renders what the panel asks for, and
+releases everything when the page closes. Reports of the page arrive in ``_reported``.
 
-It must not know nerfstudio; it is given a camera to ask for and a portrait to render.
+It must not know nerfstudio; it gets a portrait to render and functions that give the camera of the page.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Session:
         return self._aside or self._panel.camera.value == OWN
 
     def stand_aside(self, on: bool) -> None:
-        """Leave the view to nerfstudio (its preview of a camera path), or take it back."""
+        """Leaves the view to nerfstudio (its preview of a camera path), or takes it back."""
         if on == self._aside:
             return
         self._aside = on
@@ -116,7 +117,7 @@ class Session:
             self.redraw()
 
     def redraw(self) -> None:
-        """Something changed: the weights, or the page's camera."""
+        """Renders the frame again, because the weights or the camera of the page have changed."""
         with self._wake:
             self._wanted = True
             self._wake.notify_all()
@@ -127,7 +128,7 @@ class Session:
             self.redraw()
 
     def close(self) -> None:
-        """End the page's thread; safe to call from any thread."""
+        """Ends the thread of the page; safe to call from any thread."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -161,7 +162,7 @@ class Session:
             self._wake.notify_all()
 
     def _greeted(self) -> None:
-        """The page has nothing yet, or has waited for its sound in vain."""
+        """The page has nothing yet, or has waited for its audio in vain."""
         with self._wake:
             self._heard = self._wanted = True
             self._last_frame = -1
@@ -186,9 +187,9 @@ class Session:
     def options_changed(self) -> None:
         options = self._panel.options()
         if options.needs_truth and self._animation.freed and self._panel.camera.value == RECORDED:
-            self._page.say("A new sound has no true frames.")
+            self._page.say("New audio has no recorded frames to compare with.")
         elif options.output == "error map" and self._panel.camera.value == FREE:
-            self._page.say("Errors are known from the recorded camera only.")
+            self._page.say("The error map needs the recorded camera.")
         else:
             self._page.say("")
         self.redraw()
@@ -214,7 +215,7 @@ class Session:
                 return
             except Exception:
                 traceback.print_exc()
-                self._page.say(f"{name} could not be read; the terminal says why.", "problem")
+                self._page.say(f"{name} could not be read; see the error in the terminal.", "problem")
                 return
             if self._closed:
                 return
@@ -223,7 +224,7 @@ class Session:
             self._animations[animation.name] = animation
             self._panel.show_drivers(list(self._animations), animation.name)
             self._load(animation)
-            drives = f"{name} drives the head ({animation.duration:.1f} s)."
+            drives = f"{name} drives the avatar ({animation.duration:.1f} s)."
             self._page.say("\n".join((drives, *animation.notes)), "good")
 
         threading.Thread(target=read, name="degstalk-upload", daemon=True).start()
@@ -247,7 +248,7 @@ class Session:
         if animation.notes and not animation.freed:
             self._page.say("\n".join(animation.notes), "problem")
 
-    # --- drawing ----------------------------------------------------------------------------------------------------
+    # --- rendering ----------------------------------------------------------------------------------------------------
 
     def _current_frame(self) -> int:
         return self._animation.frame_at(self._sound.position)
@@ -268,10 +269,13 @@ class Session:
                     return
                 if not isinstance(error, UserError):
                     traceback.print_exc()
-                self._page.say(str(error) if isinstance(error, UserError) else f"Not drawn: {error}", "problem")
+                self._page.say(
+                    str(error) if isinstance(error, UserError) else f"The frame could not be rendered: {error}",
+                    "problem",
+                )
 
     def _next_frame(self) -> tuple[Animation, int] | None:
-        """The next frame to draw, waiting until there is one; None when the page is closed."""
+        """Waits for the next frame to render; None when the page is closed."""
         with self._wake:
             while not self._closed:
                 now, animation = perf_counter(), self._animation
@@ -325,7 +329,7 @@ class Session:
             self._panel.show_time(animation.seconds_of(self._current_or(frame)))
 
     def _current_or(self, frame: int) -> int:
-        """Where the sound is, or the frame that was drawn while it stands still."""
+        """The frame at which the audio is, or the rendered frame while the audio is paused."""
         if not self._sound.playing:
             return frame
         return self._animation.frame_at(self._sound.now(perf_counter()), self._sound.loop)

@@ -1,4 +1,4 @@
-"""Sliders for the face: which expression coefficients are worth one, and what they do to the conditions of a frame.
+"""Sliders for the face: which expression coefficients get one, and how it overrides the driving signals of a frame.
 
 The jaw is no input of the fields (audio moves the mouth), so it has no slider. It must not know viewers or files.
 """

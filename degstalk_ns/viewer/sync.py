@@ -1,7 +1,8 @@
-"""The clock of a picture that follows a sound: where the sound is now, which frame to draw next, how fast it goes.
+"""Synchronises frames with audio: where the audio is now, which frame to render next, how far ahead.
 
-The sound runs elsewhere (in a browser) and reports its position now and then; pictures take time to be drawn and sent,
-so they are drawn for the moment at which they will be seen. It must not know viewers, sounds or heads. All in seconds.
+The audio plays in a browser, which reports its position from time to time. Rendering and sending a frame takes time, so
+frames are rendered for the moment at which they will be seen. All times are in seconds. It must not know viewers, audio
+or avatars.
 """
 
 from __future__ import annotations

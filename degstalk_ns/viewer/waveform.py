@@ -1,4 +1,4 @@
-"""A sound as a picture: its envelope, column by column. It must not know files, players or viewers."""
+"""A picture of audio: its envelope, column by column. It must not know files, players or viewers."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
     page.get_by_role("checkbox", name="Face").uncheck()  # what moves now is the mouth, over the plates
     seen = {}
     for name, loud in {"early": [(0.2, 0.7)], "late": [(1.3, 1.8)], "both": [(0.2, 0.7), (1.3, 1.8)]}.items():
-        assert f"{name}.flac drives the head" in _send(page, _sound(tmp_path / f"{name}.flac", *loud), "good")
+        assert f"{name}.flac drives the avatar" in _send(page, _sound(tmp_path / f"{name}.flac", *loud), "good")
         page.wait_for_function("degstalk.duration === 2 && degstalk.audio.duration === 2", timeout=BROWSER_PATIENCE)
         page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=BROWSER_PATIENCE)
         seen[name] = _pictures(page, 0.4, 1.6)

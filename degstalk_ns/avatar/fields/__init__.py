@@ -1,6 +1,6 @@
-"""Fields: where a Gaussian is and what drives the frame become the Gaussian's offsets.
+"""Deformation fields: from the position of a Gaussian and the conditions of a frame to the offsets of the Gaussian.
 
-They must not know how Gaussians are drawn, nor nerfstudio.
+They must not know how Gaussians are rendered, nor nerfstudio.
 """
 
 from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 @dataclass
 class AudioEncoderConfig:
-    """Widths of the encoder. Origin of all: the values of DEGSTalk's release (method section: audio encoder)."""
+    """Network that encodes the audio. All values are those of the official DEGSTalk code."""
 
     conv_widths: tuple[int, ...] = (32, 32, 64, 64)
-    """Output channels of the Conv1d layers (kernel 3, stride 2) over one frame's window."""
+    """Output channels of the Conv1d layers (kernel 3, stride 2) over the audio window of one frame."""
     hidden: int = 64
-    """Width between the two linear layers."""
+    """Hidden width of the two linear layers that follow the convolutions."""
     features: int = 32
-    """Audio features per frame."""
+    """Number of audio features per frame that the encoder returns."""
     attention_widths: tuple[int, ...] = (16, 8, 4, 2, 1)
-    """Output channels of the Conv1d layers (kernel 3, stride 1) over the neighbouring frames."""
+    """Output channels of the Conv1d layers (kernel 3, stride 1) that compute the attention over neighbouring frames."""
     frames: int = 8
-    """Neighbouring frames that the attention sees (4 before, 4 after)."""
+    """Number of neighbouring frames that the attention covers: 4 before and 4 after the current moment."""
     leaky_slope: float = 0.02
-    """Negative slope of the leaky ReLUs."""
+    """Negative slope of the leaky ReLU activations."""
 
 
 def _convolved(x: Tensor, layers: nn.Sequential) -> Tensor:
@@ -53,7 +53,7 @@ class AudioEncoder(nn.Module):
         Args:
             channels: C, features per time step (29 DeepSpeech, 1024 HuBERT, the number of mel bands, ...).
             length: L, time steps in a window (16; HuBERT 2). Any L >= 1 works.
-            config: widths; the release's by default.
+            config: widths; the default is that of the official DEGSTalk code.
         """
         super().__init__()
         self.config = config = config or AudioEncoderConfig()
@@ -64,7 +64,7 @@ class AudioEncoder(nn.Module):
             convs += [nn.Conv1d(width, out, kernel_size=3, stride=2, padding=1), nn.LeakyReLU(config.leaky_slope)]
             width = out
         self.window_convs = nn.Sequential(*convs)
-        self.window_head = nn.Sequential(
+        self.window_layers = nn.Sequential(
             nn.Linear(width, config.hidden), nn.LeakyReLU(config.leaky_slope), nn.Linear(config.hidden, config.features)
         )
         attention: list[nn.Module] = []
@@ -92,7 +92,7 @@ class AudioEncoder(nn.Module):
         if tuple(windows.shape) != expected:
             raise ValueError(f"audio windows must be {list(expected)}, got {list(windows.shape)}")
         # Four strides of 2 leave one step of a window up to 16 long, so the mean is the identity there.
-        per_frame = self.window_head(_convolved(windows.transpose(1, 2), self.window_convs).mean(dim=1))  # [8, 32]
+        per_frame = self.window_layers(_convolved(windows.transpose(1, 2), self.window_convs).mean(dim=1))  # [8, 32]
         scores = _convolved(per_frame[None], self.attention).transpose(1, 2)  # [1, 1, 8]
         weights = self.attention[-3:](scores)  # [1, 8]
         return cast(Tensor, (weights @ per_frame)[0])
@@ -103,4 +103,4 @@ class AudioEncoder(nn.Module):
 
     def window_parameters(self) -> list[nn.Parameter]:
         """All other parameters."""
-        return [*self.window_convs.parameters(), *self.window_head.parameters()]
+        return [*self.window_convs.parameters(), *self.window_layers.parameters()]

@@ -1,6 +1,6 @@
 """Face field: audio, expression and eyelids of one frame move and reshape every Gaussian of the face.
 
-It must not know how Gaussians are stored or drawn, nor where the conditions come from.
+It must not know how Gaussians are stored or rendered, nor where the conditions come from.
 """
 
 from __future__ import annotations
@@ -22,44 +22,45 @@ if TYPE_CHECKING:
 
 EYELIDS = 2
 _OUTPUTS = (3, 4, 1, 3)
-"""Widths of the head's outputs: means, quats, opacity (the method predicts it and leaves it unused), scales."""
+"""Widths of the network's outputs: means, quats, opacity (the method predicts it and leaves it unused), scales."""
 
 
 @dataclass
 class FaceFieldConfig:
-    """Widths and scales of the face field. Origin of all: DEGSTalk, method section, and its release's values."""
+    """Sizes of the face field. The values are those of the official DEGSTalk code, unless an option says otherwise."""
 
     encoding: TriPlaneConfig = field(default_factory=TriPlaneConfig)
-    """Tri-plane over the face."""
+    """Tri-plane encoding of the position of a Gaussian of the face."""
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
-    """Audio encoder; its ``features`` is the width of the audio attention."""
+    """Network that encodes the audio for the face. All values are those of the official DEGSTalk code."""
     embedding_dim: int = 32
-    """Width of a Gaussian's embedding z."""
+    """Dimension of the embedding z of each Gaussian. It must equal the embedding dimension of the face's Gaussians."""
     audio_attention_hidden: int = 32
-    """Hidden width of the channel attention on audio."""
+    """Hidden width of the network for the channel attention on audio."""
     expression_hidden: int = 16
-    """Hidden width of the network that compresses the expression."""
+    """Hidden width of the network that compresses the expression coefficients."""
     expression_features: int = 14
-    """Expression features after it; the two eyelids join them."""
+    """Number of features that the expression coefficients are compressed to. The two eyelid values are appended."""
     expression_attention_hidden: int = 16
-    """Hidden width of the channel attention on expression and eyelids."""
+    """Hidden width of the network for the channel attention on expression and eyelids."""
     hidden: int = 64
-    """Width of the two hidden layers of the head."""
+    """Width of the two hidden layers of the network that predicts the offsets."""
     mean_scale: float = 0.01
-    """World units per unit of the head's output for the means."""
+    """Factor from the network output to the position offset of a Gaussian, in world units (about metres)."""
     eyelid_gain: float = 1.0
-    """Factor on the eyelids where they join the expression features. Release: none. More lets blinks, which are rare,
-    be learned in fewer steps: a tracker's eyelids vary a quarter as much as the features beside them. Origin: ours."""
+    """Factor on the two eyelid values before they are appended to the expression features. Tracked eyelids vary only a
+    quarter as much as those features, so with a larger factor the rare blinks are learned in fewer steps. Added by this
+    project; the official DEGSTalk code has no such factor."""
 
 
 @dataclass
 class FaceOutput:
-    """What the face field says about one frame.
+    """Output of the face field for one frame.
 
     Attributes:
         offsets: d_means [N, 3] in world units, d_quats [N, 4], d_scales [N, 3] (log), all on the raw parameters.
         audio_attention: [N] L2 norm of each Gaussian's channel attention on audio, >= 0.
-        expression_attention: [N] the same on expression and eyelids.
+        expression_attention: [N] L2 norm of the channel attention on expression and eyelids, >= 0.
     """
 
     offsets: Offsets
@@ -69,11 +70,11 @@ class FaceOutput:
 
 @dataclass
 class PreparedFace:
-    """What the face field knows of every Gaussian before it sees a frame.
+    """The part of the face field's computation that no frame changes, for every Gaussian.
 
     Attributes:
         gates: [N, 48] channel attention on audio (32), then on expression and eyelids (16).
-        hidden: [N, 64] the head's first layer on position and embedding alone, not activated.
+        hidden: [N, 64] first of the output layers on position and embedding alone, before its activation.
         audio_attention, expression_attention: [N], as in :class:`FaceOutput`.
     """
 
@@ -90,7 +91,8 @@ class FaceField(nn.Module):
         """
         Args:
             config: widths and scales.
-            audio_channels, audio_length: C and L of the audio windows.
+            audio_channels: C, features per time step of an audio window.
+            audio_length: L, time steps in an audio window.
             expression_dim: E, expression coefficients per frame (50 for a monocular 3DMM tracker).
         """
         super().__init__()
@@ -102,7 +104,7 @@ class FaceField(nn.Module):
         joined = c.expression_features + EYELIDS
         self.audio_channel_attention = MLP(self.where_dim, c.audio_attention_hidden, c.audio.features)
         self.expression_channel_attention = MLP(self.where_dim, c.expression_attention_hidden, joined)
-        self.head = MLP(self.where_dim + c.audio.features + joined, c.hidden, c.hidden, sum(_OUTPUTS))
+        self.output_layers = MLP(self.where_dim + c.audio.features + joined, c.hidden, c.hidden, sum(_OUTPUTS))
 
     def forward(self, means: Tensor, embeddings: Tensor, conditions: Conditions) -> FaceOutput:
         """Offsets of every Gaussian for one frame.
@@ -126,7 +128,7 @@ class FaceField(nn.Module):
             means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
         """
         where = torch.cat([self.encoding(means), embeddings], dim=1)  # F = [H(mean), z]
-        networks = (self.audio_channel_attention, self.expression_channel_attention, self.head)
+        networks = (self.audio_channel_attention, self.expression_channel_attention, self.output_layers)
         firsts = [network.first_weight[:, : self.where_dim] for network in networks]
         # One product for the first layers of all three networks.
         first = F.linear(where, torch.cat(firsts)).split([len(weight) for weight in firsts], dim=1)
@@ -144,11 +146,11 @@ class FaceField(nn.Module):
         audio = self.audio(conditions.audio)  # [32]
         expression = self.expression(conditions.expression[None])[0]
         driving = torch.cat([audio, expression, self.config.eyelid_gain * conditions.eyelids])  # [48]
-        # The head's first layer on [F, gates * driving], without building that matrix:
+        # The first of the output layers on [F, gates * driving], without building that matrix:
         # (gates * d) @ W.T = gates @ (W * d).T, and W * d is 64 x 48 however many Gaussians there are.
-        on_driving = self.head.first_weight[:, self.where_dim :]
+        on_driving = self.output_layers.first_weight[:, self.where_dim :]
         hidden = torch.addmm(prepared.hidden, prepared.gates, (on_driving * driving).t())
-        d_means, d_quats, _, d_scales = self.head.after_first(hidden).split(_OUTPUTS, dim=1)
+        d_means, d_quats, _, d_scales = self.output_layers.after_first(hidden).split(_OUTPUTS, dim=1)
         return FaceOutput(
             offsets=Offsets(d_means=d_means * self.config.mean_scale, d_scales=d_scales, d_quats=d_quats),
             audio_attention=prepared.audio_attention,
@@ -157,7 +159,12 @@ class FaceField(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, each in one of "grids", "networks" and "audio_attention": their learning rates differ."""
-        networks = (self.expression, self.audio_channel_attention, self.expression_channel_attention, self.head)
+        networks = (
+            self.expression,
+            self.audio_channel_attention,
+            self.expression_channel_attention,
+            self.output_layers,
+        )
         return {
             "grids": list(self.encoding.parameters()),
             "networks": [*self.audio.window_parameters(), *(p for network in networks for p in network.parameters())],

@@ -1,6 +1,6 @@
-"""Mouth field: audio moves every Gaussian of the mouth's inside, and says how the jaw stands.
+"""Mouth field: audio moves every Gaussian of the mouth interior, and predicts the position of the jaw.
 
-It must not know how Gaussians are stored or drawn, nor where the conditions come from.
+It must not know how Gaussians are stored or rendered, nor where the conditions come from.
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ JAW = 3
 
 
 def mouth_encoding() -> TriPlaneConfig:
-    """The release's encoding of the mouth: 64 -> 384 x 0.15 cells, so its levels shrink slightly."""
+    """Encoding of the mouth as in the official DEGSTalk code: 64 to 384 x 0.15 = 57.6 cells, so that the resolution
+    decreases slightly from level to level."""
     return TriPlaneConfig(coarsest=64.0, finest=384 * 0.15)
 
 
 @dataclass
 class MouthFieldConfig:
-    """Widths and scales of the mouth field. Origin of all: DEGSTalk, method section, and its release's values."""
+    """Sizes of the mouth field. The values are those of the official DEGSTalk code, unless an option says otherwise."""
 
     encoding: TriPlaneConfig = field(default_factory=mouth_encoding)
-    """Tri-plane over the mouth."""
+    """Tri-plane encoding of the position of a Gaussian of the mouth. In the official DEGSTalk code the finest level of
+    the mouth (57.6) has fewer cells than the coarsest (64); both values are kept."""
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
-    """Audio encoder."""
+    """Network that encodes the audio for the mouth. All values are those of the official DEGSTalk code."""
     embedding_dim: int = 32
-    """Width of a Gaussian's embedding z."""
+    """Dimension of the embedding z of each Gaussian. It must equal the embedding dimension of the mouth's Gaussians."""
     hidden: int = 32
-    """Width of the two hidden layers of both networks."""
+    """Width of the two hidden layers of the networks that predict the offsets and the jaw."""
     mean_scale: tuple[float, float, float] = (0.01 / 5, 0.01, 0.01 / 5)
-    """World units per unit of output, along x, y, z: the mouth moves mostly up and down."""
+    """Factors from the network output to the position offset of a Gaussian along x, y and z, in world units (about
+    metres). They are largest along y because the mouth moves mostly up and down."""
 
 
 @dataclass
 class MouthOutput:
-    """What the mouth field says about one frame.
+    """Output of the mouth field for one frame.
 
     Attributes:
-        offsets: d_means [N, 3] in world units; scales and quats are left alone.
+        offsets: d_means [N, 3] in world units; scales and quats are not changed.
         jaw: [3] jaw coefficients predicted from audio, mean over the Gaussians; the jaw loss compares them by L1.
     """
 
@@ -59,10 +62,10 @@ class MouthOutput:
 
 @dataclass
 class PreparedMouth:
-    """What the mouth field knows of every Gaussian before it sees a frame.
+    """The part of the mouth field's computation that no frame changes, for every Gaussian.
 
     Attributes:
-        hidden: [N, 64] the first layers of both networks on position and embedding alone, not activated.
+        hidden: [N, 64] first layers of both networks on position and embedding alone, before their activation.
     """
 
     hidden: Tensor
@@ -75,15 +78,16 @@ class MouthField(nn.Module):
         """
         Args:
             config: widths and scales.
-            audio_channels, audio_length: C and L of the audio windows.
+            audio_channels: C, features per time step of an audio window.
+            audio_length: L, time steps in an audio window.
         """
         super().__init__()
         self.config = c = config
         self.encoding = TriPlane(c.encoding)
         self.audio = AudioEncoder(audio_channels, audio_length, c.audio)
         width = c.encoding.output_dim + c.embedding_dim + c.audio.features
-        self.head = MLP(width, c.hidden, c.hidden, 3)
-        self.jaw_head = MLP(width, c.hidden, c.hidden, JAW)
+        self.output_layers = MLP(width, c.hidden, c.hidden, 3)
+        self.jaw_layers = MLP(width, c.hidden, c.hidden, JAW)
         self.register_buffer("mean_scale", torch.tensor(c.mean_scale), persistent=False)
 
     def forward(self, means: Tensor, embeddings: Tensor, conditions: Conditions) -> MouthOutput:
@@ -102,7 +106,7 @@ class MouthField(nn.Module):
         prepared = self.prepared(means, embeddings)
         audio = self.audio(conditions.audio)  # [32]
         hidden, jaw_hidden = (prepared.hidden + self._heard(audio)).split(self._first_widths, dim=1)
-        jaw = self.jaw_head.after_first(jaw_hidden).mean(dim=0)
+        jaw = self.jaw_layers.after_first(jaw_hidden).mean(dim=0)
         return MouthOutput(offsets=self._offsets(hidden), jaw=jaw)
 
     def prepared(self, means: Tensor, embeddings: Tensor) -> PreparedMouth:
@@ -112,7 +116,7 @@ class MouthField(nn.Module):
             means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
         """
         # Both networks share one product for their first layers.
-        weight = torch.cat([self.head.first_weight, self.jaw_head.first_weight])
+        weight = torch.cat([self.output_layers.first_weight, self.jaw_layers.first_weight])
         where = torch.cat([self.encoding(means), embeddings], dim=1)
         return PreparedMouth(hidden=F.linear(where, weight[:, : where.shape[1]]))
 
@@ -125,15 +129,15 @@ class MouthField(nn.Module):
     @property
     def _first_widths(self) -> list[int]:
         """Outputs of the first layers of both networks."""
-        return [len(self.head.first_weight), len(self.jaw_head.first_weight)]
+        return [len(self.output_layers.first_weight), len(self.jaw_layers.first_weight)]
 
     def _heard(self, audio: Tensor) -> Tensor:
-        """What the first layers of both networks make of the audio [32]: all Gaussians hear the same."""
-        weight = torch.cat([self.head.first_weight, self.jaw_head.first_weight])
+        """Contribution of the audio [32] to the first layers of both networks; it is the same for all Gaussians."""
+        weight = torch.cat([self.output_layers.first_weight, self.jaw_layers.first_weight])
         return weight[:, -len(audio) :] @ audio
 
     def _offsets(self, hidden: Tensor) -> Offsets:
-        return Offsets(d_means=self.head.after_first(hidden) * cast(Tensor, self.mean_scale))
+        return Offsets(d_means=self.output_layers.after_first(hidden) * cast(Tensor, self.mean_scale))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, each in one of "grids", "networks" and "audio_attention": their learning rates differ."""
@@ -141,8 +145,8 @@ class MouthField(nn.Module):
             "grids": list(self.encoding.parameters()),
             "networks": [
                 *self.audio.window_parameters(),
-                *self.head.parameters(),
-                *self.jaw_head.parameters(),
+                *self.output_layers.parameters(),
+                *self.jaw_layers.parameters(),
             ],
             "audio_attention": self.audio.attention_parameters(),
         }

@@ -1,6 +1,6 @@
-"""Tri-plane encoding: three multi-resolution 2-D grids that tell a field where a Gaussian is.
+"""Tri-plane encoding: three multi-resolution 2-D grids that encode the position of a Gaussian for a field.
 
-It must not know what is driven by it (audio, expression), nor nerfstudio.
+It must not know audio, expression or nerfstudio.
 
 Vertex convention, kept everywhere: a level of R cells has (R + 1) x (R + 1) vertices, the outermost on the edges of the
 bounding square, interpolated bilinearly. Positions outside the square are clamped to it (no gradient there).
@@ -28,22 +28,27 @@ PLANES: tuple[tuple[int, int], ...] = ((0, 1), (1, 2), (0, 2))
 
 @dataclass
 class TriPlaneConfig:
-    """Resolution of the encoding. Defaults: the face of DEGSTalk (method section and its release's values)."""
+    """Tri-plane encoding of positions. The values are those of the official DEGSTalk code for the face, unless an
+    option says otherwise."""
 
     levels: int = 12
-    """Grid levels per plane, each with one feature. Origin: DEGSTalk's release."""
+    """Number of grid levels per plane; each has one feature."""
     coarsest: float = 16.0
-    """Cells along an edge of the first level. Origin: DEGSTalk's release (mouth: 64)."""
+    """Resolution of the first grid level, in cells along an edge (face: 16, mouth: 64)."""
     finest: float = 256 * 0.15
-    """Cells along an edge of the last level, before rounding up. Origin: release, 256 (mouth: 384) x 0.15."""
+    """Resolution of the last grid level, in cells along an edge, before it is rounded up. The official DEGSTalk code
+    multiplies 256 (mouth: 384) by the half edge of 0.15 of the encoded cube. The levels between the first and the last
+    form a geometric sequence, which for the mouth decreases."""
     bound: float = 0.15
-    """Half the edge of the encoded cube around the origin, in world units (about metres). Origin: release."""
+    """Half the edge of the encoded cube around the origin, in world units (about metres)."""
     log2_entries: int = 17
-    """Base-2 logarithm of the most entries a level may have. Only tiny-cuda-nn hashes above it. Origin: release."""
+    """Base-2 logarithm of the maximum number of entries of a grid level. Above it tiny-cuda-nn hashes, and the torch
+    backend stops with an error."""
     initial_range: float = 1e-4
-    """Features start uniform in [-initial_range, initial_range]. Origin: Instant-NGP, section 3."""
+    """The features are initialised uniformly between minus and plus this value. Value of Instant-NGP (section 3)."""
     backend: Literal["auto", "torch", "tcnn"] = "auto"
-    """Which implementation: "torch" (any device), "tcnn" (tiny-cuda-nn, CUDA only), "auto" (tcnn where it can run)."""
+    """Implementation: torch runs on any device, tcnn (tiny-cuda-nn) needs CUDA, and auto uses tcnn wherever it can
+    run."""
 
     def cells(self) -> list[int]:
         """Cells along an edge of each level: ceil(coarsest * growth^level), geometric from ``coarsest`` to ``finest``.
