@@ -19,6 +19,7 @@ from torch import Tensor
 from degstalk_ns.avatar.avatar import Composition
 from degstalk_ns.avatar.camera import RecordedCamera, View
 from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.renderer import RegionPair
 from degstalk_ns.dataparsers.frame import FrameData, read_frame
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.plates.cache import PlateCache
@@ -138,6 +139,10 @@ class Portrait(Protocol):
     def device(self) -> torch.device: ...
     @property
     def free_background(self) -> tuple[float, float, float]: ...
+
+    def regions(self, view: View, conditions: Conditions) -> RegionPair:
+        """Face and mouth, rendered, without a plate."""
+        ...
 
     def frame(self, view: View, conditions: Conditions, plate: Tensor) -> Tensor:
         """The composed picture alone, the fastest way: see :meth:`degstalk_ns.avatar.renderer.FrameRenderer.frame`."""

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from degstalk_ns.animation.frames import backdrop
+from degstalk_ns.animation.frames import Portrait, backdrop
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.training.objective import FrameTarget
-
-if TYPE_CHECKING:
-    from degstalk_ns.plugin.model import DegstalkModel
 
 
 class Lazy(MutableMapping[str, Any]):
@@ -60,14 +57,14 @@ class Lazy(MutableMapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def frame_outputs(model: DegstalkModel, view: View, row: int, conditions: Conditions) -> Lazy:
+def frame_outputs(portrait: Portrait, view: View, row: int, conditions: Conditions) -> Lazy:
     """The outputs of one frame that nerfstudio's programs can read; images [H, W, 1 or 3] float32 in 0..1, depth in
     metres.
 
     Args:
         row: of the recording, whose plate lies behind the head where it fits ``view``.
     """
-    fits = model.frames.fits(view, row)
+    fits = portrait.frames.fits(view, row)
 
     def layer(name: str, limit: bool = False) -> Callable[[Lazy], Tensor]:
         def read(outputs: Lazy) -> Tensor:
@@ -78,12 +75,12 @@ def frame_outputs(model: DegstalkModel, view: View, row: int, conditions: Condit
 
     @one_line_errors()  # a file is read when the picture is
     def plate(_: Lazy) -> Tensor:
-        return backdrop(model, view, row).float() / 255.0
+        return backdrop(portrait, view, row).float() / 255.0
 
     return Lazy(
         {
-            "regions": lambda _: model.regions(view, conditions),
-            "layers": lambda outputs: model.compose(view, conditions, outputs["plate"]),
+            "regions": lambda _: portrait.regions(view, conditions),
+            "layers": lambda outputs: portrait.compose(view, conditions, outputs["plate"]),
             "rgb": lambda outputs: over_plate(outputs["regions"], outputs["plate"]),
             "accumulation": lambda outputs: (
                 torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["regions"].covered
