@@ -17,7 +17,7 @@ def test_windows_of_any_length_give_32_features(channels: int, length: int) -> N
 def test_attention_is_a_convex_combination_of_the_frames() -> None:
     encoder = AudioEncoder(7, 16)
     same = torch.randn(1, 7, 16).expand(8, -1, -1)
-    features = encoder.window_head(encoder.window_convs(same).mean(-1))
+    features = encoder.window_layers(encoder.window_convs(same).mean(-1))
     assert torch.allclose(encoder(same), features[0], atol=1e-6)
     weights = encoder.attention(torch.randn(1, 32, 8))
     assert weights.shape == (1, 8) and (weights > 0).all() and torch.allclose(weights.sum(), torch.tensor(1.0))

@@ -95,7 +95,7 @@ def test_the_level_of_the_sound_does_not_matter_within_reason(named: Recording) 
 def test_features_that_cannot_be_computed_are_refused_or_given(make: Callable[..., Path], tmp_path: Path) -> None:
     recording = read_recording(make(audio="ds"))
     sound = _sound()
-    with pytest.raises(UserError, match=r"'ds' features.*--audio-features"):
+    with pytest.raises(UserError, match=r"'ds' audio features.*--audio-features"):
         Animation.from_sound(sound, recording)
     path = tmp_path / "aud_ds.npy"
     windows = np.random.default_rng(0).normal(size=(49, 16, 29)).astype(np.float32)

@@ -13,11 +13,11 @@ from degstalk_ns.training.losses import LossConfig
 from degstalk_ns.training.objective import (
     FrameTarget,
     background_key,
-    check_finite,
     face_region,
     face_terms,
     fuse_terms,
     mouth_terms,
+    require_finite,
 )
 
 SIZE = 64
@@ -182,6 +182,6 @@ def test_face_region_grows_and_leaves_the_mouth_out() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_is_named() -> None:
     terms = {"a": torch.tensor(1.0), "b": torch.tensor(float("nan")), "c": torch.tensor(float("inf"))}
-    with pytest.raises(UserError, match=r"term b is not finite at step 3 .*--load-dir"):
-        check_finite(terms, "at step 3")
-    check_finite({"a": torch.tensor(1.0)}, "at step 3")
+    with pytest.raises(UserError, match=r"term b is not finite at step 3;.*--load-dir"):
+        require_finite(terms, "at step 3")
+    require_finite({"a": torch.tensor(1.0)}, "at step 3")

@@ -193,7 +193,7 @@ def test_more_than_announced_is_dropped(uploads: SimpleNamespace) -> None:
     uploads.start("u", 10, 2)
     uploads.part("u", 0, b"x" * 8)
     uploads.part("u", 1, b"x" * 8)
-    assert "more arrived" in uploads.refused[0] and not uploads.gui._current_file_upload_states
+    assert "more data arrived" in uploads.refused[0] and not uploads.gui._current_file_upload_states
     uploads.start("v", 10, 2)
     uploads.part("v", 5, b"x")
     assert len(uploads.refused) == 2 and not uploads.gui._current_file_upload_states

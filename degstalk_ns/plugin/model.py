@@ -43,10 +43,10 @@ from degstalk_ns.training.objective import (
     FrameTarget,
     Terms,
     background_key,
-    check_finite,
     face_terms,
     fuse_terms,
     mouth_terms,
+    require_finite,
 )
 from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
 
@@ -103,7 +103,8 @@ class DegstalkModelConfig(ModelConfig):
     """Background colour (RGB, 0 to 1) behind the head for cameras other than the recorded one, where no recorded
     background image fits."""
     seed: int = 0
-    """Random seed of the initial positions of the Gaussians and of the patches for the LPIPS losses."""
+    """Random seed of the initial Gaussians, of densification, and of the background colours and patches of the
+    losses."""
 
 
 class DegstalkModel(Model):
@@ -373,7 +374,7 @@ class DegstalkModel(Model):
                 self.patches,
             )
         with one_line_errors():
-            check_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
+            require_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
         return terms
 
     def get_metrics_dict(self, outputs: Outputs, batch: dict[str, Any]) -> dict[str, Tensor]:

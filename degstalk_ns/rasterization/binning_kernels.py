@@ -238,7 +238,7 @@ def count_lists(task, tasks, splats, spans, counts, order, per_camera, tiles_x, 
 
 
 @kernel
-def lay_out(histogram, starts, counts, offsets):  # type: ignore[no-untyped-def]
+def lay_out_lists(histogram, starts, counts, offsets):  # type: ignore[no-untyped-def]
     """Turn counts per task and tile into each task's first slot in each tile's list; fill starts [tiles + 1] and
     offsets [C * N + 1], the first intersection of each Gaussian."""
     at = 0

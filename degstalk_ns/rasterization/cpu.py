@@ -199,7 +199,7 @@ def _bin(
     starts = borrow((slots.shape[1] + 1,), np.int64)
     offsets = borrow((total + 1,), np.int64)
     run(binning.count_lists, shares, splats, spans, counts, order, max(count, 1), *tiles, slots)
-    binning.lay_out(slots, starts, counts, offsets)
+    binning.lay_out_lists(slots, starts, counts, offsets)
     lists = borrow((int(starts[-1]),), np.int32)
     entries = borrow((len(lists) if will_go_back else 0,), np.int64)
     run(binning.fill_lists, shares, splats, spans, counts, order, max(count, 1), *tiles, offsets, slots, lists, entries)

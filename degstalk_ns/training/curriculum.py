@@ -31,8 +31,8 @@ class CurriculumConfig:
     """Interval, in motion steps, at which the face trains on a frame from the current window of blink strengths. Steps
     that already use the window of mouth openings are left out."""
     min_mouth_area: float = 20 / 512**2
-    """The mouth region does not train on frames in which the mouth interior covers less than this fraction of the image
-    area (20 pixels of 512 x 512)."""
+    """Mouth steps skip frames in which the mouth interior covers less than this fraction of the image area (20 pixels
+    of 512 x 512), as long as they find another one."""
     candidates: int = 24
     """Maximum number of frames that a mouth step tries, in random order, until one shows enough of the mouth interior.
     Each try reads a mask file. Chosen for this project."""
@@ -40,8 +40,7 @@ class CurriculumConfig:
     """Number of frames with the widest open mouth that a mouth step tries if none of the candidates shows enough of the
     mouth interior. Chosen for this project."""
     smallest_window: int = 16
-    """Minimum number of frames in a window. A window that holds fewer is widened to this many nearest frames. Chosen
-    for this project."""
+    """Minimum number of frames in a window. A window that holds fewer is widened to this many nearest frames."""
 
     def min_mouth_pixels(self, height: int, width: int) -> float:
         """``min_mouth_area`` as a number of pixels in an image of that size: 20 at 512 x 512."""

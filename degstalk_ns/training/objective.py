@@ -250,7 +250,7 @@ def fuse_terms(
     return terms
 
 
-def check_finite(terms: Terms, when: str) -> None:
+def require_finite(terms: Terms, when: str) -> None:
     """Stops a training whose loss is not a finite number.
 
     Args:
