@@ -164,7 +164,7 @@ def test_mistakes_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "input_"), [("render", "--load-config"), ("process", "video")])
+@pytest.mark.parametrize(("name", "input_"), [("render", "--load-config"), ("process", "VIDEO")])
 def test_what_is_needed_is_required(name: str, input_: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(["bench", name])

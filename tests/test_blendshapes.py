@@ -32,7 +32,7 @@ def test_each_value_lands_in_its_column(blendshapes: np.ndarray, points: np.ndar
     values = ex.expression(blendshapes, points)
     for i, name in enumerate(ex.EXPRESSION_NAMES[:-1]):
         np.testing.assert_allclose(values.expression_params[:, i], blendshapes[:, column(name)], rtol=1e-6)
-    np.testing.assert_allclose(values.expression_params[:, -1], lm.lip_opening(points), rtol=1e-6)
+    np.testing.assert_allclose(values.expression_params[:, -1], lm.mesh_lip_opening(points), rtol=1e-6)
     np.testing.assert_allclose(values.eyelid_params[:, 1], blendshapes[:, column("eyeBlinkRight")], rtol=1e-6)
     sideways = blendshapes[:, column("jawRight")] - blendshapes[:, column("jawLeft")]
     np.testing.assert_allclose(values.jaw_params[:, 1], sideways, rtol=1e-5)
