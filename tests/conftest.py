@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from synthetic import make_dataset
 
 if TYPE_CHECKING:
@@ -31,9 +32,26 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of the tests share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """``folder``, filled by the first worker that wants it while the others wait."""
+    done = folder.with_name(f"{folder.name}.done")
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(common: Path) -> Path:
     """A synthetic dataset of 24 frames of 64 x 64 pixels, ours. Read it only: all tests share it."""
-    return make_dataset(tmp_path_factory.mktemp("dataset"))
+    return made_once(common / "dataset", make_dataset)
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +73,10 @@ def reference_copy(reference_dataset: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_config(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_config(dataset: Path, common: Path) -> Path:
     """`config.yml` of a short training (past the static stage) on ``dataset``. Read it only: all tests share it."""
-    return train_briefly(dataset, tmp_path_factory.mktemp("trained"))
+    folder = made_once(common / "trained", lambda folder: train_briefly(dataset, folder))
+    return folder / "outputs/tiny/degstalk-fast/only/config.yml"
 
 
 def train_briefly(data: Path, folder: Path, steps: int = 40) -> Path:

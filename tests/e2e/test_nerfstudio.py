@@ -1,21 +1,28 @@
-"""The commands a user types, on a tiny dataset: train, resume after a kill, evaluate, render; and their refusals."""
+"""The commands a user types, on a tiny dataset: train, resume after a kill, evaluate, render; and their refusals.
+
+The first training is the console script itself; all else is run by :class:`commands.Commands`.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from commands import Commands
 from pictures import evaluated_pictures
 
 from degstalk_ns.dataparsers.recording import read_recording
@@ -24,23 +31,19 @@ STEPS = 60
 FOLDER = Path("outputs/run/degstalk-fast/only")
 
 
-def _command(name: str) -> str:
-    """The console script beside this Python."""
-    return str(Path(sys.executable).parent / name)
-
-
 def _arguments(data: Path, *more: str) -> list[str]:
     return [
-        _command("ns-train"),
-        "degstalk-fast",
+        *("ns-train", "degstalk-fast"),
         *("--data", str(data), "--experiment-name", "run", "--timestamp", "only", "--vis", "tensorboard"),
         *("--max-num-iterations", str(STEPS), "--steps-per-save", "20", "--steps-per-eval-image", "30"),
         *more,
     ]
 
 
-def _run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=600)
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    with Commands("ns-train", "ns-eval", "ns-render") as commands:
+        yield commands
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,9 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    done = _run(_arguments(dataset, "--vis", "viewer+tensorboard", "--viewer.websocket-port", str(port)), cwd)
+    arguments = _arguments(dataset, "--vis", "viewer+tensorboard", "--viewer.websocket-port", str(port))
+    arguments[0] = str(Path(sys.executable).parent / arguments[0])
+    done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return cwd
 
@@ -72,14 +77,11 @@ def test_training_lowers_the_error(trained: Path) -> None:
     assert np.isfinite(losses).all()
 
 
-def test_evaluation_measures_what_it_shows_and_says_what_it_cannot(trained: Path, dataset: Path) -> None:
-    done = _run(
-        [
-            *(_command("ns-eval"), "--load-config", str(FOLDER / "config.yml"), "--output-path", "e.json"),
-            *("--render-output-path", "evaluated"),
-        ],
-        trained,
-    )
+def test_evaluation_measures_what_it_shows_and_says_what_it_cannot(
+    commands: Commands, trained: Path, dataset: Path
+) -> None:
+    arguments = ["ns-eval", "--load-config", str(FOLDER / "config.yml"), "--output-path", "e.json"]
+    done = commands.run([*arguments, "--render-output-path", "evaluated"], trained)
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((trained / "e.json").read_text())["results"]
     recording = read_recording(dataset)
@@ -94,9 +96,9 @@ def test_evaluation_measures_what_it_shows_and_says_what_it_cannot(trained: Path
     assert "Traceback" not in done.stderr
 
 
-def test_dataset_render_writes_every_output(trained: Path) -> None:
-    done = _run(
-        [_command("ns-render"), "dataset", "--load-config", str(FOLDER / "config.yml"), "--output-path", "renders"],
+def test_dataset_render_writes_every_output(commands: Commands, trained: Path) -> None:
+    done = commands.run(
+        ["ns-render", "dataset", "--load-config", str(FOLDER / "config.yml"), "--output-path", "renders"],
         trained,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -107,10 +109,10 @@ def test_dataset_render_writes_every_output(trained: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="nerfstudio writes videos with the ffmpeg program")
-def test_interpolated_render_writes_a_video(trained: Path) -> None:
-    done = _run(
+def test_interpolated_render_writes_a_video(commands: Commands, trained: Path) -> None:
+    done = commands.run(
         [
-            *(_command("ns-render"), "interpolate", "--load-config", str(FOLDER / "config.yml")),
+            *("ns-render", "interpolate", "--load-config", str(FOLDER / "config.yml")),
             *("--output-path", "between.mp4", "--interpolation-steps", "2", "--rendered-output-names", "rgb"),
         ],
         trained,
@@ -124,14 +126,14 @@ def test_interpolated_render_writes_a_video(trained: Path) -> None:
     assert len(frames) >= 4 and max(differences) > 0.1
 
 
-def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, trained: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        _arguments(dataset), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
+    commands: Commands, dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    process = commands.start(_arguments(dataset), tmp_path)
     models = tmp_path / FOLDER / "nerfstudio_models"
     deadline = time.monotonic() + 300
     while not list(models.glob("step-*.ckpt")):
-        assert process.poll() is None and time.monotonic() < deadline, "training ended before its first checkpoint"
+        assert not process.ended() and time.monotonic() < deadline, "training ended before its first checkpoint"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -140,7 +142,7 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, tr
     assert step < STEPS - 1
     torch.load(saved, weights_only=False)  # whole
 
-    again = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
+    again = commands.run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
     assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
 
@@ -153,7 +155,7 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, tr
     assert resumed.keys() == whole.keys()
     assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == []
 
-    finished = _run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
+    finished = commands.run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert finished.returncode == 1
     assert "nothing is left to train" in finished.stderr and "Traceback" not in finished.stderr
     assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
@@ -167,16 +169,20 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(dataset: Path, tr
         (["--max-num-iterations", "2"], "at least 3 steps"),
     ],
 )
-def test_impossible_options_are_one_line(dataset: Path, tmp_path: Path, options: list[str], message: str) -> None:
-    done = _run(_arguments(dataset, *options), tmp_path)
+def test_impossible_options_are_one_line(
+    commands: Commands, dataset: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    done = commands.run(_arguments(dataset, *options), tmp_path)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_long_schedule_on_a_dataset_of_the_reference_at_half_size(reference_dataset: Path, tmp_path: Path) -> None:
-    done = _run(
+def test_the_long_schedule_on_a_dataset_of_the_reference_at_half_size(
+    commands: Commands, reference_dataset: Path, tmp_path: Path
+) -> None:
+    done = commands.run(
         [
-            *(_command("ns-train"), "degstalk", "--data", str(reference_dataset), "--vis", "tensorboard"),
+            *("ns-train", "degstalk", "--data", str(reference_dataset), "--vis", "tensorboard"),
             *("--experiment-name", "run", "--timestamp", "only", "--max-num-iterations", "40"),
             *("--steps-per-eval-batch", "15", "--steps-per-eval-image", "20"),
             *("talking-head", "--audio", "ds", "--downscale-factor", "2"),
@@ -185,24 +191,45 @@ def test_the_long_schedule_on_a_dataset_of_the_reference_at_half_size(reference_
     )
     assert done.returncode == 0, done.stderr[-3000:]
     config = "outputs/run/degstalk/only/config.yml"
-    done = _run([_command("ns-eval"), "--load-config", config, "--output-path", "e.json"], tmp_path)
+    done = commands.run(["ns-eval", "--load-config", config, "--output-path", "e.json"], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "e.json").read_text())["results"]
     assert "lips_l1_silent" not in results and "silence is not measured" in done.stdout
-    done = _run([_command("ns-render"), "dataset", "--load-config", config, "--output-path", "renders"], tmp_path)
+    done = commands.run(["ns-render", "dataset", "--load-config", config, "--output-path", "renders"], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("rgb", "gt-rgb"):
         first = cv2.imread(str(sorted((tmp_path / "renders/test" / name).iterdir())[0]))
         assert first.shape == (32, 32, 3)
 
 
-def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
-    done = _run(_arguments(tmp_path / "nowhere"), tmp_path)
+def test_missing_dataset_is_one_line(commands: Commands, tmp_path: Path) -> None:
+    done = commands.run(_arguments(tmp_path / "nowhere"), tmp_path)
     assert done.returncode == 1
     assert "no such dataset folder" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_non_finite_loss_stops_with_step_and_term(dataset_copy: Path, tmp_path: Path) -> None:
-    done = _run(_arguments(dataset_copy, "--pipeline.model.losses.lambda-dssim", "nan"), tmp_path)
+def test_non_finite_loss_stops_with_step_and_term(commands: Commands, dataset_copy: Path, tmp_path: Path) -> None:
+    done = commands.run(_arguments(dataset_copy, "--pipeline.model.losses.lambda-dssim", "nan"), tmp_path)
     assert done.returncode == 1
     assert "loss term face_dssim is not finite at step 0" in done.stderr and "Traceback" not in done.stderr
+
+
+NERFSTUDIOS_OWN = re.compile(r"\.scheduler$")
+"""A null entry of nerfstudio's `optimizers` dictionary, which has no place for a description."""
+
+
+def test_every_option_of_ours_is_described_in_the_help(commands: Commands, tmp_path: Path) -> None:
+    done = commands.run(["ns-train", "degstalk", "--help"], tmp_path, COLUMNS="79", NO_COLOR="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.strip("│╭╮╰╯─ ") for line in done.stdout.splitlines()]
+    options = {
+        line.split()[0].removeprefix("--"): following
+        for line, following in itertools.pairwise(lines)
+        if line.startswith(("--pipeline.", "--optimizers."))
+    }
+    assert len(options) > 150
+    bare = [
+        name for name, text in options.items() if not re.match(r"[A-Z0-9]", text) and not NERFSTUDIOS_OWN.search(name)
+    ]
+    assert bare == []
+    assert "pipeline.model.eval-num-rays-per-chunk" not in options
