@@ -10,5 +10,5 @@ ruff format --check .
 mypy -p degstalk_ns
 python scripts/check_layers.py
 deptry .
-deptry tests --exclude '\.git' --ignore DEP002,DEP004 # what tests import is declared too
+deptry tests tests/e2e --exclude '\.git' --ignore DEP002,DEP004 # what tests import is declared too
 python -m pytest -q "$@"
