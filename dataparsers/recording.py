@@ -103,7 +103,7 @@ class Recording:
         return self
 
 
-def read_recording(root: Path, audio: str = "auto", options: ReadOptions | None = None) -> Recording:
+def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions | None = None) -> Recording:
     """Read and check everything of a dataset but its frames.
 
     Args:

@@ -91,7 +91,7 @@ class Soundtrack:
 
 
 def load_sound(
-    source: Path | bytes,
+    source: Path | str | bytes,
     limits: SoundLimits | None = None,
     name: str | None = None,
     too_long: str = "cut it, or raise the limit with --sound.longest-minutes",
@@ -108,6 +108,7 @@ def load_sound(
         UserError: no such file, not a sound, no samples, shorter than a frame of video, or over the limits.
     """
     limits = limits or SoundLimits()
+    source = Path(source) if isinstance(source, str) else source
     name = name or (str(source) if isinstance(source, Path) else "the sound")
     if isinstance(source, Path) and not source.is_file():
         raise UserError(f"{name}: no such file; expected {EXPECTED}")

@@ -207,7 +207,7 @@ def neighbour_distance(points: Tensor, neighbours: int) -> Tensor:
     return torch.from_numpy(distances[:, 1:].mean(axis=1)).to(points).clamp_min(1e-7)
 
 
-def save_ply(path: Path, gaussians: EmbeddedGaussians | ActivatedGaussians) -> None:
+def save_ply(path: Path | str, gaussians: EmbeddedGaussians | ActivatedGaussians) -> None:
     """Writes a .ply file in the layout that 3D Gaussian splatting viewers read, whole or not at all.
 
     Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2 (log),
@@ -239,10 +239,10 @@ def save_ply(path: Path, gaussians: EmbeddedGaussians | ActivatedGaussians) -> N
     ]
     table = torch.cat([column.detach().cpu().float() for column in columns], dim=1).contiguous().numpy()
     rows = table.view([(name, "<f4") for name in _ply_properties(sh.shape[1])])[:, 0]
-    write_whole(path, lambda part: PlyData([PlyElement.describe(rows, "vertex")]).write(str(part)))
+    write_whole(Path(path), lambda part: PlyData([PlyElement.describe(rows, "vertex")]).write(str(part)))
 
 
-def load_ply(path: Path) -> ActivatedGaussians:
+def load_ply(path: Path | str) -> ActivatedGaussians:
     """Reads the layout that :func:`save_ply` and other 3-D Gaussian splatting software write.
 
     Args:

@@ -144,7 +144,7 @@ def talking_source(path: Path, frames: int | None = None) -> TalkingSource:
 
 
 def measure_talking(
-    source: Path | TalkingSource, frames: int | None = None, progress: Progress | None = None
+    source: Path | str | TalkingSource, frames: int | None = None, progress: Progress | None = None
 ) -> TalkingReport:
     """Measure how well a talking head in a video or dataset follows its audio. MediaPipe finds the face.
 
@@ -157,8 +157,8 @@ def measure_talking(
     Raises:
         UserError: as :func:`talking_source`; MediaPipe's model file cannot be had; there is hardly ever a face.
     """
-    if isinstance(source, Path):
-        source = talking_source(source, frames)
+    if not isinstance(source, TalkingSource):
+        source = talking_source(Path(source), frames)
     stage = (progress or Progress(None)).stage(Path(source.name).name, 2 * source.count)
     with quiet_native_messages(), FaceTracker() as tracker, stage as advance:
         return measure_frames(source.frames, source.sound, tracker.observe, source.name, advance)

@@ -84,7 +84,7 @@ class TrainedAvatar:
         return digest.hexdigest()
 
 
-def load_run(config: Path, data: Path | None = None) -> TrainedAvatar:
+def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvatar:
     """Loads the trained avatar of a run.
 
     The checkpoint is looked for beside the config, and a relative dataset folder in the folder that the run was started
@@ -101,7 +101,7 @@ def load_run(config: Path, data: Path | None = None) -> TrainedAvatar:
     """
     path = Path(config)
     run = _read_config(path)
-    folder = _dataset_folder(run, path, data)
+    folder = _dataset_folder(run, path, None if data is None else Path(data))
     manager = run.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManagerConfig)
     run.data = manager.data = manager.dataparser.data = folder
