@@ -18,7 +18,7 @@ from degstalk_ns.plugin.model import DegstalkModelConfig
 from degstalk_ns.plugin.pipeline import DegstalkPipelineConfig
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
 from degstalk_ns.training.curriculum import CurriculumConfig
-from degstalk_ns.training.schedule import ScheduleConfig
+from degstalk_ns.training.stages import ScheduleConfig
 
 
 def _method(

@@ -1,6 +1,6 @@
 """Optimizers and first learning rates of every parameter group, with the values of the official DEGSTalk code.
 
-How the rates fall over a run is decided in `training/schedule.py`.
+How the rates fall over a run is decided in `training/stages.py`.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from degstalk_ns.dataparsers import contact_sheet
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks.blendshapes import EXPRESSION_NAMES, EYELID_NAMES, JAW_NAMES, Expression
-from degstalk_ns.rates import SAMPLE_RATE
 
 
 def write_transforms(layout: Layout, c2w: NDArray[np.float64], focal: float, cx: float, cy: float) -> None:

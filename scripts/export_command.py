@@ -34,8 +34,8 @@ def command(
         raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")
     from degstalk_ns.avatar.avatar import REGIONS
     from degstalk_ns.avatar.gaussians import joined, save_ply
+    from degstalk_ns.frame_rate import FRAME_RATE
     from degstalk_ns.plugin.runs import load_run
-    from degstalk_ns.rates import FRAME_RATE
 
     run = load_run(load_config, data)
     console = Console(highlight=False)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 # Head coordinates: x to the image's right, y up, z out of the face; metres, as the poses.
 HEAD = np.array([0.066, 0.085, 0.07])

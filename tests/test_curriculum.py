@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig, sliding_window
-from degstalk_ns.training.schedule import Schedule, ScheduleConfig
+from degstalk_ns.training.stages import Schedule, ScheduleConfig
 
 COUNT = 200
 OPENING = np.linspace(0, 1, COUNT)

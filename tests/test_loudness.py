@@ -6,7 +6,7 @@ import numpy as np
 
 from degstalk_ns.audio.loudness import frame_levels, silent_windows, speech_level
 from degstalk_ns.audio.mel import mel_windows
-from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.frame_rate import SAMPLE_RATE
 
 
 def test_levels_are_decibels_and_speech_is_its_loud_frames() -> None:

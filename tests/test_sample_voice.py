@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from degstalk_ns.audio.mel import MelConfig, mel_windows
-from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.sample.acting.script import ARTICULATORS, VOWELS, Script, articulation, write_script
 from degstalk_ns.sample.acting.voice import synthesise
 

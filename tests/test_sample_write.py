@@ -19,9 +19,9 @@ from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.landmarks.blendshapes import EXPRESSION_NAMES
 from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS
-from degstalk_ns.rates import SAMPLE_RATE
 from degstalk_ns.sample import write
 from degstalk_ns.sample.acting.performance import perform
 from degstalk_ns.sample.acting.script import write_script

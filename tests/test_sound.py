@@ -12,7 +12,7 @@ import soundfile
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, SoundLimits, load_sound
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.frame_rate import SAMPLE_RATE
 
 
 def _tone(seconds: float = 0.5, rate: int = 16_000) -> np.ndarray:

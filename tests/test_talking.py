@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
 from degstalk_ns.landmarks.ibug68 import JAW_LINE
 from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, LEFT_EYE_CORNERS, NUM_POINTS, RIGHT_EYE_CORNERS, TO_68
@@ -25,7 +26,6 @@ from degstalk_ns.metrics.talking import (
     silent_frames,
     talking_source,
 )
-from degstalk_ns.rates import SAMPLE_RATE
 from degstalk_ns.scripts import cli, measure_command
 
 FRAMES, SIDE, EYES = 100, 64, 20.0

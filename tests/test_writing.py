@@ -16,9 +16,9 @@ from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import read_transforms
 from degstalk_ns.dataparsers.writing import write_face_model, write_lms
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.landmarks import blendshapes as ex
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.rates import SAMPLE_RATE
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE
 
 Split = Literal["train", "val", "all"]
 

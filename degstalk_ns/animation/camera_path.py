@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE
 
 _HOW = "export it in the Render tab of nerfstudio's viewer"
 

@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 FORMATS: Final[str] = "wav,w64,mp3,flac,ogg,aac,aiff,caf,au,mov,mp4,m4a,matroska,webm"
 """Containers that are opened. Playlists are not among them: they could name other files to be read."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.audio.sound import Soundtrack, decoded, natural_format
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE
 
 Frame = NDArray[np.uint8]
 RATE: Final[int] = int(FRAME_RATE)

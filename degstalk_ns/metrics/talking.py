@@ -20,13 +20,13 @@ from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
 from degstalk_ns.landmarks.ibug68 import JAW_LINE, NUM_POINTS_68, lip_opening
 from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, to_68
 from degstalk_ns.landmarks.tracker import FaceTracker
 from degstalk_ns.metrics.image import correlation, temporal_jitter
 from degstalk_ns.preprocess import decode
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
 
 _Image = NDArray[np.uint8]
 Series = NDArray[np.float64]

@@ -32,7 +32,7 @@ from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.lengths import odd_window
 from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig
 from degstalk_ns.training.objective import FrameTarget, face_region
-from degstalk_ns.training.schedule import Schedule, Stage
+from degstalk_ns.training.stages import Schedule, Stage
 
 Batch = dict[str, Any]
 

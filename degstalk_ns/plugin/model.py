@@ -48,7 +48,7 @@ from degstalk_ns.training.objective import (
     mouth_terms,
     require_finite,
 )
-from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
+from degstalk_ns.training.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 
 LARGEST_DILATION: float = 0.1
 """Maximum of ``mouth_dilation``, as a fraction of the image height; above it the mouth would cover the chin. Chosen for

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 MINIMUM_SECONDS: float = 4.0
 """Shorter recordings hold too few mouth shapes to learn from (and too few frames for the split)."""

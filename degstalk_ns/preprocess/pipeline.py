@@ -19,13 +19,13 @@ from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import VERSIONS, Products, Step, landmark_file, naming_video, pose_file
 from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_dataset_folder, stage_key
-from degstalk_ns.rates import FRAME_RATE
 
 
 @dataclass(frozen=True)

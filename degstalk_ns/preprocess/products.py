@@ -24,6 +24,7 @@ from degstalk_ns.dataparsers import contact_sheet, writing
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks import blendshapes, mesh478, model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
@@ -31,7 +32,6 @@ from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.record import key_settings
-from degstalk_ns.rates import FRAME_RATE
 
 _AHEAD: Final[int] = 3
 """Frames in flight for each worker."""

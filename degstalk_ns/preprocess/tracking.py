@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
-from degstalk_ns.rates import FRAME_RATE
 
 SMOOTHING_REACH: Final[float] = 4.0
 """Standard deviations to each side at which the smoothing's Gaussian is cut off: it is 0.0003 of its peak there."""

@@ -32,11 +32,11 @@ from degstalk_ns.dataparsers import contact_sheet, writing
 from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.blendshapes import action_units, driving_signals
 from degstalk_ns.landmarks.ibug68 import lip_opening
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import frame_plate
-from degstalk_ns.rates import FRAME_RATE
 from degstalk_ns.sample.acting.performance import blendshapes, perform
 from degstalk_ns.sample.acting.script import write_script
 from degstalk_ns.sample.acting.voice import synthesise

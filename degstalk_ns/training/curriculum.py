@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.training.schedule import Schedule, Stage
+from degstalk_ns.training.stages import Schedule, Stage
 
 
 @dataclass

@@ -67,7 +67,7 @@ class DensificationConfig:
 
 
 class GrowthSchedule(Protocol):
-    """When to densify and prune; :class:`degstalk_ns.training.schedule.Schedule` implements it."""
+    """When to densify and prune; :class:`degstalk_ns.training.stages.Schedule` implements it."""
 
     def grows(self, step: int) -> bool:
         """Whether to densify and prune after ``step``."""

@@ -1,6 +1,6 @@
 """The training losses: equations 8 and 9 and the regularisers of DEGSTalk, on images, masks and offsets.
 
-It must not know Gaussians, steps or nerfstudio: `schedule.py` decides when each loss is used. Image losses are computed
+It must not know Gaussians, steps or nerfstudio: `stages.py` decides when each loss is used. Image losses are computed
 on the smallest box outside which both images are equal and normalised by the size of the whole image: the value is that
 of the whole image, the cost that of the face.
 """

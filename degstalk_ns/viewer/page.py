@@ -21,7 +21,7 @@ import numpy as np
 import viser
 from numpy.typing import NDArray
 
-from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.viewer import viser_patches
 
 SOUND_PART: int = 1 << 19

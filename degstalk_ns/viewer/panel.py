@@ -16,7 +16,7 @@ import viser
 from numpy.typing import NDArray
 
 from degstalk_ns.animation.animation import Animation
-from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.viewer.display import OUTPUTS, TRUTHS, DisplayOptions
 from degstalk_ns.viewer.sliders import Control
 from degstalk_ns.viewer.waveform import png, waveform_picture

@@ -22,7 +22,7 @@ from degstalk_ns.animation.animation import Animation
 from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.audio.sound import SoundLimits
 from degstalk_ns.errors import UserError
-from degstalk_ns.rates import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 from degstalk_ns.viewer.page import Page
 from degstalk_ns.viewer.painter import FreeCamera, Painter, PaintRequest, jpeg
 from degstalk_ns.viewer.panel import FREE, OWN, RECORDED, Panel

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES
-from degstalk_ns.rates import FRAME_RATE
 from degstalk_ns.sample.acting.script import Script, articulation
 from degstalk_ns.sample.body.surfels import NECK_PIVOT, FaceState
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from degstalk_ns.rates import SAMPLE_RATE
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.sample.acting.script import VOWELS, Script, Spoken, aim
 
 Signal = NDArray[np.float64]

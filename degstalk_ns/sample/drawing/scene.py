@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.rates import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.sample.acting.performance import Performance
 from degstalk_ns.sample.body.body import Body
 from degstalk_ns.sample.body.design import Design

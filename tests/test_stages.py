@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.training.schedule import LearningRateKind, Schedule, ScheduleConfig, Stage
+from degstalk_ns.training.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 
 RELEASE = Schedule(ScheduleConfig(), 60_000)
 
