@@ -20,8 +20,8 @@ from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
-from degstalk_ns.metrics.face_landmarks import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.metrics.frames import MetricTable, box_l1
+from degstalk_ns.metrics.lips_and_eyes import FaceLandmarks, eye_closing, lmd_availability
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 

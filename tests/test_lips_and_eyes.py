@@ -8,7 +8,7 @@ import torch
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.ibug68 import eye_opening, lip_gap
-from degstalk_ns.metrics.face_landmarks import (
+from degstalk_ns.metrics.lips_and_eyes import (
     FaceLandmarks,
     eye_closing,
     lip_landmark_distance,
