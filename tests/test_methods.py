@@ -35,7 +35,7 @@ changed = {
     for name in before
     if before[name] != after[name]
 }
-heavy = [name for name in ("av", "mediapipe", "degstalk_ns.plugin.viewer") if name in sys.modules]
+heavy = [name for name in ("mediapipe", "degstalk_ns.plugin.viewer") if name in sys.modules]
 print(json.dumps({"changed": changed, "heavy": heavy, "method": methods.degstalk.config.method_name}))
 """
 
