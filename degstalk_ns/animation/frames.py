@@ -163,4 +163,4 @@ def backdrop(portrait: Portrait, view: View, row: int, freed: bool = False) -> T
     if not frames.fits(view, row):
         colour = [math.floor(255 * value + 0.5) for value in portrait.free_background]
         return torch.tensor(colour, dtype=torch.uint8, device=portrait.device).expand(view.height, view.width, 3)
-    return torch.from_numpy(np.array(frames.plate(row, size, freed))).to(portrait.device)
+    return torch.from_numpy(frames.plate(row, size, freed)).to(portrait.device)

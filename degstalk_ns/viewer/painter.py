@@ -82,14 +82,14 @@ class Painter:
         view, size = view.to(portrait.device), (view.width, view.height)
         if free is None and options.plate:
             plate = portrait.frames.plate(row, size, animation.freed)
-            behind = torch.from_numpy(np.array(plate)).to(portrait.device).float() / 255
+            behind = torch.from_numpy(plate).to(portrait.device).float() / 255
         else:
             colour = torch.tensor(request.colour, device=portrait.device) / 255
             behind = colour.expand(view.height, view.width, 3)
         truth: Tensor | None = None
         if free is None and options.needs_truth and not animation.freed:
             image = portrait.frames.truth(row, size)
-            truth = torch.from_numpy(np.array(image)).to(portrait.device).float() / 255
+            truth = torch.from_numpy(np.ascontiguousarray(image)).to(portrait.device).float() / 255
         conditions = overridden(animation.conditions(frame), request.overrides).to(portrait.device)
         with torch.no_grad(), self._lock():
             if options.plain:
