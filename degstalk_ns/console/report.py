@@ -16,6 +16,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes, write_whole
@@ -64,7 +65,7 @@ class Report:
             for index, column in enumerate(table.columns):
                 drawn.add_column(_broken(column), justify="right" if index else "left", no_wrap=True)
             for row in table.rows:
-                drawn.add_row(*row)
+                drawn.add_row(*(Text(cell) for cell in row))  # text, not rich's markup
             if Measurement.get(console, console.options.update(width=_UNLIMITED_WIDTH), drawn).maximum <= console.width:
                 console.print(drawn)
                 continue
