@@ -2,7 +2,6 @@ import pytest
 import torch
 from pytorch_msssim import ssim
 
-from degstalk_ns.avatar.boxes import grown_to, union_box
 from degstalk_ns.metrics.lpips import padded_to
 from degstalk_ns.training.losses import alpha_loss, crop_perceptual, jaw_loss, l1_dssim, off_region, patch_perceptual
 
@@ -34,14 +33,6 @@ def test_boxes_at_the_border_and_empty_ones(box: tuple[int, int, int, int]) -> N
     assert torch.allclose(l1, (image - target).abs().mean())
     # SSIM's window must see the same pixels: the box reaches into every window that the difference touches.
     assert torch.allclose(dssim, whole, atol=1e-9)
-
-
-def test_union_box() -> None:
-    a, b = torch.zeros(20, 30, dtype=torch.bool), torch.zeros(20, 30, dtype=torch.bool)
-    assert union_box(a, b) == (0, 0, 0, 0)
-    a[3, 4], b[10, 29] = True, True
-    assert union_box(a, b) == (3, 11, 4, 30)
-    assert grown_to((0, 2, 28, 30), 11, 20, 30) == (0, 11, 19, 30)
 
 
 def test_small_terms() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification, discover_dataparsers
 
 from degstalk_ns.dataparsers.talking_head import TalkingHead, TalkingHeadDataParserConfig, talking_head_dataparser
-from degstalk_ns.errors import one_line_errors
 
 
 def test_outputs(dataset: Path) -> None:
@@ -75,27 +72,6 @@ def test_mistakes_end_as_one_line_and_exit_code_1(data: Path, capsys: pytest.Cap
     assert caught.value.code == 1 and caught.value.__suppress_context__
     printed = capsys.readouterr().err
     assert printed.startswith("[degstalk] error: ") and printed.count("\n") == 1
-
-
-def test_one_line_errors_lets_other_exceptions_through() -> None:
-    @one_line_errors()
-    def divide(a: int, b: int) -> float:
-        return a / b
-
-    assert divide(4, b=2) == 2 and divide(9, b=3) == 3
-    with pytest.raises(ZeroDivisionError):
-        divide(1, b=0)
-
-
-def test_one_line_errors_in_a_program() -> None:
-    program = (
-        "from degstalk_ns.errors import UserError, one_line_errors\n"
-        "with one_line_errors():\n"
-        "    raise UserError('a file:\\n  is gone')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "[degstalk] error: a file: is gone\n"
 
 
 def test_unknown_split_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
