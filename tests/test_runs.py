@@ -71,52 +71,12 @@ def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
     assert head.recording.layout.root == tmp_path / "copy/data/me"
 
 
-def test_options_newer_than_the_config_take_their_default_and_are_named(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = run.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.strip().startswith(("keep_rim:", "plates_in_memory:"))]
-    assert len(kept) == len(lines) - 2
-    run.write_text("".join(kept))
-    assert load_run(run).model.config.plates_in_memory == 32
-    assert capsys.readouterr().out == (
-        "note: config.yml: 2 options were not in it and got their defaults: pipeline.model.keep_rim, "
-        "pipeline.model.plates_in_memory\n"
-    )
-
-
-def test_options_that_no_longer_exist_are_named_and_not_saved_again(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = run.read_text()
-    assert text.count("    keep_rim:") == 1
-    run.write_text(text.replace("    keep_rim:", "    rim_in_pixels: 3\n    keep_rim:"))
-    config = _saved(run)
-    assert capsys.readouterr().out == (
-        "note: config.yml: 1 option in it does not exist in this version and is ignored: pipeline.model.rim_in_pixels\n"
-    )
-    assert not hasattr(config.pipeline.model, "rim_in_pixels")
-
-
 @pytest.mark.parametrize("name", ["trainer.DegstalkTrainerConfig", "nowhere.Config", "plugin.trainer.Nothing"])
 def test_a_config_by_an_earlier_version_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "config.yml"
     path.write_text(f"!!python/object:degstalk_ns.{name}\nmethod_name: degstalk\n")
     message = _refused(path)
     assert str(path) in message and "earlier version of degstalk-ns" in message and "train again" in message
-
-
-def test_nerfstudios_programs_refuse_a_config_by_an_earlier_version_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from nerfstudio.utils.eval_utils import eval_setup
-
-    path = tmp_path / "config.yml"
-    path.write_text("!!python/object:degstalk_ns.trainer.DegstalkTrainerConfig\nmethod_name: degstalk\n")
-    with pytest.raises(SystemExit):
-        eval_setup(path)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("[degstalk] error: config.yml:") and "train again" in line
 
 
 def test_what_there_is_to_say_of_the_dataset_is_not_lost(
