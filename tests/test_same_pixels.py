@@ -94,7 +94,7 @@ def test_all_ways_show_the_same_pixels(run: TrainedAvatar, side: int, tmp_path: 
 
 
 @pytest.mark.parametrize("side", [64, 32])
-def test_the_dilation_shows_in_every_way(trained: TrainedAvatar, side: int) -> None:
+def test_the_dilation_can_be_seen(trained: TrainedAvatar, side: int) -> None:
     model, animation = trained.model, Animation.from_recording(trained.recording, "val")
     view = model.frames.view(int(animation.recorded[1]), (side, side))
     both = []
