@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from degstalk_ns.animation.animation import Animation
+from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.compositing import over
+from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.runs import load_run
 from degstalk_ns.viewer.display import DisplayOptions
@@ -166,13 +168,24 @@ def test_the_free_camera_at_the_recorded_place_sees_the_recorded_head(
     assert _apart(free, painter.paint(recorded, FRAME, _request(plate=False))) <= 1
 
 
-def test_sliders_change_what_drives_the_head(model: DegstalkModel, painter: Painter, recorded: Animation) -> None:
+def test_sliders_change_what_drives_the_head(
+    model: DegstalkModel, painter: Painter, recorded: Animation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lid = controls(torch.from_numpy(model.recording.expression.copy()))[0]
-    usual = float(recorded.conditions(FRAME).eyelids[lid.index])
-    same = replace(_request(), overrides={lid: usual})
-    np.testing.assert_array_equal(painter.paint(recorded, FRAME, same), painter.paint(recorded, FRAME, _request()))
-    other = replace(_request(), overrides={lid: usual + 20.0})  # after so few steps a lid moves little
-    assert (painter.paint(recorded, FRAME, other) != painter.paint(recorded, FRAME, _request())).any()
+    seen, real = [], model.frame
+
+    def watched(view: View, conditions: Conditions, plate: torch.Tensor) -> torch.Tensor:
+        seen.append(conditions)
+        return real(view, conditions, plate)
+
+    monkeypatch.setattr(model, "frame", watched)
+    painter.paint(recorded, FRAME, replace(_request(), overrides={lid: 0.75}))
+    painter.paint(recorded, FRAME, _request())
+    changed, usual = seen
+    assert torch.equal(usual.eyelids, recorded.conditions(FRAME).eyelids) and usual.eyelids[lid.index] != 0.75
+    expected = usual.eyelids.clone()
+    expected[lid.index] = 0.75
+    assert torch.equal(changed.eyelids, expected) and torch.equal(changed.expression, usual.expression)
 
 
 @pytest.mark.parametrize(("option", "way"), [({}, "frame"), ({"face": False}, "compose")])

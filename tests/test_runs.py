@@ -79,6 +79,19 @@ def test_a_config_by_an_earlier_version_is_refused_in_one_line(tmp_path: Path, n
     assert str(path) in message and "earlier version of degstalk-ns" in message and "train again" in message
 
 
+def test_nerfstudios_programs_refuse_a_config_by_an_earlier_version_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    path = tmp_path / "config.yml"
+    path.write_text("!!python/object:degstalk_ns.trainer.DegstalkTrainerConfig\nmethod_name: degstalk\n")
+    with pytest.raises(SystemExit):
+        eval_setup(path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("[degstalk] error: config.yml:") and "train again" in line
+
+
 def test_what_there_is_to_say_of_the_dataset_is_not_lost(
     run: Path, dataset_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
