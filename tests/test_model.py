@@ -1,4 +1,4 @@
-"""The model adapter on a short training: moments, outputs and how they compose, stages, metrics."""
+"""The model adapter on a short training: outputs and how they compose, stages, metrics."""
 
 from __future__ import annotations
 
@@ -46,31 +46,6 @@ def _moved(camera: Cameras, by: float) -> Cameras:
     other = copy.deepcopy(camera)
     other.camera_to_worlds[..., 0, 3] += by
     return other
-
-
-# --- moments ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_camera_is_a_view_and_a_frame_of_the_track(model: DegstalkModel, manager: TalkingHeadDataManager) -> None:
-    recording = model.recording
-    for index in (0, len(recording.val) - 1):
-        view, frame = model.moment(manager.eval_dataset.cameras, index)
-        assert frame == recording.val.aud_ids[index]
-        world = np.linalg.inv(recording.val.c2w[index]) * np.array([[1], [-1], [-1], [1]])  # OpenGL to OpenCV
-        np.testing.assert_allclose(view.viewmat.numpy(), world, atol=1e-5)
-        focal, cx, cy = recording.focal, recording.cx, recording.cy
-        np.testing.assert_allclose(view.K.numpy(), [[focal, 0, cx], [0, focal, cy], [0, 0, 1]], rtol=1e-6)
-        assert (view.width, view.height) == (recording.width, recording.height)
-
-
-def test_a_camera_without_a_time_shows_the_moment_of_its_pose(
-    model: DegstalkModel, manager: TalkingHeadDataManager
-) -> None:
-    cameras = copy.deepcopy(manager.train_dataset.cameras)
-    cameras.times = None
-    frames = [model.moment(cameras, index)[1] for index in range(len(cameras))]
-    assert frames == model.recording.train.aud_ids.tolist()
-    assert model.moment(_moved(cameras, 5.0), 3)[1] == 0, "nowhere near the recorded path"
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------

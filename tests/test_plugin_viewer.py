@@ -1,205 +1,137 @@
-"""The adapter to nerfstudio's viewer, without a browser: what is sent to a page and what is taken from one."""
+"""nerfstudio's own viewer with a trained head, and a page without a browser: what comes to the page, and what stays
+when it leaves."""
 
 from __future__ import annotations
 
-import io
-import json
-import threading
-import wave
-from types import SimpleNamespace
-from typing import Any
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from fake_page import PATIENCE, FakePage, until
 from nerfstudio.configs.base_config import ViewerConfig
-from viser import _messages
+from nerfstudio.viewer.render_state_machine import RenderAction
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from degstalk_ns.configs.methods import degstalk_fast
-from degstalk_ns.plugin.host import kept_local
-from degstalk_ns.viewer.page import Page, wav
-from degstalk_ns.viewer.uploads import BoundedUploads
-
-# --- where it listens -------------------------------------------------------------------------------------------------
-
-
-def test_the_viewer_stays_on_this_machine_unless_asked() -> None:
-    default = ViewerConfig()
-    assert default.websocket_host == "0.0.0.0"
-    assert kept_local(default, ["--load-config", "x"]).websocket_host == "127.0.0.1"
-    for asked in (["--viewer.websocket-host", "0.0.0.0"], ["--viewer.websocket_host=0.0.0.0"]):
-        assert kept_local(default, asked).websocket_host == "0.0.0.0"
-    assert kept_local(ViewerConfig(websocket_host="10.0.0.7"), []).websocket_host == "10.0.0.7"
+from degstalk_ns.plugin.pipeline import DegstalkPipeline
+from degstalk_ns.plugin.runs import load_run
+from degstalk_ns.plugin.viewer import YieldingStateMachine
+from degstalk_ns.viewer.panel import FREE, OWN
+from degstalk_ns.viewer.session import Session
 
 
-def test_settings_that_ns_viewer_hands_to_our_run_are_kept_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = degstalk_fast.config
-    before = config.viewer
-    assert before.websocket_host == "127.0.0.1"
-    try:
-        monkeypatch.setattr("sys.argv", ["ns-viewer", "--load-config", "x"])
-        config.viewer = ViewerConfig()
-        assert config.viewer.websocket_host == "127.0.0.1"
-        monkeypatch.setattr("sys.argv", ["ns-viewer", "--viewer.websocket-host", "0.0.0.0"])
-        config.viewer = ViewerConfig()
-        assert config.viewer.websocket_host == "0.0.0.0"
-    finally:
-        config.viewer = before
-
-
-# --- a page -----------------------------------------------------------------------------------------------------------
-
-
-class _Connection:
-    """Keeps what would be sent to a page."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-        self.handlers: dict[type, list[Any]] = {}
-
-    def queue_message(self, message: Any) -> None:
-        self.sent.append(message)
-
-    def register_handler(self, kind: type, handler: Any) -> None:
-        self.handlers.setdefault(kind, []).append(handler)
-
-    def unregister_handler(self, kind: type, handler: Any) -> None:
-        self.handlers[kind].remove(handler)
-
-
-class _Inbox:
-    def __init__(self) -> None:
-        self._impl, self.value = SimpleNamespace(id="inbox"), ""
-
-    def on_update(self, react: Any) -> None:
-        self.receive = lambda text: react(SimpleNamespace(target=SimpleNamespace(value=text)))
+@pytest.fixture(scope="module")
+def viewer(trained_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    pipeline = load_run(trained_config).pipeline
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("viewer")
+    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=free)
+    viewer = Viewer(config, folder / "log", folder, pipeline)
+    yield viewer
+    viewer.viser_server.stop()
 
 
 @pytest.fixture
-def page() -> SimpleNamespace:
-    connection, inbox, reports = _Connection(), _Inbox(), []
-    gui = SimpleNamespace(add_text=lambda *_, **__: inbox)
-    client = SimpleNamespace(gui=gui, _websock_connection=connection, flush=lambda: None)
-    return SimpleNamespace(
-        page=Page(client, reports.append, 1000),  # type: ignore[arg-type]
-        connection=connection,
-        inbox=inbox,
-        reports=reports,
-    )
+def page(viewer: Viewer) -> Iterator[FakePage]:
+    page = FakePage(viewer.viser_server.get_port())
+    until(lambda: page.given("frame"))
+    yield page
+    page.close()
+    until(lambda: not _sessions(viewer))
 
 
-def test_words_reach_the_page_as_words(page: SimpleNamespace) -> None:
-    name = "evil\"); alert(1)//</script>\u2028'`${x}"
-    page.page.say(name, "problem")
-    message = page.connection.sent[-1].as_serializable_dict()
-    assert message["source"] == ""  # nothing of it is evaluated
-    assert (message["call"], message["given"]) == ("say", (name, "problem"))
+def _pipeline(viewer: Viewer) -> DegstalkPipeline:
+    assert isinstance(viewer.pipeline, DegstalkPipeline)
+    return viewer.pipeline
 
 
-def test_messages_leave_nothing_in_viser_s_queue(page: SimpleNamespace) -> None:
-    page.page.seek(1.0)
-    message = page.connection.sent[-1]
-    assert message.redundancy_key() == message.redundancy_key()
-    assert message.as_serializable_dict()["type"] == "RunJavascriptMessage"
-    assert len({message.redundancy_key() for message in page.connection.sent}) == len(page.connection.sent)
+def _sessions(viewer: Viewer) -> dict[int, Session]:
+    return _pipeline(viewer).talking_head._sessions
 
 
-def test_reports_are_checked(page: SimpleNamespace) -> None:
-    good = {"kind": "state", "number": 3, "at": 1.5, "playing": True, "clip": 1, "spare": 0.1}
-    for text in ("", "nothing", "[]", "3", '{"kind": "state"}', json.dumps({**good, "at": "x"})):
-        page.inbox.receive(text)
-    assert page.reports == []
-    page.inbox.receive(json.dumps(good))
-    assert page.reports == [good]
+def _last_picture(page: FakePage) -> np.ndarray:
+    data = [data for call, _, data in list(page.calls) if call == "frame"][-1]
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
 
 
-def test_a_sound_is_sent_in_parts_that_make_a_wav_file(page: SimpleNamespace) -> None:
-    sound = np.sin(np.arange(400_000) / 10).astype(np.float32)
-    page.page.load_sound(7, sound, 25.0, 25.0)
-    sent = page.connection.sent
-    assert [message.given for message in sent] == [(7, 0, 2, 25.0, 25.0), (7, 1, 2, 25.0, 25.0)]
-    with wave.open(io.BytesIO(b"".join(message.data for message in sent))) as file:
-        assert (file.getnchannels(), file.getframerate(), file.getnframes()) == (1, 16_000, 400_000)
-        samples = np.frombuffer(file.readframes(400_000), "<i2") / 32767
-    assert np.abs(samples - sound).max() < 1e-4
+def test_a_page_sees_the_trained_head_and_may_play_either_part(viewer: Viewer, page: FakePage) -> None:
+    model = _pipeline(viewer).model
+    row = int(model.recording.train.aud_ids[0])
+    plate = model.frames.plate(row)
+    frame = model.frame(model.frames.view(row), model.conditions(row), torch.from_numpy(plate.copy())).numpy()
+    assert np.abs(_last_picture(page) - frame).mean() < 4
+    (session,) = _sessions(viewer).values()
+    assert session._panel.driver.options == ("training track", "validation track")
+    labels = [control.label for control in session._panel._sliders]
+    assert labels[:2] == ["Eyelid right", "Eyelid left"] and len(labels) > 2
 
 
-def test_a_wav_file_lasts_as_long_as_asked() -> None:
-    for samples in (10, 1000):
-        with wave.open(io.BytesIO(wav(np.full(100, 2.0, np.float32), samples))) as file:
-            assert file.getnframes() == samples
+def test_the_camera_of_a_page_begins_where_the_recording_was_made(viewer: Viewer, page: FakePage) -> None:
+    model = _pipeline(viewer).model
+    (client,) = viewer.viser_server.get_clients().values()
+    row = int(model.recording.train.aud_ids[0])
+    place = model.frames.c2w(row)[:3, 3].numpy()
+    np.testing.assert_allclose(client.camera.position / VISER_NERFSTUDIO_SCALE_RATIO, place, atol=1e-5)
+    assert client.camera.fov == pytest.approx(2 * np.arctan(0.5 * model.recording.height / model.recording.focal))
 
 
-# --- what a page may send ---------------------------------------------------------------------------------------------
+def test_nerfstudio_s_own_picture_is_made_only_when_it_is_wanted(viewer: Viewer, page: FakePage) -> None:
+    ((number, session),) = _sessions(viewer).items()
+    machine = viewer.render_statemachines[number]
+    assert isinstance(machine, YieldingStateMachine) and not session.yields
+    drawn: list[int] = []
+    real = machine._render_img
+    machine._render_img = lambda state: (drawn.append(1), real(state))[1]  # type: ignore[method-assign]
+    frames = len(page.given("frame"))
+    (client,) = viewer.viser_server.get_clients().values()
+    machine.action(RenderAction("step", viewer.get_camera_state(client)))  # as the training does
+    until(lambda: len(page.given("frame")) > frames)
+    assert not drawn
+    page.change("Camera", OWN)
+    until(lambda: page.given("hide"))
+    viewer._trigger_rerender()
+    until(lambda: drawn)
+    frames = len(page.given("frame"))
+    page.change("Camera", FREE)
+    until(lambda: len(page.given("frame")) > frames)
+    frames = len(page.given("frame"))
+    viewer._trigger_rerender()  # the page's camera moves
+    until(lambda: len(page.given("frame")) > frames)
+    assert not session.yields
 
 
-@pytest.fixture
-def uploads() -> SimpleNamespace:
-    from viser._gui_api import GuiApi
-
-    connection, refused, files = _Connection(), [], []
-    gui: Any = GuiApi.__new__(GuiApi)
-    gui._websock_interface, gui._current_file_upload_states = connection, {}
-    client: Any = SimpleNamespace(gui=gui, _websock_connection=connection)
-    handle = SimpleNamespace(_impl=SimpleNamespace(value=None, update_timestamp=0.0, update_cb=[]))
-    handle._impl.update_cb.append(lambda event: files.append((handle._impl.value.name, handle._impl.value.content)))
-    gui._gui_input_handle_from_id = {"button": handle}
-    gui._owner = SimpleNamespace(atomic=threading.Lock)
-    connection.register_handler(_messages.FileTransferStart, gui._handle_file_transfer_start)
-    connection.register_handler(_messages.FileTransferPart, gui._handle_file_transfer_part)
-    BoundedUploads(client, 1000, refused.append)
-
-    def start(uuid: str, size: int, parts: int) -> None:
-        message = _messages.FileTransferStart("button", uuid, "a.wav", "audio/wav", parts, size)
-        for handler in connection.handlers[_messages.FileTransferStart]:
-            handler(0, message)
-
-    def part(uuid: str, number: int, content: bytes) -> None:
-        message = _messages.FileTransferPart("button", uuid, number, content)
-        for handler in connection.handlers[_messages.FileTransferPart]:
-            handler(0, message)
-
-    return SimpleNamespace(start=start, part=part, refused=refused, files=files, gui=gui)
+def test_the_preview_of_a_camera_path_has_the_view_for_itself(viewer: Viewer, page: FakePage) -> None:
+    (session,) = _sessions(viewer).values()
+    viewer.render_tab_state.preview_render = True
+    viewer._trigger_rerender()
+    assert session.yields
+    until(lambda: page.given("hide"))
+    viewer.render_tab_state.preview_render = False
+    frames = len(page.given("frame"))
+    viewer._trigger_rerender()
+    until(lambda: len(page.given("frame")) > frames)
+    assert not session.yields
 
 
-@pytest.fixture(autouse=True)
-def _clients_are_whoever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("viser._viser.ClientHandle", SimpleNamespace)
+def test_a_page_that_leaves_takes_its_session_and_threads_with_it(viewer: Viewer) -> None:
+    page = FakePage(viewer.viser_server.get_port())
+    until(lambda: page.given("frame"))
+    ((number, session),) = _sessions(viewer).items()
+    machine = viewer.render_statemachines[number]
+    page.close()
+    session._thread.join(PATIENCE)
+    machine.join(PATIENCE)
+    assert not session._thread.is_alive() and not machine.is_alive()
+    assert not _sessions(viewer) and number not in viewer.render_statemachines
 
 
-def test_a_whole_file_arrives_whatever_the_order(uploads: SimpleNamespace) -> None:
-    uploads.start("u", 6, 2)
-    uploads.part("u", 1, b"def")
-    uploads.part("u", 0, b"abc")
-    assert uploads.files == [("a.wav", b"abcdef")] and uploads.refused == []
-
-
-def test_a_part_waits_for_its_announcement(uploads: SimpleNamespace) -> None:
-    early = threading.Thread(target=uploads.part, args=("u", 0, b"abc"))
-    early.start()
-    uploads.start("u", 3, 1)
-    early.join(10)
-    assert uploads.files == [("a.wav", b"abc")]
-
-
-@pytest.mark.parametrize(("size", "word"), [(1001, "larger"), (0, "empty"), (1 << 60, "larger")])
-def test_what_is_announced_too_large_is_never_kept(uploads: SimpleNamespace, size: int, word: str) -> None:
-    uploads.start("u", size, 1)
-    uploads.part("u", 0, b"x" * 100)
-    assert len(uploads.refused) == 1 and word in uploads.refused[0]
-    assert not uploads.gui._current_file_upload_states and not uploads.files
-
-
-def test_more_than_announced_is_dropped(uploads: SimpleNamespace) -> None:
-    uploads.start("u", 10, 2)
-    uploads.part("u", 0, b"x" * 8)
-    uploads.part("u", 1, b"x" * 8)
-    assert "more data arrived" in uploads.refused[0] and not uploads.gui._current_file_upload_states
-    uploads.start("v", 10, 2)
-    uploads.part("v", 5, b"x")
-    assert len(uploads.refused) == 2 and not uploads.gui._current_file_upload_states
-
-
-def test_one_file_at_a_time(uploads: SimpleNamespace) -> None:
-    uploads.start("u", 6, 2)
-    uploads.start("v", 6, 2)
-    assert "still being uploaded" in uploads.refused[0] and list(uploads.gui._current_file_upload_states) == ["u"]
+def test_only_its_own_pages_are_served(viewer: Viewer) -> None:
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(f"ws://127.0.0.1:{viewer.viser_server.get_port()}", origin="http://evil.example")  # type: ignore[arg-type]

@@ -71,33 +71,6 @@ def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
     assert head.recording.layout.root == tmp_path / "copy/data/me"
 
 
-def test_options_newer_than_the_config_take_their_default_and_are_named(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = run.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.strip().startswith(("keep_rim:", "plates_in_memory:"))]
-    assert len(kept) == len(lines) - 2
-    run.write_text("".join(kept))
-    assert load_run(run).model.config.plates_in_memory == 32
-    assert capsys.readouterr().out == (
-        "note: config.yml: 2 options were not in it and got their defaults: pipeline.model.keep_rim, "
-        "pipeline.model.plates_in_memory\n"
-    )
-
-
-def test_options_that_no_longer_exist_are_named_and_not_saved_again(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = run.read_text()
-    assert text.count("    keep_rim:") == 1
-    run.write_text(text.replace("    keep_rim:", "    rim_in_pixels: 3\n    keep_rim:"))
-    config = _saved(run)
-    assert capsys.readouterr().out == (
-        "note: config.yml: 1 option in it does not exist in this version and is ignored: pipeline.model.rim_in_pixels\n"
-    )
-    assert not hasattr(config.pipeline.model, "rim_in_pixels")
-
-
 @pytest.mark.parametrize("name", ["trainer.DegstalkTrainerConfig", "nowhere.Config", "plugin.trainer.Nothing"])
 def test_a_config_by_an_earlier_version_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "config.yml"

@@ -115,33 +115,6 @@ def test_another_seed_says_and_does_something_else(made: Path, tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--seconds", "0"], "--seconds 0"),
-        (["--seconds", "-3"], "--seconds -3"),
-        (["--seconds", "1.9"], "at least 2"),
-        (["--seconds", "nan"], "--seconds nan"),
-        (["--seconds", "inf"], "--seconds inf"),
-        (["--seconds", "1e12"], "GB"),
-        (["--size", "63"], "--size 63"),
-        (["--size", "129"], "even"),
-        (["--size", "62"], "from 64 to 2048"),
-        (["--size", "2050"], "from 64 to 2048"),
-        (["--size", "-512"], "--size -512"),
-        (["--seed", "-1"], "--seed -1"),
-    ],
-)
-def test_options_out_of_range_are_one_line(
-    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["sample", str(tmp_path / "new" / "sample"), *options])
-    message = capsys.readouterr().err
-    assert stop.value.code == 1 and told in message and message.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_folder_that_exists_is_refused(made: Path, tmp_path: Path) -> None:
     before = _digest(made)
     with pytest.raises(UserError, match="--overwrite"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,6 @@ from degstalk_ns.metrics.talking import (
     silent_frames,
     talking_source,
 )
-from degstalk_ns.scripts import cli, measure_command
 
 FRAMES, SIDE, EYES = 100, 64, 20.0
 PER_FRAME = SAMPLE_RATE // 25
@@ -130,25 +128,6 @@ def test_the_band_lies_along_the_jaw() -> None:
     band = jaw_band(jaw, 50.0, (SIDE, SIDE))
     assert band[53, 32] and band[58, 32] and not band[45, 32] and not band[10].any()
     assert 100 < band.sum() < 1000
-
-
-def test_the_command_shows_and_writes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = {
-        "video": TalkingReport(100, 99, 0.7, 0.05, 40, 12.0, 4.0),
-        "recording": TalkingReport(500, 500, 0.5, None, 0, 20.0, 5.0),
-    }
-    report = measure_command.build_report("a.mp4", found)
-    table = dict((row[0], row[1:]) for row in report.tables[0].rows)
-    assert table["lips follow loudness, Pearson's r"] == ("0.70", "0.50")
-    assert table["lip opening in silence, % of its range"] == ("5.0 %", "not measurable")
-    report.save(tmp_path / "a.json")
-    assert json.loads((tmp_path / "a.json").read_text())["jaw_jitter_ratio"] == pytest.approx(0.8)
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["measure", str(tmp_path / "none.mp4")])
-    assert stop.value.code == 1
-    assert "none.mp4: no such file" in capsys.readouterr().err
 
 
 def test_a_recording_is_looked_at_up_to_its_first_gap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

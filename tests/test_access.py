@@ -1,91 +1,17 @@
-"""What stands between the viewer and who connects: messages keep their order, and only its own pages are served."""
+"""Who may connect: only pages that the viewer served itself, under a name of this machine."""
 
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import viser
-from viser.infra import WebsockMessageHandler
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from degstalk_ns.viewer.access import chosen_names, guard, refusal
-from degstalk_ns.viewer.viser_patches import mend, spare_compression
-
-# --- messages ---------------------------------------------------------------------------------------------------------
-
-
-class _Handler(WebsockMessageHandler):
-    def __init__(self) -> None:
-        super().__init__(ThreadPoolExecutor(1))
-        self.sent: list[Any] = []
-
-    def unsafe_send_message(self, message: Any) -> None:
-        self.sent.append(message)
-
-
-@pytest.fixture
-def handler() -> _Handler:
-    handler = _Handler()
-    mend(handler)
-    mend(handler)  # twice does no harm
-    return handler
-
-
-def _in_thread(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_an_error_in_a_group_of_messages_does_not_close_the_connection(handler: _Handler) -> None:
-    with pytest.raises(KeyError), handler.atomic():
-        raise KeyError
-    other = _in_thread(lambda: handler.queue_message("after"))  # type: ignore[arg-type]
-    other.join(10)
-    assert handler.sent == ["after"]
-
-
-def test_mended_again_within_a_group_nothing_stays_behind(handler: _Handler) -> None:
-    with handler.atomic():
-        handler.queue_message("first")  # type: ignore[arg-type]
-        mend(handler)
-        handler.queue_message("second")  # type: ignore[arg-type]
-    assert handler.sent == ["first", "second"]
-
-
-def test_messages_keep_their_order_and_groups_stay_together(handler: _Handler) -> None:
-    entered, go_on = threading.Event(), threading.Event()
-
-    def group() -> None:
-        with handler.atomic():
-            handler.queue_message("a")  # type: ignore[arg-type]
-            entered.set()
-            go_on.wait(10)
-            with handler.atomic():
-                handler.queue_message("b")  # type: ignore[arg-type]
-
-    def others() -> None:
-        for message in ("c", "d"):
-            handler.queue_message(message)  # type: ignore[arg-type]
-
-    first = _in_thread(group)
-    entered.wait(10)
-    second = _in_thread(others)
-    assert handler.sent == []
-    go_on.set()
-    first.join(10)
-    second.join(10)
-    assert handler.sent == ["a", "b", "c", "d"]
-
-
-# --- who is served ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -139,7 +65,6 @@ def port() -> Iterator[int]:
         free = probe.getsockname()[1]
     server = viser.ViserServer("127.0.0.1", free, verbose=False)
     guard(server)
-    spare_compression(server)
     yield server.get_port()
     server.stop()
 
@@ -164,6 +89,5 @@ def test_a_foreign_page_gets_no_connection(port: int) -> None:
     address = f"ws://127.0.0.1:{port}"
     with connect(address, origin=f"http://127.0.0.1:{port}") as own:  # type: ignore[arg-type]
         assert isinstance(own.recv(timeout=20), bytes)
-        assert own.protocol.extensions == []  # nothing is compressed that stays here
     with pytest.raises(InvalidStatus, match="403"):
         connect(address, origin="http://evil.example")  # type: ignore[arg-type]
