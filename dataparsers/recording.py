@@ -108,7 +108,8 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
     Args:
         root: folder of the dataset.
-        audio: which ``aud_<name>.npy`` drives the mouth; "auto" takes the first of :data:`AUDIO_PREFERENCE` there is.
+        audio: which ``aud_<name>.npy`` drives the mouth; "auto" takes the first that exists of
+            :data:`~degstalk_ns.dataparsers.driving_files.AUDIO_PREFERENCE`.
         options: defaults where None.
 
     Raises:

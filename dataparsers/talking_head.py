@@ -1,6 +1,6 @@
 """Adapter: a talking-head dataset as nerfstudio's DataparserOutputs.
 
-It holds no reading and no checking of its own (`dataset.py` does), and must not know the model.
+It holds no reading and no checking of its own (`recording.py` does), and must not know the model.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from degstalk_ns.animation.animation import Animation
+    from degstalk_ns.animation.camera_path import read_camera_path
     from degstalk_ns.audio.sound import load_sound
     from degstalk_ns.avatar.avatar import Avatar, AvatarConfig
     from degstalk_ns.avatar.camera import View
@@ -41,6 +42,7 @@ _HOMES = {
     "load_sound": "audio.sound",
     "measure_talking": "metrics.talking",
     "rasterize": "rasterization",
+    "read_camera_path": "animation.camera_path",
     "read_frame": "dataparsers.frame",
     "read_recording": "dataparsers.recording",
     "render_frames": "export.render",
@@ -65,6 +67,7 @@ __all__ = [
     "load_sound",
     "measure_talking",
     "rasterize",
+    "read_camera_path",
     "read_frame",
     "read_recording",
     "render_frames",

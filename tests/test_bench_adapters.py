@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nerfstudio.utils import writer
 
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.bench import train
@@ -135,3 +136,12 @@ def test_an_avatar_is_played_on_its_validation_frames(trained_config: Path) -> N
     plates = [shown.plate(place) for place in range(3)]
     assert all(plate.shape == (64, 64, 3) and 0.5 < plate.max() <= 1 and plate.min() >= 0 for plate in plates)
     assert not torch.equal(shown.shots[0].conditions.audio, shown.shots[2].conditions.audio)
+
+
+def test_a_closed_run_leaves_no_writer_behind(dataset: Path) -> None:
+    """nerfstudio's writers are the whole process's: one left behind would go on writing into a folder that is gone."""
+    before = list(writer.EVENT_WRITERS)
+    run = TrainingRun(dataset, None, _method())
+    assert len(writer.EVENT_WRITERS) > len(before)
+    run.close()
+    assert writer.EVENT_WRITERS == before

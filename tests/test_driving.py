@@ -44,3 +44,13 @@ def test_frozen_and_replaced_audio() -> None:
 def test_unequal_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="equally long"):
         DrivingTrack(torch.zeros(3, 16, 4), torch.zeros(2, 50), torch.zeros(3, 2), torch.zeros(3, 3))
+
+
+def test_conditions_are_copies_that_may_be_changed() -> None:
+    track = _track()
+    before = [part.clone() for part in (track.audio, track.expression, track.eyelids, track.jaw)]
+    conditions = track.at_frame(4)
+    for part in (conditions.audio, conditions.expression, conditions.eyelids, conditions.jaw):
+        part.fill_(99.0)
+    now = (track.audio, track.expression, track.eyelids, track.jaw)
+    assert all(torch.equal(old, new) for old, new in zip(before, now, strict=True))

@@ -19,7 +19,7 @@ BY_DESIGN = {
 
 def _public_names(module: Path) -> Iterator[str]:
     """Classes, functions and constants that ``module`` defines at its top level."""
-    for node in ast.parse(module.read_text()).body:
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             names = [node.name]
         elif isinstance(node, ast.Assign | ast.AnnAssign):

@@ -100,7 +100,7 @@ def test_features_that_cannot_be_computed_are_refused_or_given(make: Callable[..
     path = tmp_path / "aud_ds.npy"
     windows = np.random.default_rng(0).normal(size=(49, 16, 29)).astype(np.float32)
     np.save(path, windows)
-    made = Animation.from_sound(sound, recording, features=path)
+    made = Animation.from_sound(sound, recording, features=str(path))
     assert len(made.track) == 50 and (made.track.audio[:49].numpy() == windows).all()
     np.save(path, windows[:20])
     with pytest.raises(UserError, match="holds 20 frames"):

@@ -7,6 +7,7 @@ It must not know nerfstudio, how a frame is rendered, nor how a video or a page 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -72,7 +73,7 @@ class Animation:
         recording: Recording,
         *,
         upper_face: UpperFace = "source",
-        features: Path | None = None,
+        features: Path | str | None = None,
         config: NewSoundConfig | None = None,
     ) -> Animation:
         """New audio, spoken by the person of ``recording``; arguments and errors are those of
@@ -96,7 +97,10 @@ class Animation:
         Where a frame has no files (dropped by the dataset's maker), its neighbour's camera and plate are shown. Audio
         that is missing or cannot be read is replaced by silence, and a note says so.
         """
-        tables = {"train": (recording.train,), "val": (recording.val,), "all": (recording.train, recording.val)}[split]
+        parts = {"train": (recording.train,), "val": (recording.val,), "all": (recording.train, recording.val)}
+        if split not in parts:
+            raise ValueError(f"a recording has the parts {', '.join(parts)}, not {split!r}")
+        tables = parts[split]
         known = np.sort(np.concatenate([table.aud_ids for table in tables]))
         rows = np.arange(known[0], known[-1] + 1)
         sound, notes = _recorded_sound(recording, int(rows[0]), len(rows))
@@ -142,6 +146,8 @@ class Animation:
         Raises:
             UserError: nothing lies between.
         """
+        if not (math.isfinite(start) and (end is None or math.isfinite(end))):
+            raise UserError(f"--start {start:g} and --end {end}: expected finite numbers of seconds")
         first = round(start * FRAME_RATE)
         last = len(self) if end is None else min(round(end * FRAME_RATE), len(self))
         if first < 0 or first >= last:
@@ -182,14 +188,14 @@ class Animation:
         return self.track.at_frame(int(self.rows[frame]))
 
     def fingerprint(self) -> str:
-        """Of everything that its pictures and its audio depend on, except the trained avatar."""
+        """Of everything that its pictures depend on, except the trained avatar."""
         digest = hashlib.sha256()
         for part in (self.track.audio, self.track.expression, self.track.eyelids):
-            digest.update(part.contiguous().numpy().tobytes())
+            digest.update(part.cpu().contiguous().numpy().tobytes())
         for rows in (self.rows, self.recorded):
             digest.update(rows.tobytes())
         for view in self.views or ():
-            digest.update(torch.cat([view.viewmat.flatten(), view.K.flatten()]).numpy().tobytes())
+            digest.update(torch.cat([view.viewmat.flatten(), view.K.flatten()]).cpu().numpy().tobytes())
             digest.update(f"{view.width} {view.height}".encode())
         digest.update(str((self.freed, self.spoken)).encode())
         return digest.hexdigest()
@@ -215,13 +221,19 @@ def _nearest(known: Rows, rows: Rows) -> Rows:
     return np.where(rows - before <= known[after] - rows, before, known[after])
 
 
+@lru_cache(maxsize=2)
+def _decoded(recording: Recording) -> Sound:
+    """The recording's whole audio, once for all its parts."""
+    return load_sound(recording.layout.audio, UNLIMITED)
+
+
 def _recorded_sound(recording: Recording, first: int, frames: int) -> tuple[Soundtrack | None, tuple[str, ...]]:
     """The recording's audio during ``frames`` frames from ``first`` on, or None with a note that says why."""
     path = recording.layout.audio
     if not path.exists():
         return None, (f"{path}: missing; there is no audio",)
     try:
-        sound = load_sound(path, UNLIMITED)
+        sound = _decoded(recording)
     except UserError as error:
         return None, (f"{error}; there is no audio",)
     return Soundtrack(sound, first / FRAME_RATE, frames / FRAME_RATE), ()

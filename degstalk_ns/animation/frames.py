@@ -77,7 +77,7 @@ class FrameSource:
         return int(self._rows[np.argmin(np.abs(self._rows - row))])
 
     def c2w(self, row: int) -> Tensor:
-        """Camera to world [4, 4] of the row's camera, OpenGL axes."""
+        """Camera to world [4, 4] (not to be written to) of the row's camera, OpenGL axes."""
         return self._c2w[self.nearest(row)]
 
     def path(self) -> tuple[NDArray[np.int64], Tensor]:
@@ -157,7 +157,7 @@ def backdrop(portrait: Portrait, view: View, row: int, freed: bool = False) -> T
     """Background of a frame: the plate of the row if it fits the view, otherwise the portrait's plain colour.
 
     Returns:
-        [H, W, 3] uint8 on the portrait's device.
+        [H, W, 3] uint8 on the portrait's device, not to be written to: it may be the cached plate itself.
     """
     frames, size = portrait.frames, (view.width, view.height)
     if not frames.fits(view, row):

@@ -51,7 +51,7 @@ def driven_by_sound(
     sound: Sound,
     recording: Recording,
     upper_face: UpperFace = "source",
-    features: Path | None = None,
+    features: Path | str | None = None,
     config: NewSoundConfig | None = None,
 ) -> tuple[DrivingTrack, Rows, tuple[str, ...]]:
     """Computes the driving track of an avatar for new audio.
@@ -81,7 +81,7 @@ def driven_by_sound(
     """
     config = config or NewSoundConfig()
     rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.ping_pong)
-    windows, levels, notes = _heard(sound, recording, features)
+    windows, levels, notes = _heard(sound, recording, None if features is None else Path(features))
     columns = mouth_columns(recording)
     if not named_columns(recording):
         notes += (

@@ -91,7 +91,7 @@ class DrivingTrack:
         return self.at_frame(self.frame_at(time))
 
     def at_frame(self, frame: int) -> Conditions:
-        """Conditions of ``frame`` in 0..T-1.
+        """Conditions of ``frame`` in 0..T-1; copies, which may be changed.
 
         Raises:
             IndexError: the track has no such frame.
@@ -104,9 +104,9 @@ class DrivingTrack:
         windows[max(-first, 0) : max(-first, 0) + len(inside)] = inside
         return Conditions(
             audio=windows.transpose(1, 2).contiguous(),
-            expression=self.expression[frame],
-            eyelids=self.eyelids[frame],
-            jaw=self.jaw[frame],
+            expression=self.expression[frame].clone(),
+            eyelids=self.eyelids[frame].clone(),
+            jaw=self.jaw[frame].clone(),
         )
 
     def frozen(self, frame: int = 0) -> DrivingTrack:

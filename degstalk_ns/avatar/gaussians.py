@@ -258,6 +258,8 @@ def load_ply(path: Path | str) -> ActivatedGaussians:
         vertices = PlyData.read(str(path))["vertex"]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; give the .ply of a Gaussian splat") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the .ply of a Gaussian splat") from error
     except (PlyParseError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a .ply with vertices ({error}); give the .ply of a Gaussian splat") from error
     present = {p.name for p in vertices.properties}

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
+from nerfstudio.utils import writer
 from torch import Tensor, nn
 
 from degstalk_ns.animation.frames import backdrop
@@ -75,10 +76,12 @@ class TrainingRun:
         self._folder = tempfile.TemporaryDirectory(prefix="degstalk-bench-")
         config.output_dir = Path(self._folder.name)
         config.set_timestamp()
+        others = list(writer.EVENT_WRITERS)
         with quiet_console():
             self._trainer = config.setup(local_rank=0, world_size=1)
             assert isinstance(self._trainer, DegstalkTrainer)
             self._trainer.setup()
+        self._writers = [own for own in writer.EVENT_WRITERS if own not in others]
         if state is not None:
             self._trainer.pipeline.load_state_dict(state)
         self.device = self.model.device
@@ -94,7 +97,11 @@ class TrainingRun:
         manager.next_train = self._next_train  # type: ignore[method-assign]
 
     def close(self) -> None:
-        """Removes what nerfstudio wrote."""
+        """Removes what nerfstudio wrote, and the writers that would go on writing there in this process."""
+        for own in self._writers:
+            writer.EVENT_WRITERS.remove(own)
+            if isinstance(own, writer.TensorboardWriter):
+                own.tb_writer.close()
         self._folder.cleanup()
 
     @property

@@ -23,7 +23,7 @@ from degstalk_ns.animation.frames import Image, Portrait, Size, backdrop
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.recording import Recording
-from degstalk_ns.errors import UserError, errors_caught_outside
+from degstalk_ns.errors import UserError
 from degstalk_ns.export.provenance import Provenance
 from degstalk_ns.export.watermark import Watermark
 from degstalk_ns.export.writer import VideoConfig, VideoExport
@@ -102,7 +102,7 @@ def render_frames(
         return view, backdrop(portrait, view, row, animation.freed), truth
 
     last = len(animation) if end is None else end
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plates") as reader, errors_caught_outside():
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plates") as reader:
         ahead: dict[int, Future[tuple[View, torch.Tensor, Image | None]]] = {}
         try:
             for number in range(first, last):
@@ -148,8 +148,9 @@ def render_video(
     """
     output, config, progress = Path(output), config or VideoConfig(), progress or Progress(None)
     check_video_path(output, overwrite)
-    mark = Watermark(*picture_size(run, animation, side_by_side)) if watermark else None
-    asked = (run.fingerprint(), animation.fingerprint(), __version__, side_by_side, config, watermark)
+    size = picture_size(run, animation, side_by_side)
+    mark = Watermark(*size) if watermark else None
+    asked = (run.fingerprint(), animation.fingerprint(), __version__, size, side_by_side, config, watermark)
     export = VideoExport(output, len(animation), hashlib.sha256(str(asked).encode()).hexdigest(), config)
     missing = export.missing()
     wanted = sum(last - first for first, last in missing)

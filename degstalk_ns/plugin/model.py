@@ -122,6 +122,8 @@ class DegstalkModel(Model):
                 f"mouth_dilation must be a fraction of the picture's height from 0 to {LARGEST_DILATION}, got "
                 f"{self.config.mouth_dilation}"
             )
+        if not all(0 <= value <= 1 for value in self.config.free_background):
+            raise UserError(f"free_background must be RGB in 0..1, got {self.config.free_background}")
         recording = self.kwargs["metadata"]["recording"]
         assert isinstance(recording, Recording)
         self.recording = recording
@@ -288,8 +290,7 @@ class DegstalkModel(Model):
     def _shown(self, view: View) -> tuple[int, bool, int]:
         """Degree of the spherical harmonics and whether the fields move the Gaussians, as trained so far, and the
         window of the mouth's dilation in pixels (0 for none)."""
-        dilation = self.config.mouth_dilation
-        window = odd_window(dilation, view.height) if dilation else 0
+        window = odd_window(self.config.mouth_dilation, view.height) if self.config.mouth_dilation else 0
         return int(self.sh_degree), bool(self.moving), window
 
     @property

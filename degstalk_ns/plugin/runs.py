@@ -80,7 +80,7 @@ class TrainedAvatar:
         digest = hashlib.sha256(self.checkpoint.read_bytes())
         layout = self.recording.layout
         made = [layout.transforms(split).stat().st_mtime_ns for split in ("train", "val")]
-        digest.update(str((self.model.config, layout.root.resolve(), made)).encode())
+        digest.update(str((self.config.pipeline, layout.root.resolve(), made)).encode())
         return digest.hexdigest()
 
 

@@ -65,7 +65,7 @@ class Record:
     def load(root: Path) -> Record | None:
         """The record of the dataset in ``root``; None where there is none, or none that can be read."""
         try:
-            content = json.loads((root / RECORD_NAME).read_text())
+            content = json.loads((root / RECORD_NAME).read_text(encoding="utf-8"))
             return Record(root, dict(content["video"]), dict(content["facts"]), dict(content["stages"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
+
+LONGEST = 600.0
+"""Seconds that a command may take."""
 
 
 class Running:
@@ -32,7 +38,16 @@ class Running:
             return True
         return False
 
+    def stop(self) -> None:
+        """Kill it and all that it started, where it still runs."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
     def wait(self) -> subprocess.CompletedProcess[str]:
+        """Its end, within :data:`LONGEST` seconds."""
+        if not select.select([self._ends], [], [], LONGEST)[0]:
+            self.stop()
+            raise TimeoutError(f"{self._arguments} did not end within {LONGEST:g} s")
         code = int(self._ends.readline())
         out, err = (path.read_text(encoding="utf-8", errors="replace") for path in self._printed)
         return subprocess.CompletedProcess(self._arguments, code, out, err)
@@ -47,6 +62,7 @@ class Commands:
 
     def __init__(self, *names: str) -> None:
         self._names = names
+        self._running: list[Running] = []
 
     def __enter__(self) -> Commands:
         self._folder = tempfile.TemporaryDirectory(prefix="commands-")
@@ -62,6 +78,8 @@ class Commands:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server.stdin is not None and self._server.stdout is not None
+        for running in self._running:
+            running.stop()
         self._server.kill()  # it has nothing to finish
         self._server.wait()
         self._server.stdin.close()
@@ -75,7 +93,9 @@ class Commands:
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return Running(int(self._server.stdout.readline()), self._server.stdout, printed, arguments)
+        running = Running(int(self._server.stdout.readline()), self._server.stdout, printed, arguments)
+        self._running.append(running)
+        return running
 
     def run(self, arguments: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """As :func:`subprocess.run`."""
