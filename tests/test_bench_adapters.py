@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from nerfstudio.utils import writer
 
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.bench import train
@@ -140,6 +139,8 @@ def test_an_avatar_is_played_on_its_validation_frames(trained_config: Path) -> N
 
 def test_a_closed_run_leaves_no_writer_behind(dataset: Path) -> None:
     """nerfstudio's writers are the whole process's: one left behind would go on writing into a folder that is gone."""
+    from nerfstudio.utils import writer  # at the top it would import itself, where it is the first of nerfstudio
+
     before = list(writer.EVENT_WRITERS)
     run = TrainingRun(dataset, None, _method())
     assert len(writer.EVENT_WRITERS) > len(before)

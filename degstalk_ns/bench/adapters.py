@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallbackLocation
-from nerfstudio.utils import writer
 from torch import Tensor, nn
 
 from degstalk_ns.animation.frames import backdrop
@@ -76,6 +75,8 @@ class TrainingRun:
         self._folder = tempfile.TemporaryDirectory(prefix="degstalk-bench-")
         config.output_dir = Path(self._folder.name)
         config.set_timestamp()
+        from nerfstudio.utils import writer  # at the top it would import itself, where it is the first of nerfstudio
+
         others = list(writer.EVENT_WRITERS)
         with quiet_console():
             self._trainer = config.setup(local_rank=0, world_size=1)
@@ -98,6 +99,8 @@ class TrainingRun:
 
     def close(self) -> None:
         """Removes what nerfstudio wrote, and the writers that would go on writing there in this process."""
+        from nerfstudio.utils import writer
+
         for own in self._writers:
             writer.EVENT_WRITERS.remove(own)
             if isinstance(own, writer.TensorboardWriter):
