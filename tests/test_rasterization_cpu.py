@@ -44,6 +44,15 @@ def test_backgrounds_and_a_colour_per_camera() -> None:
     assert_same(make_scene(200, 40, 24, 3, 2, colors=colors, backgrounds=backgrounds))
 
 
+@pytest.mark.parametrize(("channels", "passive"), [(3, 1), (6, 3), (5, 4), (11, 2), (12, 10)])
+def test_passive_channels(channels: int, passive: int) -> None:
+    random = torch.Generator().manual_seed(5)
+    backgrounds = torch.rand(2, channels, generator=random, dtype=torch.float64)
+    scene = make_scene(200, 37, 24, channels, 2) | {"passive": passive}
+    assert_same(scene)
+    assert_same(scene | {"backgrounds": backgrounds})
+
+
 def test_long_gaussians_aslant_over_many_tiles() -> None:
     """Listed only in the tiles that their ellipses pass, unlike short ones; some pass the image's corners."""
     scene = make_scene(60, 170, 150)

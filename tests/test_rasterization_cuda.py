@@ -9,6 +9,7 @@ import pytest
 import torch
 from rasterizer_scenes import (
     make_scene,
+    render,
 )
 from torch import Tensor
 
@@ -45,3 +46,28 @@ def test_cuda_backend_calls_gsplat_as_gsplat_is_declared(monkeypatch: pytest.Mon
     torch.testing.assert_close(
         ours, spherical_harmonics(1, scene["means"], scene["colors"], scene["viewmats"], backend="reference")
     )
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_passive_channels_are_a_render_of_their_own(monkeypatch: pytest.MonkeyPatch, behind: bool) -> None:
+    """No GPU is needed: the reference renders in gsplat's place, which knows no passive channels."""
+    import gsplat
+
+    choose, calls = api._choose, []
+
+    def fake_rasterization(packed: bool, **kwargs: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        calls.append(kwargs["colors"].shape[-1])
+        return rasterize(**kwargs, backend="reference")
+
+    monkeypatch.setattr(gsplat, "rasterization", fake_rasterization)
+    monkeypatch.setattr(api, "_choose", lambda backend, means: "cuda" if backend == "cuda" else choose(backend, means))
+    scene = make_scene(30, 12, 10, 5, cameras=2) | {"passive": 2}
+    if behind:
+        scene["backgrounds"] = torch.rand(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    outputs, gradients, _ = render(scene, "cuda")
+    assert calls == [3, 2]
+    wanted, wanted_gradients, _ = render(scene, "reference")
+    for output, want in zip(outputs, wanted, strict=True):
+        torch.testing.assert_close(output, want)
+    for name, want in wanted_gradients.items():
+        torch.testing.assert_close(gradients[name], want)

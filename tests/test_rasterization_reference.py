@@ -29,6 +29,33 @@ def test_reference_gradients_against_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, tuple(leaves.values()), eps=1e-7, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_passive_channels_are_rendered_alike_and_shape_nothing(behind: bool) -> None:
+    """With half of six channels passive: what is shaped follows the first three alone, and every colour follows its
+    own channel."""
+    scene = make_scene(60, 20, 16, 6, cameras=2)
+    if behind:
+        scene["backgrounds"] = torch.rand(2, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    weights = torch.randn(2, 16, 20, 6, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+    def rendered(channels: int, passive: int) -> tuple[Tensor, dict[str, Tensor]]:
+        given = scene | {name: scene[name][..., :channels] for name in ("colors", "backgrounds") if name in scene}
+        leaves = {name: given[name].clone().requires_grad_() for name in INPUTS if name in given}
+        renders = rasterize(**given | leaves, passive=passive, backend="reference")[0]
+        gradients = torch.autograd.grad((renders * weights[..., :channels]).sum(), list(leaves.values()))
+        return renders, dict(zip(leaves, gradients, strict=True))
+
+    (half, half_gradients), (whole, whole_gradients) = rendered(6, 3), rendered(6, 0)
+    _, first_gradients = rendered(3, 0)
+    torch.testing.assert_close(half, whole)
+    for name in ("means", "quats", "scales", "opacities", "viewmats"):
+        torch.testing.assert_close(half_gradients[name], first_gradients[name])
+        assert not torch.allclose(whole_gradients[name], first_gradients[name])
+    for name in {"colors", "backgrounds"} & half_gradients.keys():
+        torch.testing.assert_close(half_gradients[name], whole_gradients[name])
+        assert (half_gradients[name][..., 3:] != 0).any()
+
+
 def test_projection_against_gsplat() -> None:
     from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
 

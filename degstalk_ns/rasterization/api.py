@@ -96,6 +96,7 @@ def rasterize(
     sh_degree: int | None = None,
     backgrounds: Tensor | None = None,
     layers: Sequence[int] | None = None,
+    passive: int = 0,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render N Gaussians into C images (3D Gaussian Splatting, with gsplat's conventions).
@@ -119,6 +120,8 @@ def rasterize(
         backgrounds: [C, D], or None for nothing behind.
         layers: sizes of groups that follow each other in the Gaussians' order and sum to N: of one camera, each group
             is rendered into an image of its own, as if it were alone, in one go. No background then, and not on CUDA.
+        passive: number of the last channels of `colors` that are rendered like the others and get their gradient, but
+            give none to means, quats, scales, opacities and viewmats (maps of values that must not shape anything).
         backend: "auto" takes "cuda" for tensors on a GPU, "cpu" for float32 on the CPU, else "reference".
 
     Returns:
@@ -154,6 +157,8 @@ def rasterize(
         _shape("colors", colors, *((cameras, count) if colors.dim() == 3 else (count,)), None)
         depth = colors.shape[-1]
         _require(depth > 0, "colors must have at least one channel")
+    _require(0 <= passive < depth, f"passive must leave a channel of the {depth}, not {passive}")
+    _require(not passive or sh_degree is None, "passive channels are not spherical harmonics: evaluate those before")
     if backgrounds is not None:
         _shape("backgrounds", backgrounds, cameras, depth)
         tensors["backgrounds"] = backgrounds
@@ -190,6 +195,7 @@ def rasterize(
             radius_clip=radius_clip,
             sh_degree=sh_degree,
             backgrounds=backgrounds,
+            passive=passive,
         )
     else:
         module = cpu if chosen == "cpu" else reference
@@ -203,7 +209,7 @@ def rasterize(
         splats: tuple[Tensor, ...] = (means2d, conics, colors, opacities, depths, radii)
         if layers is not None:
             splats = _in_layers(splats, layers)
-        renders, alphas = module.rasterize_to_pixels(*splats, width, height, backgrounds)
+        renders, alphas = module.rasterize_to_pixels(*splats, width, height, backgrounds, passive)
         meta = {"means2d": means2d, "radii": radii, "depths": depths, "conics": conics, "opacities": opacities}
     if bad is not None:
         meta["radii"] = meta["radii"].masked_fill(bad, 0)

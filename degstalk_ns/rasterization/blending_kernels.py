@@ -248,10 +248,12 @@ def blend_forward(  # type: ignore[no-untyped-def]
 
 @kernel
 def blend_backward(  # type: ignore[no-untyped-def]
-    task, tasks, splats, lists, entries, starts, masks, tiles_x, tiles_y, channels, backgrounds, scratch, kept,
-    v_renders, v_alphas, partial,
+    task, tasks, splats, lists, entries, starts, masks, tiles_x, tiles_y, channels, shaping, backgrounds, scratch,
+    kept, v_renders, v_alphas, partial,
 ):  # fmt: skip
     """Fill partial [E, a multiple of LANES] from d loss / d renders [C, H, W, D] and d loss / d alphas [C, H, W].
+
+    Only the first len(shaping) channels have a part in the gradient of alpha.
 
     Each tile's list is walked from the back. With T the light that reaches a Gaussian, s its colour's worth and B what
     lies behind it (light left times what a unit of it is worth): d loss / d alpha = T s - B / (1 - alpha).
@@ -282,7 +284,8 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 for k in range(depth):
                     value = v_renders[camera, top + row, left + column, k]
                     S[CHANNEL + k * LANES + p] = value
-                    worth_here += value * backgrounds[camera, k]
+                    if k < len(shaping):
+                        worth_here += value * backgrounds[camera, k]
                 S[BEHIND + p] = worth_here * S[LIGHT_LEFT + p]
 
         for i in range(end - 1, start - 1, -1):
@@ -320,7 +323,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
                 store(S, LIGHT_LEFT + p, light)
                 weight = alpha * light
                 worth = spread(zero)
-                for k in range(depth):
+                for k in range(len(shaping)):
                     worth += load(S, CHANNEL + k * LANES + p) * G[GEOMETRY + k]
                 behind = load(S, BEHIND + p)
                 store(S, BEHIND + p, behind + weight * worth)

@@ -227,6 +227,7 @@ class _Blend(torch.autograd.Function):
         radii: Tensor,
         width: int,
         height: int,
+        passive: int,
         will_go_back: bool,
     ) -> tuple[Tensor, Tensor]:
         cameras, depth = len(means2d), colors.shape[-1]
@@ -256,6 +257,7 @@ class _Blend(torch.autograd.Function):
             kept,
             masks,
         )
+        ctx.shaping = (0,) * (depth - passive)
         ctx.bins, ctx.kept, ctx.masks, ctx.behind, ctx.channels = bins, kept, masks, behind, channels
         ctx.conics, ctx.shapes = splats[1], (means2d.shape, conics.shape, colors.shape, opacities.shape)
         if backgrounds is not None:
@@ -268,7 +270,7 @@ class _Blend(torch.autograd.Function):
     def backward(ctx: Any, v_renders: Tensor | None, v_alphas: Tensor | None) -> tuple[Tensor | None, ...]:
         bins: _Bins = ctx.bins
         if v_renders is None and v_alphas is None:
-            return (None,) * 10
+            return (None,) * 11
         some = v_renders if v_renders is not None else v_alphas
         assert some is not None
         if v_renders is None:
@@ -290,6 +292,7 @@ class _Blend(torch.autograd.Function):
             ctx.masks,
             *bins.tiles,
             ctx.channels,
+            ctx.shaping,
             ctx.behind,
             _scratch(len(ctx.channels), ctx.behind.dtype),
             ctx.kept,
@@ -313,7 +316,7 @@ class _Blend(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             (alphas,) = ctx.saved_tensors
             v_backgrounds = torch.einsum("chwd,chw->cd", v_renders, 1 - alphas[..., 0])
-        return v_means2d, v_conics, v_colors, v_opacities, v_backgrounds, *(None,) * 5
+        return v_means2d, v_conics, v_colors, v_opacities, v_backgrounds, *(None,) * 6
 
 
 def rasterize_to_pixels(
@@ -326,8 +329,9 @@ def rasterize_to_pixels(
     width: int,
     height: int,
     backgrounds: Tensor | None = None,
+    passive: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`degstalk_ns.rasterization.reference.rasterize_to_pixels`."""
     splats = (means2d, conics, colors, opacities, backgrounds)
     will_go_back = torch.is_grad_enabled() and any(splat is not None and splat.requires_grad for splat in splats)
-    return _Blend.apply(*splats, depths, radii, width, height, will_go_back)  # type: ignore[no-untyped-call]
+    return _Blend.apply(*splats, depths, radii, width, height, passive, will_go_back)  # type: ignore[no-untyped-call]

@@ -28,29 +28,40 @@ def rasterize(
     radius_clip: float,
     sh_degree: int | None,
     backgrounds: Tensor | None,
+    passive: int,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Arguments and results as :func:`degstalk_ns.rasterization.rasterize`, which has checked them."""
     from gsplat import rasterization
 
-    renders, alphas, meta = rasterization(
-        means=means,
-        quats=quats,
-        scales=scales,
-        opacities=opacities,
-        colors=colors,
-        viewmats=viewmats,
-        Ks=Ks,
-        width=width,
-        height=height,
-        near_plane=near_plane,
-        far_plane=far_plane,
-        radius_clip=radius_clip,
-        eps2d=eps2d,
-        sh_degree=sh_degree,
-        packed=False,  # [C, N, ...] everywhere, as the other backends
-        backgrounds=backgrounds,
-    )
-    return renders, alphas, meta
+    def render(shape: tuple[Tensor, ...], colors: Tensor, backgrounds: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        means, quats, scales, opacities, viewmats = shape
+        return rasterization(
+            means=means,
+            quats=quats,
+            scales=scales,
+            opacities=opacities,
+            colors=colors,
+            viewmats=viewmats,
+            Ks=Ks,
+            width=width,
+            height=height,
+            near_plane=near_plane,
+            far_plane=far_plane,
+            radius_clip=radius_clip,
+            eps2d=eps2d,
+            sh_degree=sh_degree,
+            packed=False,  # [C, N, ...] everywhere, as the other backends
+            backgrounds=backgrounds,
+        )
+
+    shape = (means, quats, scales, opacities, viewmats)
+    if not passive:
+        return render(shape, colors, backgrounds)
+    # gsplat has no such channels: they are a render of their own, of geometry that takes no gradient.
+    behind = (None, None) if backgrounds is None else (backgrounds[..., :-passive], backgrounds[..., -passive:])
+    renders, alphas, meta = render(shape, colors[..., :-passive], behind[0])
+    shown, _, _ = render(tuple(part.detach() for part in shape), colors[..., -passive:], behind[1])
+    return torch.cat([renders, shown], -1), alphas, meta
 
 
 def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Tensor) -> Tensor:

@@ -136,7 +136,14 @@ def spherical_harmonics(degree: int, means: Tensor, coeffs: Tensor, centres: Ten
 
 
 def _blend_pixels(
-    rows: Tensor, columns: Tensor, means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, boxes: Tensor
+    rows: Tensor,
+    columns: Tensor,
+    means2d: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    boxes: Tensor,
+    passive: int,
 ) -> tuple[Tensor, Tensor]:
     """Blend M depth-sorted Gaussians over P pixels: premultiplied colours [P, D] and what is left of the light [P]."""
     dx = means2d[:, 0] - (columns[:, None] + 0.5)  # pixel centres are at +0.5; [P, M]
@@ -154,7 +161,9 @@ def _blend_pixels(
     light = torch.cat(
         [dx.new_ones(len(rows), 1), torch.cumprod(1 - alpha, dim=1)], dim=1
     )  # before each, and at the end
-    return (alpha * light[:, :-1]) @ colors, light[:, -1]
+    weights = alpha * light[:, :-1]
+    shaping, shown = colors.split([colors.shape[1] - passive, passive], dim=1)
+    return torch.cat([weights @ shaping, weights.detach() @ shown], dim=1), light[:, -1]
 
 
 def tile_boxes(means2d: Tensor, radii: Tensor, width: int, height: int) -> Tensor:
@@ -178,12 +187,14 @@ def rasterize_to_pixels(
     width: int,
     height: int,
     backgrounds: Tensor | None = None,
+    passive: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Alpha blending, nearest first; equal depths in order of index.
 
     Args:
         means2d [C, N, 2], conics [C, N, 3], colors [C, N, D], opacities [C, N], depths [C, N], radii [C, N],
         backgrounds [C, D] or None.
+        passive: the last channels of colors that give no gradient to means2d, conics and opacities.
 
     Returns:
         renders [C, height, width, D], premultiplied; alphas [C, height, width, 1].
@@ -203,6 +214,7 @@ def rasterize_to_pixels(
                 chunk % width,
                 *splats,
                 boxes,
+                passive,
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
@@ -211,7 +223,9 @@ def rasterize_to_pixels(
         color = torch.cat([part[0] for part in parts])
         light = torch.cat([part[1] for part in parts])
         if backgrounds is not None:
-            color = color + light[:, None] * backgrounds[camera]
+            shaping = color.shape[1] - passive
+            behind = torch.cat([light[:, None].expand(-1, shaping), light.detach()[:, None].expand(-1, passive)], 1)
+            color = color + behind * backgrounds[camera]
         renders.append(color.reshape(height, width, -1))
         alphas.append((1 - light).reshape(height, width, 1))
     return torch.stack(renders), torch.stack(alphas)
