@@ -19,6 +19,7 @@ from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.plates.build import frame_plate, freed_plate
+from degstalk_ns.plates.hair import with_hair_in_front
 
 if TYPE_CHECKING:
     from degstalk_ns.dataparsers.recording import Recording
@@ -127,24 +128,35 @@ class FrameData:
 
     @cached_property
     def plate(self) -> _Bytes:
-        """What is behind the face in this frame (hair, torso, background), RGB uint8 [H, W, 3].
+        """What is behind the face in this frame (hair, torso, background), and how much of it is hair in front of the
+        face, uint8 [H, W, 4].
 
-        From ``bg/<i>.png``; where there is none, computed as DEGSTalk's hair preservation does from the frame, its
-        masks, the torso image and the clean plate.
+        Both are from ``bg/<i>.png``, or the colours alone, as other programs write it. Where there is none, they are
+        computed as DEGSTalk's hair preservation does from the frame, its masks, the torso image and the clean plate.
+        The hair is that of :func:`degstalk_ns.plates.hair.with_hair_in_front`.
         """
         layout = self._layout
         path = layout.plate(self.img_id)
         if path.exists():
-            return self._shrunk(read_picture(path, 3, self._full_size, layout.root))
-        head_region = self._full_mask("head", "mouth")
-        return self._shrunk(frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean()))
+            colours = read_picture(path, None, self._full_size, layout.root)
+            if colours.shape[2] == 4:
+                return self._shrunk(colours)
+        else:
+            head_region = self._full_mask("head", "mouth")
+            colours = frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean())
+        return self._with_hair(colours)
+
+    def _with_hair(self, colours: _Bytes) -> _Bytes:
+        """A plate at the size on disk, with the hair that is in front of the face as its fourth channel."""
+        masks = (self._full_mask("head", "mouth"), self._full_mask("hair"))
+        return self._shrunk(with_hair_in_front(colours, self._full_image(), *masks))
 
     @cached_property
     def freed_plate(self) -> _Bytes:
-        """The plate of this frame for a jaw that moves otherwise than it does here, RGB uint8 [H, W, 3]: see
-        :func:`degstalk_ns.plates.build.freed_plate`."""
+        """The plate of this frame for a jaw that moves otherwise than it does here, uint8 [H, W, 4] like
+        :attr:`plate`: see :func:`degstalk_ns.plates.build.freed_plate`."""
         masks = (self._full_mask(*names) for names in (("head", "mouth"), ("neck",), ("hair",)))
-        return self._shrunk(freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean()))
+        return self._with_hair(freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean()))
 
 
 def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:
@@ -170,8 +182,9 @@ def _wrong_size(path: Path, found: Sequence[int], expected: Sequence[int], root:
     )
 
 
-def read_picture(path: Path, channels: int, size: tuple[int, int] | None, root: Path) -> _Bytes:
-    """Decode a JPEG or PNG to RGB or RGBA uint8 [H, W, channels]; ``size`` is the [H, W] it must have."""
+def read_picture(path: Path, channels: int | None, size: tuple[int, int] | None, root: Path) -> _Bytes:
+    """Decode a JPEG or PNG to RGB or RGBA uint8 [H, W, channels], None for as many as it has; ``size`` is the [H, W] it
+    must have."""
     try:
         encoded = path.read_bytes()
     except OSError as error:
@@ -187,9 +200,13 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None, root: 
         raise UserError(f"{path}: not a readable 8-bit JPEG or PNG (cut short or damaged); {remedy(root)}")
     if channels == 4 and (picture.ndim != 3 or picture.shape[2] != 4):
         raise UserError(f"{path}: expected an RGBA image (with an alpha channel); {remedy(root)}")
+    if channels is None and picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
     if size is not None and picture.shape[:2] != size:
         raise _wrong_size(path, picture.shape, size, root)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA), np.uint8)
+    return np.asarray(
+        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if picture.shape[2] == 3 else cv2.COLOR_BGRA2RGBA), np.uint8
+    )
 
 
 def frame_size(layout: Layout, img_id: int) -> tuple[int, int]:

@@ -13,6 +13,25 @@ def test_composition_is_equation_7() -> None:
     assert torch.allclose(compose(f, af * 0, m, am * 0, plate * 0), f + m)
 
 
+def test_the_hair_of_a_plate_lies_in_front_of_face_and_mouth() -> None:
+    torch.manual_seed(0)
+    f, m, plate = (torch.rand(4, 5, 3, dtype=torch.float64) for _ in range(3))
+    af, am, hair = (torch.rand(4, 5, 1, dtype=torch.float64) for _ in range(3))
+    hair[0], hair[1] = 0, 1
+    under = f + (1 - af) * (m + (1 - am) * plate)
+    composed = compose(f, af, m, am, torch.cat([plate, hair], -1))
+    assert torch.allclose(composed, hair * plate + (1 - hair) * under)
+    assert torch.allclose(composed[0], under[0]) and torch.allclose(composed[1], plate[1])
+
+
+def test_hair_in_front_leaves_no_gradient_to_what_it_hides() -> None:
+    face = torch.rand(2, 2, 3, requires_grad=True)
+    ones, plate = torch.ones(2, 2, 1), torch.rand(2, 2, 4)
+    plate[..., 3] = torch.tensor([[1.0, 0.25], [0.0, 1.0]])
+    compose(face, ones, torch.zeros(2, 2, 3), ones, plate).sum().backward()
+    assert face.grad is not None and face.grad[..., 0].tolist() == [[0.0, 0.75], [1.0, 0.0]]
+
+
 def test_dilated_mouth_covers_more_in_its_own_colour() -> None:
     alpha = torch.zeros(31, 31, 1)
     alpha[15, 15] = 1

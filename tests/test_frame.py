@@ -16,6 +16,7 @@ from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.plates.build import frame_plate
+from degstalk_ns.plates.hair import hair_matte, with_hair_in_front
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +44,36 @@ def test_plate_is_read_or_computed(dataset_copy: Path) -> None:
     recording = read_recording(dataset_copy)
     layout = recording.layout
     stored = read_frame(recording, 3).plate
-    np.testing.assert_array_equal(stored, cv2.imread(str(layout.plate(3)))[..., ::-1])
+    masked = read_frame(recording, 3)
+    seen = (masked.image, masked.head | masked.mouth, masked.hair)
+    colours = np.ascontiguousarray(cv2.imread(str(layout.plate(3)))[..., ::-1])
+    np.testing.assert_array_equal(stored, with_hair_in_front(colours, *seen))
+    # What `degstalk process` writes has its hair already.
+    written = np.dstack([colours, np.full((64, 64), 77, np.uint8)])
+    cv2.imwrite(str(layout.plate(3)), cv2.cvtColor(written, cv2.COLOR_RGBA2BGRA))
+    np.testing.assert_array_equal(read_frame(read_recording(dataset_copy), 3).plate, written)
     layout.plate(3).unlink()
     frame = read_frame(read_recording(dataset_copy), 3, ["plate", "torso_image"])
     clean = np.asarray(cv2.imread(str(layout.clean_plate))[..., ::-1])
     expected = frame_plate(frame.image, frame.head | frame.mouth, frame.torso_image, clean)
-    np.testing.assert_array_equal(frame.plate, expected)
-    assert (frame.plate != frame.image).any()
+    np.testing.assert_array_equal(frame.plate, with_hair_in_front(expected, *seen))
+    assert (frame.plate[..., :3] != frame.image).any()
+
+
+@pytest.mark.parametrize("name", ["plate", "freed_plate"])
+def test_the_fourth_channel_of_a_plate_is_the_hair_in_front_of_the_face(recording: Recording, name: str) -> None:
+    frame = read_frame(recording, 3)
+    plate = getattr(frame, name)
+    assert plate.shape == (64, 64, 4) and plate.dtype == np.uint8
+    np.testing.assert_array_equal(plate[..., 3], hair_matte(frame.image, frame.hair))
+    assert plate[frame.hair, 3].mean() > 150 and plate[~frame.hair, 3].mean() < 20
+
+
+def test_a_plate_is_reduced_with_the_frames(dataset: Path, recording: Recording) -> None:
+    half = read_frame(read_recording(dataset, options=ReadOptions(downscale=2)), 3).plate
+    full = read_frame(recording, 3).plate
+    means = full.reshape(32, 2, 32, 2, 4).mean((1, 3))
+    assert half.shape == (32, 32, 4) and np.abs(half - means).max() <= 0.5
 
 
 def test_parts_are_read_once_and_only_when_asked_for(dataset_copy: Path) -> None:

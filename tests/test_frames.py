@@ -29,6 +29,16 @@ def test_plates_and_true_frames_are_those_of_the_files(recording: Recording) -> 
         assert np.array_equal(source.truth(row), frame.image)
 
 
+def test_plates_show_no_hair_in_front_where_the_avatar_knows_none(recording: Recording) -> None:
+    with_hair, without = FrameSource(recording), FrameSource(recording)
+    without.hair_in_front = False
+    for freed in (False, True):
+        plate, bare = with_hair.plate(7, freed=freed), without.plate(7, freed=freed)
+        assert plate.shape == (64, 64, 4) and plate[..., 3].any()
+        assert bare.shape == (64, 64, 3) and bare.flags.c_contiguous and np.array_equal(bare, plate[..., :3])
+    assert with_hair.plate(7, (32, 32)).shape == (32, 32, 4) and without.plate(7, (32, 32)).shape == (32, 32, 3)
+
+
 def test_there_is_one_way_to_resize() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
     assert resized(image, (48, 64)) is image

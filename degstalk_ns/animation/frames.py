@@ -61,6 +61,9 @@ class FrameSource:
         }
         self._plates = PlateCache(lambda row: self._frame(row, "plate").plate, capacity)
         self._freed_plates = PlateCache(lambda row: self._frame(row).freed_plate, capacity)
+        self.hair_in_front = True
+        """Whether plates say which part of them lies in front of the face; avatars that were trained without it show
+        none."""
 
     @property
     def size(self) -> Size:
@@ -99,7 +102,8 @@ class FrameSource:
         return RecordedCamera(c2w, recording.focal, recording.width, recording.height).fits(view)
 
     def plate(self, row: int, size: Size | None = None, freed: bool = False) -> Image:
-        """The plate behind ``row``, not to be written to.
+        """The plate behind ``row``, uint8 [H, W, 4], not to be written to. Its fourth channel is the share of a pixel
+        that lies in front of the face; [H, W, 3] without ``hair_in_front``.
 
         Args:
             size: None is the recorded size.
@@ -109,7 +113,8 @@ class FrameSource:
             UserError: a file of the dataset is missing or damaged.
         """
         plates = self._freed_plates if freed else self._plates
-        return resized(plates.at_row(self.nearest(row)), size or self.size)
+        plate = resized(plates.at_row(self.nearest(row)), size or self.size)
+        return plate if self.hair_in_front else np.ascontiguousarray(plate[..., :3])
 
     def truth(self, row: int, size: Size | None = None) -> Image:
         """The recorded frame of ``row``; arguments and errors as of :meth:`plate`."""
@@ -149,7 +154,7 @@ class Portrait(Protocol):
         ...
 
     def compose(self, view: View, conditions: Conditions, plate: Tensor) -> Composition:
-        """The composed picture with all its layers; ``plate`` [H, W, 3] float32 in 0..1."""
+        """The composed picture with all its layers; ``plate`` [H, W, 3 or 4] float32 in 0..1."""
         ...
 
 
@@ -157,7 +162,7 @@ def backdrop(portrait: Portrait, view: View, row: int, freed: bool = False) -> T
     """Background of a frame: the plate of the row if it fits the view, otherwise the portrait's plain colour.
 
     Returns:
-        [H, W, 3] uint8 on the portrait's device, not to be written to: it may be the cached plate itself.
+        [H, W, 3 or 4] uint8 on the portrait's device, not to be written to: it may be the cached plate itself.
     """
     frames, size = portrait.frames, (view.width, view.height)
     if not frames.fits(view, row):

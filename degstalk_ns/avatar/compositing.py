@@ -27,17 +27,21 @@ def over(colour: Tensor, alpha: Tensor, behind: Tensor) -> Tensor:
 
 
 def compose(face: Tensor, face_alpha: Tensor, mouth: Tensor, mouth_alpha: Tensor, plate: Tensor) -> Tensor:
-    """Equation 7: ``C = F + (1 - a_F) * (M + (1 - a_M) * plate)``.
+    """Equation 7: ``C = F + (1 - a_F) * (M + (1 - a_M) * plate)``, and the hair of the plate in front of it.
 
     Args:
         face, mouth: premultiplied colours [H, W, 3].
         face_alpha, mouth_alpha: [H, W, 1] in 0..1.
-        plate: [H, W, 3].
+        plate: [H, W, 3], or [H, W, 4] with the share of each pixel that lies in front of the face (0..1).
 
     Returns:
         The composed frame [H, W, 3].
     """
-    return over(face, face_alpha, over(mouth, mouth_alpha, plate))
+    behind = plate[..., :3]
+    composed = over(face, face_alpha, over(mouth, mouth_alpha, behind))
+    if plate.shape[-1] == 3:
+        return composed
+    return torch.lerp(composed, behind, plate[..., 3:])
 
 
 def dilate_layer(channels: Tensor, alpha: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,7 @@ class FrameRenderer:
         Args:
             view: camera.
             conditions: driving signals of the frame.
-            plate: [H, W, 3] background image behind the head, float32 in 0..1 or uint8; it is not changed.
+            plate: [H, W, 3 or 4] background image behind the head, float32 in 0..1 or uint8; it is not changed.
             sh_degree: degree of the spherical harmonics in use.
             moving: False renders the canonical (undeformed) avatar.
             mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none.
@@ -211,18 +211,19 @@ def _added(value: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor
 
 @torch.no_grad()
 def over_plate(pair: RegionPair, plate: Tensor) -> Tensor:
-    """Composes both regions over a plate [H, W, 3], float32 in 0..1 or uint8; only the box that they may cover is
-    computed.
+    """Composes both regions over a plate [H, W, 3 or 4] (:func:`~degstalk_ns.avatar.compositing.compose`), float32 in
+    0..1 or uint8; only the box that they may cover is computed.
 
     Returns:
         [H, W, 3] of the plate's type, in 0..1 or 0..255.
     """
-    rgb = plate.clone(memory_format=torch.contiguous_format)
+    rgb = plate[..., :3].clone(memory_format=torch.contiguous_format)
     box = pair.box()
     if box[0] == box[1]:
         return rgb
-    part = cropped(rgb, box)
-    behind = part.float() / 255.0 if plate.dtype == torch.uint8 else part
+    part, behind = cropped(rgb, box), cropped(plate, box)
+    if plate.dtype == torch.uint8:
+        behind = behind.float() / 255.0
     face, mouth = pair.face.cropped(*box), pair.mouth.cropped(*box)
     if pair.mouth_dilation:
         mouth = mouth.dilated(pair.mouth_dilation)

@@ -30,8 +30,12 @@ class FramePlateConfig:
     rise: float = 40 / 512
     """Distance by which a new jaw may be higher than the recorded one: the neck below the recorded jaw is continued
     that far behind it; 40 pixels at 512. Chosen for this project; a mouth opens by 30 pixels there."""
+    continued: float = 32 / 512
+    """Distance behind the face by which what is seen beside it goes on (hair as hair, skin as skin), so that nothing
+    of another colour shows where face and plate fail to meet; over the same distance again it fades into the torso
+    image: 32 pixels at 512. Chosen for this project; the official DEGSTalk code begins with the torso image at once."""
     smoothing: float = 3 / 512
-    """Standard deviation of the blur of the neck that is continued behind the jaw: 3 pixels at 512. Chosen for this
+    """Standard deviation of the blur of what is continued behind the face: 3 pixels at 512. Chosen for this
     project."""
 
     def erosion_window(self, height: int) -> int:
@@ -72,8 +76,9 @@ def frame_plate(
 ) -> NDArray[np.uint8]:
     """The plate of one frame: everything but the face (DEGSTalk, hair preservation and equation 7).
 
-    Outside the eroded head region it is the frame itself (hair, torso, background); inside, the torso image over
-    the clean background plate, so that nothing of the recorded face is left behind the rendered one.
+    Outside the eroded head region it is the frame itself (hair, torso, background). Inside, what is seen beside it is
+    continued, and farther in lies the torso image over the clean background plate, so that nothing of the recorded face
+    is left behind the rendered one.
 
     Args:
         frame: RGB [H, W, 3], 0..255.
@@ -88,6 +93,7 @@ def frame_plate(
     inside = erode(head_region, config.erosion_window(len(frame)))
     plate = frame.copy()
     plate[inside] = _torso_over(torso[inside], clean_plate[inside])
+    continue_over(plate, frame, ~inside, inside, len(frame), config)
     return plate
 
 
@@ -120,10 +126,10 @@ def freed_plate(
     Returns:
         RGB [H, W, 3], 0..255.
     """
-    plate = frame_plate(frame, head_region, torso, clean_plate, config)
+    plate = frame.copy()
     height = len(frame)
     erosion, seam = config.erosion_window(height), odd_window(config.seam, height)
-    window = _around(head_region, ceil(2 * (config.rise + config.seam) * height))
+    window = around(head_region, ceil(2 * (config.rise + config.seam) * height))
     if window is None:
         return plate
     result, plate = plate, plate[window]
@@ -131,20 +137,62 @@ def freed_plate(
     head_region, neck, hair = head_region[window], neck[window], hair[window]
     near, free_of_hair = dilate(head_region, seam), ~dilate(hair, erosion)
     opaque = torso[..., 3] == 255
-    rim = near & ~erode(head_region, erosion) & (head_region | ~opaque) & free_of_hair
-    plate[rim] = _torso_over(torso[rim], clean_plate[rim])
-    seen = neck & ~near
+    inside = erode(head_region, erosion)
+    cut = inside | (near & (head_region | ~opaque) & free_of_hair)
+    plate[cut] = _torso_over(torso[cut], clean_plate[cut])
+    continue_over(plate, frame, ~near | (~free_of_hair & ~cut), cut, height, config)
+    other, seen = plate.copy(), neck & ~near
     if seen.any():
         _continue_neck(plate, frame, seen, (head_region & opaque) | (neck & near), height, config)
     # The torso image ends from one pixel to the next; what lies free of the face now must not look cut out.
     share = cv2.GaussianBlur(opaque.astype(np.float32), (0, 0), EDGE_SIGMA)
     edge = near & ~seen & free_of_hair & (share > 0) & (share < 1)
-    body, other = _smooth_inside(plate, opaque, EDGE_SIGMA)[edge], clean_plate[edge]
-    plate[edge] = (share[edge][:, None] * (body - other) + other + 0.5).astype(np.uint8)
+    body = _smooth_inside(plate, opaque, EDGE_SIGMA)[edge]
+    plate[edge] = (share[edge][:, None] * (body - other[edge]) + other[edge] + 0.5).astype(np.uint8)
     return result
 
 
-def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
+def continue_over(
+    image: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
+    seen: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+    height: int,
+    config: FramePlateConfig = FRAME_PLATE,
+) -> None:
+    """What is ``seen`` of ``frame`` goes on over what is ``hidden`` of ``image``, evened out, and fades into the image
+    where it is far. Changes ``image``.
+
+    ``height``: of the whole picture, pixels; the arrays may be a part of it.
+    """
+    reach = config.continued * height
+    window = around(hidden, ceil(4 * config.smoothing * height))
+    if window is None or not seen[window].any():
+        return
+    image, frame, seen, hidden = image[window], frame[window], seen[window], hidden[window]
+    distance, colours = _nearest_seen(frame, seen)
+    even = _smooth_inside(colours, np.ones_like(seen), config.smoothing * height)
+    share = _smoothstep(2.0 - distance[hidden] / reach)[:, None]
+    image[hidden] = (share * even[hidden] + (1.0 - share) * image[hidden] + 0.5).astype(np.uint8)
+
+
+def _nearest_seen(frame: NDArray[np.uint8], seen: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """For every pixel the distance to the nearest one that is ``seen``, and the colour of that."""
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colours[labels[seen]] = frame[seen]
+    return np.asarray(distance, np.float32), colours[labels]
+
+
+def _smoothstep(share: NDArray[np.floating]) -> NDArray[np.floating]:
+    """0 up to 0, 1 from 1 on, and smooth between."""
+    share = np.clip(share, 0.0, 1.0)
+    return np.asarray(share * share * (3.0 - 2.0 * share))
+
+
+def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
     """Rows and columns that hold ``mask`` and ``margin`` pixels around it; None where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -166,19 +214,13 @@ def _continue_neck(
     ``height``: of the whole picture, pixels; the arrays may be a part of it.
     """
     seam, rise = config.seam * height, config.rise * height
-    # Every pixel's distance to the neck that is seen, and which pixel of it is nearest.
-    distance, labels = cv2.distanceTransformWithLabels(
-        (~seen).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    distance, colours = _nearest_seen(frame, seen)
     hidden = hidden & (distance < rise + 2 * seam)
-    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
-    colours[labels[seen]] = frame[seen]
-    even = _smooth_inside(colours[labels], seen | hidden, config.smoothing * height)
+    even = _smooth_inside(colours, seen | hidden, config.smoothing * height)
     up = (distance - 2 * seam) / rise
     down = cv2.distanceTransform(seen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / (2 * seam)
     changed = hidden | (seen & dilate(hidden, odd_window(2 * config.seam, height)))
-    share = 1.0 - np.clip(np.where(seen, down, up)[changed], 0.0, 1.0)[:, None]
-    share = share * share * (3.0 - 2.0 * share)
+    share = _smoothstep(1.0 - np.where(seen, down, up)[changed])[:, None]
     plate[changed] = (share * even[changed] + (1.0 - share) * plate[changed] + 0.5).astype(np.uint8)
 
 

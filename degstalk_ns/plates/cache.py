@@ -17,7 +17,7 @@ class PlateCache:
     """Plates of a recording.
 
     Args:
-        read: function that returns the RGB plate [H, W, 3] uint8 of a row.
+        read: function that returns the plate [H, W, 4] uint8 of a row.
         capacity: number of plates kept in memory.
 
     Raises:
@@ -33,7 +33,7 @@ class PlateCache:
         self._lock = Lock()  # pages of the viewer render from threads of their own
 
     def at_row(self, row: int) -> NDArray[np.uint8]:
-        """The plate of ``row``, RGB [H, W, 3] uint8; not to be written to."""
+        """The plate of ``row``, [H, W, 4] uint8; not to be written to."""
         with self._lock:
             plate = self._kept.pop(row, None)
         if plate is None:

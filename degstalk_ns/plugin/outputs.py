@@ -74,14 +74,14 @@ def frame_outputs(portrait: Portrait, view: View, row: int, conditions: Conditio
         return read
 
     @one_line_errors()  # a file is read when the picture is
-    def plate(_: Lazy) -> Tensor:
+    def behind(_: Lazy) -> Tensor:
         return backdrop(portrait, view, row).float() / 255.0
 
     return Lazy(
         {
             "regions": lambda _: portrait.regions(view, conditions),
-            "layers": lambda outputs: portrait.compose(view, conditions, outputs["plate"]),
-            "rgb": lambda outputs: over_plate(outputs["regions"], outputs["plate"]),
+            "layers": lambda outputs: portrait.compose(view, conditions, outputs["behind"]),
+            "rgb": lambda outputs: over_plate(outputs["regions"], outputs["behind"]),
             "accumulation": lambda outputs: (
                 torch.ones_like(outputs["rgb"][..., :1]) if fits else outputs["regions"].covered
             ),
@@ -92,9 +92,10 @@ def frame_outputs(portrait: Portrait, view: View, row: int, conditions: Conditio
             "mouth_alpha": layer("mouth.alpha"),
             "audio_attention": layer("audio_attention"),
             "expression_attention": layer("expression_attention"),
-            "plate": plate,
+            "behind": behind,
+            "plate": lambda outputs: outputs["behind"][..., :3],
         },
-        hidden=("regions", "layers"),
+        hidden=("regions", "layers", "behind"),
     )
 
 

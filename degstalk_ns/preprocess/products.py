@@ -29,6 +29,7 @@ from degstalk_ns.landmarks import blendshapes, mesh478, model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
+from degstalk_ns.plates.hair import with_hair_in_front
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.record import key_settings
@@ -44,7 +45,7 @@ VERSIONS: Final[dict[str, int]] = {
     "expression": 1,
     "head poses": 1,
     "masks": 1,
-    "plates": 1,
+    "plates": 2,
     "audio features": 1,
     "contact sheet": 1,
     "transforms": 1,
@@ -354,7 +355,8 @@ class Products:
                 torso = clean_plate.torso_image(frame, codes, settings)
                 head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
                 files.write_png(layout.torso(i), torso)
-                files.write_png(layout.plate(i), frame_plate(frame, head, torso, clean))
+                plate = frame_plate(frame, head, torso, clean)
+                files.write_png(layout.plate(i), with_hair_in_front(plate, frame, head, codes == parsing.HAIR))
                 body = (codes == parsing.NECK) | (codes == parsing.TORSO)
                 return bool(((torso[..., 3] > 0) & ~body).any())
 

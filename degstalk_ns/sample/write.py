@@ -37,6 +37,7 @@ from degstalk_ns.landmarks.blendshapes import action_units, driving_signals
 from degstalk_ns.landmarks.ibug68 import lip_opening
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import frame_plate
+from degstalk_ns.plates.hair import with_hair_in_front
 from degstalk_ns.sample.acting.performance import blendshapes, perform
 from degstalk_ns.sample.acting.script import write_script
 from degstalk_ns.sample.acting.voice import synthesise
@@ -309,4 +310,6 @@ def _write_frame(
     # The plate belongs to the frame as it can be read, not as it was before it was compressed.
     head = (picture.codes == MASK_REGIONS.index("head")) | (picture.codes == MASK_REGIONS.index("mouth"))
     frame = files.read_rgb(layout.frame(i))
-    files.write_png(layout.plate(i), frame_plate(frame, head, picture.torso, clean))
+    hair = picture.codes == MASK_REGIONS.index("hair")
+    plate = frame_plate(frame, head, picture.torso, clean)
+    files.write_png(layout.plate(i), with_hair_in_front(plate, frame, head, hair))

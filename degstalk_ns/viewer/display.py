@@ -70,7 +70,7 @@ class Display:
 
         Args:
             frame: the composition; its own ``rgb`` is not read.
-            behind: [H, W, 3] in 0..1, the plate or a plain colour.
+            behind: [H, W, 3 or 4] in 0..1, the plate or a plain colour.
             distance: of the camera from the head's origin, metres.
             truth: [H, W, 3] in 0..1, the true frame; None where there is none, then it is left out.
 
