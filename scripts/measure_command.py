@@ -11,7 +11,10 @@ from rich.console import Console
 
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.console.report import Report, Table, check_writable
+from degstalk_ns.errors import UserError
+from degstalk_ns.metrics.comparison import SHORTEST_COMPARED, compared_video, draw_worst
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
+from degstalk_ns.preprocess.decode import MINIMUM_SECONDS
 
 LEAST_RECORDED = 500
 """Minimum number of frames of the recording that are measured (20 s): fewer hold hardly a blink."""
@@ -21,6 +24,8 @@ def command(
     video: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")],
     recording: Path | None = None,
     output: Path | None = None,
+    against: Path | None = None,
+    sheet: Path | None = None,
 ) -> None:
     """Measure how well the lips in a video follow the audio, how still they are in silence, and how often eyes blink.
 
@@ -30,11 +35,21 @@ def command(
         video: Video to measure.
         recording: Dataset folder or video of the real person, used as the reference.
         output: JSON file to which the measurements are written.
+        against: Dataset folder whose recorded frames the video renders (degstalk render --track): the worst twelve
+            moments (seam, lips, eyes, jitter) are drawn beside what was recorded.
+        sheet: PNG file of these moments; by default beside the video, <video>_worst.png.
     """
     console = Console(highlight=False)
     check_writable(output)
+    if against is not None:
+        sheet = sheet or video.with_name(f"{video.stem}_worst.png")
+        check_writable(sheet)
+        compared = compared_video(video, against)
+    elif sheet is not None:
+        raise UserError("--sheet needs --against DATASET, whose recorded frames the video is compared with")
     # Both are opened before either is measured, which takes minutes.
-    sources = {"video": talking_source(video)}
+    shortest = MINIMUM_SECONDS if against is None else SHORTEST_COMPARED
+    sources = {"video": talking_source(video, shortest=shortest)}
     if recording is not None:
         most = max(sources["video"].count, LEAST_RECORDED) if recording.is_dir() else None
         sources["recording"] = talking_source(recording, most)
@@ -46,6 +61,10 @@ def command(
     if output is not None:
         report.save(output)
         console.print(f"written: {output}", markup=False, soft_wrap=True)
+    if against is not None:
+        assert sheet is not None
+        draw_worst(compared, sheet, progress)
+        console.print(f"written: {sheet}", markup=False, soft_wrap=True)
 
 
 def build_report(name: str, found: dict[str, TalkingReport]) -> Report:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from conftest import DatasetMaker
+from test_comparison import FakeTracker, recorded_video
 from video_files import grey, tone, write_video
 
 from degstalk_ns.console.progress import Progress
+from degstalk_ns.metrics import comparison
 from degstalk_ns.metrics.talking import TalkingReport, TalkingSource
+from degstalk_ns.metrics.worst import MOMENT_CELL
 from degstalk_ns.scripts import cli, measure_command
 
 FRAMES = 110
@@ -64,6 +69,43 @@ def test_the_table_has_a_column_for_each_and_says_what_is_not_measurable() -> No
     assert table["jitter, video divided by recording"] == ("0.80", "")
     alone = measure_command.build_report("a.mp4", {"video": found["video"]})
     assert alone.tables[0].columns == ("", "video") and "jaw_jitter_ratio" not in alone.data
+
+
+def _quick(source: TalkingSource, progress: Progress) -> TalkingReport:
+    return TalkingReport(source.count, source.count, 0.7, None, 0, 12.0, 4.0)
+
+
+def test_the_worst_moments_are_drawn_beside_the_recording(
+    make: DatasetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make(frames=110)
+    video = recorded_video(tmp_path / "[b].mkv", data, list(range(110)))
+    monkeypatch.setattr(measure_command, "measure_talking", _quick)
+    monkeypatch.setattr(comparison, "FaceTracker", FakeTracker)
+    cli.main(["measure", str(video), "--against", str(data)])
+    assert f"written: {tmp_path / '[b]_worst.png'}" in capsys.readouterr().out
+    # As recorded, nothing is wrong: no crack, and the least of the others.
+    assert cv2.imread(str(tmp_path / "[b]_worst.png")).shape == (9 * MOMENT_CELL, 4 * MOMENT_CELL, 3)
+    cli.main(["measure", str(video), "--against", str(data), "--sheet", str(tmp_path / "other.png")])
+    assert (tmp_path / "other.png").read_bytes() == (tmp_path / "[b]_worst.png").read_bytes()
+
+
+def test_a_video_that_cannot_be_compared_is_refused(
+    video: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure_command, "measure_talking", lambda *_, **__: pytest.fail("measured"))
+    assert "pixels, and the frames of" in _failed(capsys, video, "--against", dataset)
+    assert "nowhere" in _failed(capsys, video, "--against", tmp_path / "nowhere")
+    assert "there is no folder" in _failed(capsys, video, "--against", dataset, "--sheet", tmp_path / "no" / "s.png")
+    assert "--sheet needs --against" in _failed(capsys, video, "--sheet", tmp_path / "s.png")
+
+
+def test_a_video_of_another_size_is_refused(
+    video: Path, make: DatasetMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure_command, "measure_talking", _quick)
+    monkeypatch.setattr(comparison, "FaceTracker", FakeTracker)
+    assert "is 48 x 32 pixels" in _failed(capsys, video, "--against", make(frames=110))
 
 
 def test_what_cannot_be_measured_is_found_before_anything_is(

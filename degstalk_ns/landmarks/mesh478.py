@@ -115,6 +115,28 @@ def mesh_eye_distance(points: _FloatArray) -> _FloatArray:
     return np.linalg.norm(left - right, axis=-1)
 
 
+_INNER_LIP_GAPS: Final = ((82, 87), (13, 14), (312, 317))
+OUTER_EYE_CORNERS: Final[tuple[int, int]] = (RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0])
+
+
+def lip_gap_between_eye_corners(points: _FloatArray) -> _FloatArray:
+    """How far the lips are apart in the middle of the mouth: mean gap of three pairs of points of the inner lips over
+    the distance between the outer corners of the eyes, both in the image plane.
+
+    What renders and recorded frames of the same view are compared by (:mod:`degstalk_ns.metrics.lips_and_eyes`).
+
+    Args:
+        points: [..., 478, 2 or 3] mesh points, pixels.
+
+    Returns:
+        [...] 0 for closed lips, about 0.3 for a wide open mouth.
+    """
+    upper, lower = (list(side) for side in zip(*_INNER_LIP_GAPS, strict=True))
+    gap = np.linalg.norm(points[..., upper, :2] - points[..., lower, :2], axis=-1).mean(axis=-1)
+    corners = [points[..., corner, :2] for corner in OUTER_EYE_CORNERS]
+    return gap / np.maximum(np.linalg.norm(corners[0] - corners[1], axis=-1), 1e-9)
+
+
 def mesh_lip_opening(points: _FloatArray) -> _FloatArray:
     """How far the mouth is open: gap of the inner lips (mean of five pairs of points) over :func:`mesh_eye_distance`.
 

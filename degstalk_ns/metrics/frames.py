@@ -10,9 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from degstalk_ns.avatar.boxes import Box, cropped
+from degstalk_ns.avatar.boxes import Box, cropped, grown_to, union_box
 from degstalk_ns.metrics.image import correlation, psnr, ssim
-from degstalk_ns.metrics.lpips import Lpips, prepare_lpips
+from degstalk_ns.metrics.lpips import LPIPS_MINIMUM, Lpips, prepare_lpips
+from degstalk_ns.metrics.seam import seam_errors, sharpness
 
 
 def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
@@ -38,6 +39,36 @@ class FrameMetrics:
             values["lpips"] = self._lpips.distance(image, target)
         return {name: value for name, value in values.items() if value is not None}
 
+    @torch.no_grad()
+    def of_face(self, image: Tensor, target: Tensor, head: Tensor, hair: Tensor) -> dict[str, float]:
+        """What the face and its border look like.
+
+        Args:
+            image, target: [H, W, 3] in 0..1.
+            head, hair: bool [H, W] masks, as recorded.
+
+        Returns:
+            ``lpips_face`` (of the head alone, cut out at its box), ``sharpness_face``, and those of
+            :func:`~degstalk_ns.metrics.seam.seam_errors`: ``cracks``, ``cracks_at_hair``, ``seam_l1``,
+            ``broken_face``; nothing without a head.
+        """
+        mask = head.cpu().numpy()
+        errors = seam_errors(image, target, mask, hair.cpu().numpy())
+        if errors is None:
+            return {}
+        values: dict[str, float | None] = {
+            "cracks": float(errors.cracks),
+            "cracks_at_hair": float(errors.cracks_at_hair),
+            "seam_l1": errors.band_l1,
+            "broken_face": errors.broken_face,
+            "sharpness_face": sharpness(image, target, mask),
+        }
+        if self._lpips is not None:
+            box = grown_to(union_box(head), LPIPS_MINIMUM, *head.shape)
+            alone = torch.where(head.to(image.device)[..., None], image, target)
+            values["lpips_face"] = self._lpips.distance(cropped(alone, box), cropped(target, box))
+        return {name: value for name, value in values.items() if value is not None}
+
 
 class MetricTable:
     """Collects metrics of many frames, some of which may lack some metric."""
@@ -51,6 +82,10 @@ class MetricTable:
     def relate(self, first: str, second: str) -> float | None:
         """Pearson's r of two metrics over the frames that have both; None where it cannot be told."""
         return correlation(*self.columns(first, second))
+
+    def column(self, name: str) -> list[float]:
+        """One metric over the frames that have it."""
+        return [row[name] for row in self._rows if name in row]
 
     def columns(self, first: str, second: str) -> tuple[list[float], list[float]]:
         """Two metrics over the frames that have both."""

@@ -17,15 +17,21 @@ from torch import Tensor
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS, NUM_POINTS_68, eye_opening, lip_gap
-from degstalk_ns.landmarks.mesh478 import to_68
+from degstalk_ns.landmarks.mesh478 import lip_gap_between_eye_corners, to_68
 
 CLOSED_SHARE = 0.5
 """Opening of the eyes, as a fraction of their median opening, below which they are in a blink. Origin: chosen for this
 project; squinting and looking down stay above it."""
 
+CLOSED_LIPS = 0.15
+"""Opening of the lips, as a fraction of the wide opening (:data:`WIDE_PERCENTILE`), below which they count as closed.
+Origin: chosen for this project."""
+WIDE_PERCENTILE = 95.0
+"""Percentile of the recorded openings that counts as wide open. Origin: chosen for this project."""
+
 Landmarks = NDArray[np.floating]
 Detector = Callable[[NDArray[np.uint8]], "Landmarks | None"]
-"""RGB uint8 [H, W, 3] -> 68 landmarks [68, 2] in pixels, or None without a face."""
+"""RGB uint8 [H, W, 3] -> mesh landmarks [478, 2 or 3] in pixels, or None without a face."""
 
 
 def lip_landmark_distance(landmarks: Landmarks, target: Landmarks) -> float:
@@ -69,6 +75,53 @@ def eye_closing(openings: Sequence[float], true_openings: Sequence[float]) -> tu
     return float(rendered_drop / true_drop), int(blink.sum())
 
 
+@dataclass(frozen=True)
+class LipMovement:
+    """How far rendered lips move, compared with the recorded ones of the same frames.
+
+    Attributes:
+        slope: of the regression of rendered on recorded openings: 1 where lips move as far as they should.
+        spread: standard deviation of the rendered openings over that of the recorded ones.
+        shut: frames with closed lips in which the rendered lips are closed too.
+        closed: frames in which the recorded lips are closed (:data:`CLOSED_LIPS`).
+    """
+
+    slope: float
+    spread: float
+    shut: int
+    closed: int
+
+
+def lip_movement(openings: Sequence[float], true_openings: Sequence[float], wide: float) -> LipMovement | None:
+    """Compares the openings of the lips of rendered frames with those of the recorded ones.
+
+    Args:
+        openings, true_openings: of the same frames
+            (:func:`~degstalk_ns.landmarks.mesh478.lip_gap_between_eye_corners`).
+        wide: recorded opening that counts as wide open (:func:`wide_opening`); "closed" is a fraction of it.
+
+    Returns:
+        None with fewer than three frames, or where the recorded lips do not move.
+    """
+    rendered, true = (np.asarray(series, np.float64) for series in (openings, true_openings))
+    if rendered.shape != true.shape:
+        raise ValueError(f"expected two equally long series, got {len(rendered)} and {len(true)}")
+    if len(true) < 3 or np.ptp(true) <= 0:
+        return None
+    closed = true < CLOSED_LIPS * wide
+    return LipMovement(
+        slope=float(((rendered - rendered.mean()) * (true - true.mean())).mean() / true.var()),
+        spread=float(rendered.std() / true.std()),
+        shut=int((rendered[closed] < CLOSED_LIPS * wide).sum()),
+        closed=int(closed.sum()),
+    )
+
+
+def wide_opening(true_openings: Sequence[float]) -> float | None:
+    """The recorded opening that counts as wide open: a percentile (:data:`WIDE_PERCENTILE`); None without any."""
+    return float(np.percentile(true_openings, WIDE_PERCENTILE)) if len(true_openings) else None
+
+
 def _as_bytes(image: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
     """[H, W, 3] as RGB uint8; floats are taken as 0..1."""
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
@@ -98,12 +151,16 @@ class FaceComparison:
     Attributes:
         distance: LMD, pixels.
         opening, true_opening: gap between the lips, pixels (:func:`~degstalk_ns.landmarks.ibug68.lip_gap`).
+        relative, true_relative: gap between the lips over the distance of the eye corners
+            (:func:`~degstalk_ns.landmarks.mesh478.lip_gap_between_eye_corners`).
         eyes, true_eyes: opening of the eyes (:func:`~degstalk_ns.landmarks.ibug68.eye_opening`).
     """
 
     distance: float
     opening: float
     true_opening: float
+    relative: float
+    true_relative: float
     eyes: float
     true_eyes: float
 
@@ -126,11 +183,16 @@ class FaceLandmarks:
             UserError: MediaPipe's model file is absent and cannot be fetched.
         """
         found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
-        if found[0] is None or found[1] is None:
+        meshes = [points for points in found if points is not None]
+        if len(meshes) < 2:
             return None
-        lips = (float(lip_gap(points)) for points in found if points is not None)
-        eyes = (float(eye_opening(points)) for points in found if points is not None)
-        return FaceComparison(lip_landmark_distance(found[0], found[1]), *lips, *eyes)
+        points = [to_68(mesh) for mesh in meshes]
+        return FaceComparison(
+            lip_landmark_distance(points[0], points[1]),
+            *(float(lip_gap(shape)) for shape in points),
+            *(float(lip_gap_between_eye_corners(mesh)) for mesh in meshes),
+            *(float(eye_opening(shape)) for shape in points),
+        )
 
     def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:
         if self._detector is not None:
@@ -141,7 +203,7 @@ class FaceLandmarks:
         if self._tracker is None:
             self._tracker = FaceTracker().__enter__()
         seen = self._tracker.observe(image)
-        return None if seen is None else to_68(seen.points)
+        return None if seen is None else seen.points
 
     def close(self) -> None:
         """Release MediaPipe; safe to call twice."""

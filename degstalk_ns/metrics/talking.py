@@ -134,13 +134,18 @@ class TalkingSource:
     sound: NDArray[np.float32]
 
 
-def talking_source(path: Path, frames: int | None = None) -> TalkingSource:
+def talking_source(path: Path, frames: int | None = None, shortest: float = decode.MINIMUM_SECONDS) -> TalkingSource:
     """What :func:`measure_talking` measures of ``path``, checked before anything is measured.
+
+    Args:
+        path: a video, or the folder of a dataset.
+        frames: measure no more than this many from the beginning; all where None.
+        shortest: seconds that a video must last.
 
     Raises:
         UserError: not a video with audio, or not a dataset with ``aud.wav``.
     """
-    return _of_dataset(path, frames) if path.is_dir() else _of_video(path, frames)
+    return _of_dataset(path, frames) if path.is_dir() else _of_video(path, frames, shortest)
 
 
 def measure_talking(
@@ -164,8 +169,8 @@ def measure_talking(
         return measure_frames(source.frames, source.sound, tracker.observe, source.name, advance)
 
 
-def _of_video(path: Path, frames: int | None) -> TalkingSource:
-    info = decode.probe(path)
+def _of_video(path: Path, frames: int | None, shortest: float) -> TalkingSource:
+    info = decode.probe(path, shortest)
     count = info.num_frames if frames is None else min(frames, info.num_frames)
     return TalkingSource(
         str(path), count, lambda: (image for _, image in decode.frames(info, range(count))), decode.read_audio(info)
