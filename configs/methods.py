@@ -45,8 +45,17 @@ def _method(
     )
 
 
+def _release_model() -> DegstalkModelConfig:
+    """The values of the official DEGSTalk code, with a limit on the number of Gaussians, far above what a head needs:
+    a run without a limit may not fit into memory after an hour."""
+    model = DegstalkModelConfig()
+    model.face_growth.max_gaussians = 60_000
+    model.mouth_growth.max_gaussians = 30_000
+    return model
+
+
 degstalk = MethodSpecification(
-    config=_method("degstalk", 60_000, DegstalkModelConfig(), optimizers()),
+    config=_method("degstalk", 60_000, _release_model(), optimizers()),
     description="DEGSTalk: hair-preserving talking portraits by deformable Gaussian splatting, paper's schedule.",
 )
 
@@ -64,10 +73,9 @@ def _fast_model() -> DegstalkModelConfig:
 
     Stage boundaries lie at other fractions (the static and perceptual phases are relatively longer; densification has
     wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
-    lower opacity threshold and no limit on the size on screen. Regions are trained over random background colours. The
-    blink window reaches closed eyes (``blink_end``) while Gaussians still move and are densified, and the eyelid values
-    are scaled to the size of the other expression features. Higher learning rates and more blinks are set in
-    ``degstalk_fast``.
+    lower opacity threshold. Regions are trained over random background colours. The expression is compressed less and
+    moves the mouth interior too, and the lips count more. The blink window reaches closed eyes (``blink_end``) while
+    Gaussians still move and are densified. Higher learning rates and more blinks are set in ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
@@ -75,9 +83,11 @@ def _fast_model() -> DegstalkModelConfig:
         motion_end=6_000 / FAST_STEPS,
         growth_start=300 / FAST_STEPS,
         growth_end=4_000 / FAST_STEPS,
+        mouth_growth_end=4_000 / FAST_STEPS,
         growth_every=100 / FAST_STEPS,
         size_prune_start=600 / FAST_STEPS,
         perceptual_start=5_400 / FAST_STEPS,
+        mouth_finish_start=5_700 / FAST_STEPS,
         curriculum_end=4_500 / FAST_STEPS,
         blink_end=1_500 / FAST_STEPS,
         hair_free_end=5_200 / FAST_STEPS,
@@ -85,15 +95,21 @@ def _fast_model() -> DegstalkModelConfig:
         sh_degree_every=500 / FAST_STEPS,
         lr_means_end=6_000 / FAST_STEPS,
         lr_fields_half=4_000 / FAST_STEPS,
+        lr_fields_drop=4_500 / FAST_STEPS,
+        lr_fields_tenth=6_000 / FAST_STEPS,
     )
     model.losses.random_key = True
-    model.avatar.face_field.eyelid_gain = 4.0
+    model.losses.lips_l1 = 4.0
+    model.avatar.face_field.expression_hidden = 64
+    model.avatar.face_field.expression_features = 32
+    model.avatar.face_field.expression_attention_hidden = 32
+    model.avatar.mouth_field.expression_features = 8
+    model.fuse_opacity_lr = 0.001
     model.avatar.face.num_points = 5_000
     model.avatar.mouth.num_points = 5_000
     for growth in (model.face_growth, model.mouth_growth):
         growth.prune_opacity_start = 0.01
         growth.prune_opacity_end = 0.1
-        growth.prune_radius = None
     model.face_growth.max_gaussians = 20_000
     model.mouth_growth.max_gaussians = 8_000
     return model

@@ -31,8 +31,8 @@ class AdamWConfig(OptimizerConfig):
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay rates of the running means of the gradient and of its square."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, multiplied by the learning rate in each step. The official DEGSTalk code has 1e-4 for the
-    audio attention and 0 elsewhere."""
+    """Decoupled weight decay, multiplied by the learning rate in each step. The official DEGSTalk code has 0.01 for the
+    grids, 1e-4 for the audio attention and 0 elsewhere."""
     fused: bool = True
     """Update the whole parameter group with one fused kernel, on CPU and CUDA."""
 
@@ -69,6 +69,11 @@ class FieldRates:
     """Audio attention over neighbouring frames."""
     audio_attention_weight_decay: float = 1e-4
     """Weight decay of the audio attention."""
+    grids_weight_decay: float = 0.01
+    """Weight decay of the tri-plane grids: torch's default, which the official DEGSTalk code leaves in effect."""
+    eps: float = 1e-8
+    """Term in the denominator of AdamW, for numerical stability: torch's default, which the official DEGSTalk code
+    leaves in effect."""
 
 
 def optimizers(gaussians: GaussianRates | None = None, fields: FieldRates | None = None) -> dict[str, dict[str, Any]]:
@@ -78,10 +83,10 @@ def optimizers(gaussians: GaussianRates | None = None, fields: FieldRates | None
     for region in ("face", "mouth"):
         for name, rate in vars(gaussians).items():
             groups[f"{region}_{name}"] = {"optimizer": FusedAdamConfig(lr=rate, eps=1e-15), "scheduler": None}
+        decays = {"grids": fields.grids_weight_decay, "audio_attention": fields.audio_attention_weight_decay}
         for name in ("grids", "networks", "audio_attention"):
-            decay = fields.audio_attention_weight_decay if name == "audio_attention" else 0.0
             groups[f"{region}_field_{name}"] = {
-                "optimizer": AdamWConfig(lr=getattr(fields, name), eps=1e-15, weight_decay=decay),
+                "optimizer": AdamWConfig(lr=getattr(fields, name), eps=fields.eps, weight_decay=decays.get(name, 0.0)),
                 "scheduler": None,
             }
     return groups

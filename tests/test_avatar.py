@@ -5,7 +5,8 @@ import torch
 
 from degstalk_ns.avatar.avatar import Avatar, AvatarConfig
 from degstalk_ns.avatar.camera import View
-from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.driving import Conditions, DrivingTrack
+from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 from degstalk_ns.avatar.gaussians import GaussiansConfig
 
 SIZE = 48
@@ -66,6 +67,52 @@ def test_conditions_move_the_regions_only_when_moving() -> None:
         moved = [avatar.render(view, _conditions(seed), plate, 0).rgb for seed in (0, 1)]
     assert torch.equal(still[0], still[1])
     assert (moved[0] - moved[1]).abs().amax() > 1e-3
+
+
+def _track(frames: int = 40) -> DrivingTrack:
+    random = torch.Generator().manual_seed(2)
+    shapes = ((frames, 16, 6), (frames, 50), (frames, 2), (frames, 3))
+    return DrivingTrack(*(torch.rand(shape, generator=random) + 3 for shape in shapes))
+
+
+def test_driving_signals_are_standardised_as_the_training_frames_say() -> None:
+    avatar, track, rows = _avatar(), _track(), torch.arange(30)
+    track.eyelids[35:] = 50.0  # not a training frame
+    avatar.fit_driving(track, rows)
+    face, mouth = avatar.face_field, avatar.mouth_field
+    for fitted, values in (
+        (face.audio.standardise, track.audio.flatten(0, 1)[: 30 * 16]),
+        (mouth.audio.standardise, track.audio.flatten(0, 1)[: 30 * 16]),
+        (face.standardise_expression, track.expression[:30]),
+        (face.standardise_eyelids, track.eyelids[:30]),
+        (mouth.standardise_jaw, track.jaw[:30]),
+    ):
+        wanted = Standardise(values.shape[1], StandardiseConfig())
+        wanted.fit(values)
+        assert torch.equal(fitted(values), wanted(values)) and not torch.equal(fitted(values), values)
+        assert values.mean() > 3 and abs(float(fitted(values).mean())) < 0.5
+
+
+def test_standardising_can_be_switched_off() -> None:
+    off = AvatarConfig(face=GaussiansConfig(num_points=3), standardise=StandardiseConfig(enabled=False))
+    avatar, track = Avatar(off, audio_channels=6, audio_length=16, expression_dim=50), _track()
+    avatar.fit_driving(track, torch.arange(30))
+    assert torch.equal(avatar.face_field.standardise_expression(track.expression), track.expression)
+    assert torch.equal(avatar.mouth_field.audio.standardise(track.audio), track.audio)
+
+
+def test_attention_and_depth_do_not_shape_the_gaussians_but_attention_is_trained() -> None:
+    avatar, view = _avatar(), _view()
+    values = torch.rand(300, requires_grad=True)
+    render = avatar.render_region("face", view, None, 2, extras=[values], depth=True)
+    render.extras.sum().backward()
+    assert values.grad is not None and (values.grad > 0).any()
+    params = avatar.region("face").params
+    for name in ("quats", "scales", "opacities"):
+        assert params[name].grad is None or not params[name].grad.any(), name  # type: ignore[union-attr]
+    render = avatar.render_region("face", view, None, 2, extras=[values])
+    render.colour.sum().backward()
+    assert params["scales"].grad is not None and params["scales"].grad.any()
 
 
 @pytest.mark.parametrize("name", ["face", "mouth"])

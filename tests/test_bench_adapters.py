@@ -133,7 +133,7 @@ def test_an_avatar_is_played_on_its_validation_frames(trained_config: Path) -> N
     assert shown.name == "tiny/degstalk-fast/only, step 39" and shown.moving and shown.notes == ()
     assert len(shown.shots) == 3 and shown.shots[0].view.width == 64
     plates = [shown.plate(place) for place in range(3)]
-    assert all(plate.shape == (64, 64, 3) and 0.5 < plate.max() <= 1 and plate.min() >= 0 for plate in plates)
+    assert all(plate.shape == (64, 64, 4) and 0.5 < plate.max() <= 1 and plate.min() >= 0 for plate in plates)
     assert not torch.equal(shown.shots[0].conditions.audio, shown.shots[2].conditions.audio)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 import torch
 from conftest import brief_trainer
 
+from degstalk_ns.dataparsers.frame import FrameData, read_frame
 from degstalk_ns.dataparsers.layout import PALETTE, Layout
 from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.plates.build import dilate
+from degstalk_ns.plates.hair import skin_under_hair
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 
 STEPS = 40
@@ -58,6 +62,12 @@ def test_a_step_is_two_cameras_and_what_their_frames_show(manager: TalkingHeadDa
             mouth = (parsing == PALETTE["mouth"]).all(-1) | (np.load(layout.teeth(frame)) & head)
             np.testing.assert_array_equal(target.hair.numpy(), hair)
             np.testing.assert_array_equal(target.mouth_region.numpy(), mouth)
+            shown, under = skin_under_hair(_picture(layout.frame(frame)), head | mouth, hair)
+            assert under.any()
+            np.testing.assert_array_equal(_bytes(target.face_image), shown)
+            np.testing.assert_array_equal(target.under_hair.numpy(), under)
+            grown = dilate(head | mouth, manager.face_window) | under
+            np.testing.assert_array_equal(target.face_region.numpy(), grown & ~mouth)
             np.testing.assert_allclose(cameras.camera_to_worlds[place], recording.train.c2w[frame][:3], atol=1e-6)
         assert torch.equal(batch["image"], batch["face"].image)
 
@@ -68,8 +78,20 @@ def test_only_the_fuse_stage_reads_plates_and_takes_one_frame_twice(manager: Tal
     cameras, batch = manager.next_train(STEPS - 1)
     first, second = _frames(manager, cameras.times)
     assert first == second and batch["face"] is not None
-    plate = _picture(Layout(manager.recording.layout.root).plate(first))
+    plate = read_frame(manager.recording, first).plate
+    assert plate.shape[2] == 4
     np.testing.assert_array_equal(_bytes(batch["face"].plate), plate)
+
+
+def test_without_hair_in_front_the_face_ends_as_the_mask_grows_and_plates_have_no_hair(dataset: Path) -> None:
+    manager = _with_options(dataset, hair_in_front=False)
+    frame = manager._open(manager.recording.train, 5)
+    target = manager._target(frame, plate=True)
+    assert target.under_hair is None and target.face_image is None
+    mouth = target.mouth_region.numpy()
+    np.testing.assert_array_equal(target.face_region.numpy(), dilate(frame.head | mouth, manager.face_window) & ~mouth)
+    assert target.plate is not None
+    np.testing.assert_array_equal(_bytes(target.plate), frame.plate[..., :3])
 
 
 def test_a_step_is_the_same_however_it_is_reached(
@@ -99,6 +121,40 @@ def test_evaluation_frames_are_those_of_the_split_each_once(manager: TalkingHead
     assert 1 < len(asked) and asked <= set(shown)
 
 
+def test_some_training_frames_are_spread_over_the_split(manager: TalkingHeadDataManager) -> None:
+    layout, recording = manager.recording.layout, manager.recording
+    count = len(recording.train)
+    pairs = manager.some_training_frames(4)
+    shown = []
+    for camera, batch in pairs:
+        (frame,) = _frames(manager, camera.times)
+        np.testing.assert_array_equal(_bytes(batch["image"]), _picture(layout.frame(frame)))
+        parsing = _picture(layout.parsing(frame))
+        face = (parsing == PALETTE["head"]).all(-1) | (parsing == PALETTE["mouth"]).all(-1)
+        np.testing.assert_array_equal(batch["head"].numpy(), face)
+        shown.append(frame)
+    wanted = [recording.train.img_ids[round(k * (count - 1) / 3)] for k in range(4)]
+    assert shown == wanted and len(pairs) == 4
+    assert len(manager.some_training_frames(10_000)) == count
+
+
+def test_the_mask_of_a_mouth_is_counted_once_in_a_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, opened = _manager(dataset, tmp_path), []
+    real = manager._open
+
+    def watched(table: FrameTable, index: int) -> FrameData:
+        opened.append(index)
+        return real(table, index)
+
+    monkeypatch.setattr(manager, "_open", watched)
+    first = [manager._mouth_pixels(index) for index in (3, 4, 3)]
+    assert opened == [3, 4] and first[0] == first[2]
+    mask = _picture(manager.recording.layout.parsing(int(manager.recording.train.img_ids[4])))
+    assert first[1] == (mask == PALETTE["mouth"]).all(-1).sum()
+
+
 def test_images_are_never_cached(manager: TalkingHeadDataManager) -> None:
     for name in ("cached_train", "cached_eval"):
         with pytest.raises(RuntimeError, match="read lazily"):
@@ -125,9 +181,9 @@ def test_mouths_that_are_never_open_enough_are_said_once(
 SIX_OF_64 = 6 / 64
 
 
-def _with_margin(data: Path, downscale: int, margin: float) -> TalkingHeadDataManager:
+def _with_options(data: Path, downscale: int = 1, **options: Any) -> TalkingHeadDataManager:
     parser = TalkingHeadDataParserConfig(data=data, downscale_factor=downscale)
-    config = TalkingHeadDataManagerConfig(dataparser=parser, face_margin=margin)
+    config = TalkingHeadDataManagerConfig(dataparser=parser, **options)
     return TalkingHeadDataManager(config, device="cpu")
 
 
@@ -135,7 +191,7 @@ def _with_margin(data: Path, downscale: int, margin: float) -> TalkingHeadDataMa
 def test_the_face_grows_by_a_fraction_of_the_frames_as_they_are_read(
     dataset: Path, downscale: int, pixels: int
 ) -> None:
-    manager = _with_margin(dataset, downscale, SIX_OF_64)
+    manager = _with_options(dataset, downscale, face_margin=SIX_OF_64)
     assert manager.face_window == 2 * pixels + 1
     _, batch = manager.eval_pair(0)
     target = batch["target"]
@@ -148,5 +204,5 @@ def test_the_face_grows_by_a_fraction_of_the_frames_as_they_are_read(
 def test_a_margin_in_pixels_is_refused(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for margin in (3.0, 0.0):
         with pytest.raises(SystemExit):
-            _with_margin(dataset, 1, margin)
+            _with_options(dataset, face_margin=margin)
         assert "face_margin must be a fraction of the frame's height" in capsys.readouterr().err

@@ -34,6 +34,23 @@ def test_every_frame_and_every_parameter_matters() -> None:
     assert all(p.grad is not None for p in groups)
 
 
+def test_windows_are_standardised_and_frames_that_the_track_lacks_stay_zero() -> None:
+    torch.manual_seed(0)
+    plain, fitted = AudioEncoder(7, 16), AudioEncoder(7, 16)
+    fitted.load_state_dict(plain.state_dict())
+    features = 3 * torch.randn(500, 7) + 5  # zero is not their middle
+    fitted.standardise.fit(features)
+    windows = features[: 8 * 16].view(8, 16, 7)
+    standard = fitted.standardise(windows)
+    windows, standard = windows.transpose(1, 2).clone(), standard.transpose(1, 2).clone()
+    torch.testing.assert_close(fitted(windows), plain(standard))
+    windows[:3], standard[:3] = 0, 0
+    torch.testing.assert_close(fitted(windows), plain(standard))
+    windows[2, 4, 9], standard[2] = 1e-3, fitted.standardise(torch.zeros(7))[:, None]  # a frame that it has
+    assert not torch.allclose(fitted(windows), plain(standard * (torch.arange(8) != 2)[:, None, None]))
+    torch.testing.assert_close(fitted(windows), plain(standard), atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(8, 16, 7), (7, 7, 16), (8, 7, 8)])
 def test_windows_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[8, 7, 16\]"):

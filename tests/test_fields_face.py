@@ -9,6 +9,7 @@ from torch import Tensor
 
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.errors import UserError
 
 N, C, L, E = 40, 9, 16, 50
 
@@ -95,14 +96,17 @@ def test_audio_expression_and_eyelids_drive_and_the_jaw_does_not() -> None:
         assert torch.equal(base, moved) == (name == "jaw"), name
 
 
-def test_the_gain_is_on_the_eyelids_alone() -> None:
-    plain, gained = field(), field()
-    gained.config.eyelid_gain = 4.0
-    given = conditions()
-    louder = Conditions(given.audio, given.expression, 4.0 * given.eyelids, given.jaw)
-    for wanted, found in zip(parts(plain(*gaussians(), louder)), parts(gained(*gaussians(), given)), strict=True):
+def test_expression_and_eyelids_are_standardised_before_the_networks_see_them() -> None:
+    plain, fitted, given = field(), field(), conditions()
+    random = torch.Generator().manual_seed(3)
+    fitted.standardise_expression.fit(0.02 * torch.randn(500, E, generator=random))
+    fitted.standardise_eyelids.fit(torch.rand(500, 2, generator=random))
+    expression = fitted.standardise_expression(given.expression)
+    eyelids = fitted.standardise_eyelids(given.eyelids)
+    assert (expression - given.expression).abs().min() > 0 and (eyelids - given.eyelids).abs().min() > 0
+    standard = Conditions(given.audio, expression, eyelids, given.jaw)
+    for wanted, found in zip(parts(plain(*gaussians(), standard)), parts(fitted(*gaussians(), given)), strict=True):
         torch.testing.assert_close(found, wanted)
-    assert plain.config.eyelid_gain == 1.0  # the method's
 
 
 def test_gradients_reach_what_they_should() -> None:
@@ -151,3 +155,12 @@ def test_hubert_windows_work_and_wrong_ones_are_refused() -> None:
     assert all(part.isfinite().all() for part in parts(out))
     with pytest.raises(ValueError, match="audio windows"):
         made(*gaussians(), conditions())
+
+
+def test_a_checkpoint_without_statistics_is_refused() -> None:
+    made = field()
+    state = made.state_dict()
+    made.load_state_dict(state)
+    old = {key: value for key, value in state.items() if "standardise" not in key}
+    with pytest.raises(UserError, match="did not standardise"):
+        made.load_state_dict(old, strict=False)

@@ -63,6 +63,14 @@ def test_only_audio_drives() -> None:
     assert not torch.equal(base.offsets.d_means, heard.offsets.d_means) and not torch.equal(base.jaw, heard.jaw)
 
 
+def test_the_jaw_it_predicts_is_that_of_its_networks_whatever_the_jaw_s_size() -> None:
+    """The tracked jaw is brought to the size of the prediction, not the other way round."""
+    made, (means, z), given = field(), gaussians(), conditions()
+    before = made(means, z, given).jaw
+    made.standardise_jaw.fit(0.01 * torch.randn(100, 3, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(made(means, z, given).jaw, before)
+
+
 def test_gradients_of_both_outputs() -> None:
     made, (means, z), given = field(), gaussians(), conditions()
     means.requires_grad_()
@@ -95,3 +103,27 @@ def test_double_precision_and_state_dict() -> None:
     other = MouthField(MouthFieldConfig(), C, L).double()
     other.load_state_dict(made.state_dict())
     assert torch.equal(other(means, z, given).jaw, made(means, z, given).jaw)
+
+
+def test_the_expression_drives_beside_the_audio_where_it_is_asked_to_and_the_jaw_stays_heard() -> None:
+    torch.manual_seed(0)
+    made = MouthField(MouthFieldConfig(expression_features=4), C, L, expression_dim=50)
+    with torch.no_grad():
+        for parameter in made.encoding.parameters():
+            parameter.normal_()
+    (means, z), given, other = gaussians(), conditions(), conditions(seed=5)
+    base = made(means, z, given)
+    smiling = made(means, z, Conditions(given.audio, other.expression, given.eyelids, given.jaw))
+    assert base.offsets.d_means is not None and smiling.offsets.d_means is not None
+    assert not torch.allclose(base.offsets.d_means, smiling.offsets.d_means)
+    assert torch.equal(base.jaw, smiling.jaw)
+    # The plain formula: what is seen comes after what is heard.
+    assert made.expression is not None
+    seen = made.expression(given.expression[None])[0]
+    joined = torch.cat([made.encoding(means), z, torch.cat([made.audio(given.audio), seen]).expand(N, -1)], dim=1)
+    expected = made.output_layers(joined) * torch.tensor([0.002, 0.01, 0.002])
+    torch.testing.assert_close(base.offsets.d_means, expected)
+    prepared = made.driven(made.prepared(means, z), given)
+    torch.testing.assert_close(prepared.d_means, base.offsets.d_means)
+    grouped = [parameter for group in made.parameter_groups().values() for parameter in group]
+    assert len(grouped) == len(list(made.parameters())) == len({id(parameter) for parameter in grouped})

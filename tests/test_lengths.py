@@ -1,15 +1,17 @@
 """A length per test: as tuned at 512, in proportion at other heights."""
 
+import numpy as np
 import pytest
 
 from degstalk_ns.dataparsers.contact_sheet import CHECK
 from degstalk_ns.metrics.lpips import LPIPS_MINIMUM
+from degstalk_ns.metrics.seam import border_band, is_plain
 from degstalk_ns.plates.build import FRAME_PLATE
+from degstalk_ns.plates.hair import HAIR_LAYER
 from degstalk_ns.plates.lengths import odd_window, whole_pixels
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.preprocess.parsing import ParsingConfig
 from degstalk_ns.training.curriculum import CurriculumConfig
-from degstalk_ns.training.densification import DensificationConfig
 from degstalk_ns.training.losses import LossConfig, patch_sides
 
 
@@ -37,14 +39,13 @@ SIZES = [(256, 0.5), (450, 450 / 512), (512, 1.0), (1024, 2.0)]
 
 @pytest.mark.parametrize(("height", "times"), SIZES)
 def test_the_lengths_of_training_are_in_proportion(height: int, times: float) -> None:
-    """The margin of the face, patches of LPIPS, least mouth and largest Gaussian, against those at 512."""
-    margin, losses, growth = TalkingHeadDataManagerConfig().face_margin, LossConfig(), DensificationConfig()
+    """The margin of the face, patches of LPIPS and least mouth, against those at 512."""
+    margin, losses = TalkingHeadDataManagerConfig().face_margin, LossConfig()
     assert abs(odd_window(margin, height) // 2 - 3 * times) <= 0.5
     sides = *patch_sides(losses.face_patch, height), *patch_sides(losses.mouth_patch, height)
     for side, at_512 in zip(sides, (64, 96, 32, 42), strict=True):
         assert side == LPIPS_MINIMUM or abs(side - at_512 * times) <= 0.5
     assert CurriculumConfig().min_mouth_pixels(height, height) == pytest.approx(20 * times**2)
-    assert growth.prune_radius is not None and growth.prune_radius * height == pytest.approx(20 * times)
 
 
 def test_the_lengths_of_training_at_512() -> None:
@@ -52,7 +53,6 @@ def test_the_lengths_of_training_at_512() -> None:
     assert odd_window(TalkingHeadDataManagerConfig().face_margin, 512) == 7
     assert patch_sides(losses.face_patch, 512) == (64, 96) and patch_sides(losses.mouth_patch, 512) == (32, 42)
     assert CurriculumConfig().min_mouth_pixels(512, 512) == 20.0
-    assert DensificationConfig().prune_radius == 20 / 512
 
 
 def test_patches_are_never_smaller_than_lpips_allows() -> None:
@@ -64,11 +64,24 @@ def test_patches_are_never_smaller_than_lpips_allows() -> None:
 @pytest.mark.parametrize(("height", "times"), SIZES)
 def test_the_lengths_of_plates_are_in_proportion(height: int, times: float) -> None:
     config = FRAME_PLATE
-    at_512 = {"erosion": 6, "seam": 4, "rise": 40, "smoothing": 3}
+    at_512 = {"erosion": 6, "seam": 4, "rise": 40, "continued": 32, "smoothing": 3}
     assert {name: getattr(config, name) * 512 for name in at_512} == at_512
     assert abs(odd_window(config.erosion, height) // 2 - 6 * times) <= 0.5
     assert abs(odd_window(config.seam, height) // 2 - 4 * times) <= 0.5
     assert abs(odd_window(2 * config.seam, height) // 2 - 8 * times) <= 0.5
+
+
+@pytest.mark.parametrize(("height", "times"), SIZES)
+def test_the_lengths_of_hair_and_seam_are_in_proportion(height: int, times: float) -> None:
+    at_512 = {"strands": 16, "reach": 16, "unsure": 5, "border": 6}
+    for name, pixels in at_512.items():
+        assert getattr(HAIR_LAYER, name) * 512 == pixels
+        assert abs(odd_window(getattr(HAIR_LAYER, name), height) // 2 - pixels * times) <= 0.5
+    head = np.zeros((height, height), bool)
+    head[height // 2 :] = True
+    band = np.flatnonzero(border_band(head)[:, height // 2])
+    assert abs(len(band) - 2 * 16 * times) <= 1 and abs(band.mean() + 0.5 - height / 2) <= 0.5
+    assert [is_plain(50 * times**2 + off, height) for off in (-0.01, 0.01)] == [False, True]
 
 
 @pytest.mark.parametrize(("height", "thinnest"), [(128, 2), (256, 2), (450, 2), (512, 2), (1024, 4)])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from pytorch_msssim import ssim
 
+from degstalk_ns.avatar.boxes import Area
 from degstalk_ns.metrics.lpips import padded_to
 from degstalk_ns.training.losses import alpha_loss, crop_perceptual, jaw_loss, l1_dssim, off_region, patch_perceptual
 
@@ -40,7 +41,8 @@ def test_small_terms() -> None:
     alpha = torch.full((2, 2, 1), 0.25)
     mask = torch.tensor([[True, False], [False, False]])
     assert alpha_loss(alpha, mask) == pytest.approx((0.75 + 0.75) / 4)
-    assert alpha_loss(alpha, mask, mask) == pytest.approx(0.75 / 4)
+    # Of a part that was cut out of twice as many pixels: outside it both are 0.
+    assert alpha_loss(alpha, mask, Area((0, 2, 0, 2), 2, 4)) == pytest.approx((0.75 + 0.75) / 8)
     assert off_region(torch.ones(2, 2) * 3, mask) == pytest.approx(3)
     assert off_region(torch.ones(2, 2), mask & ~mask) == 0
 

@@ -1,27 +1,13 @@
 import numpy as np
 import pytest
+from mesh_faces import mesh_face, relative_gap
 
 from degstalk_ns.landmarks import mesh478 as lm
 
 
-def ring_points(
-    ring: tuple[int, ...], points: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
-) -> None:
-    """Puts a ring of landmarks on an ellipse, clockwise on the screen from its left end."""
-    angle = np.pi + 2 * np.pi * np.arange(len(ring)) / len(ring)
-    points[list(ring), 0] = centre[0] + radii[0] * np.cos(angle)
-    points[list(ring), 1] = centre[1] + radii[1] * np.sin(angle)
-
-
 @pytest.fixture
 def face() -> np.ndarray:
-    points = np.zeros((lm.NUM_POINTS, 3))
-    ring_points(lm.LIPS_OUTER, points, (100, 150), (30, 15))
-    ring_points(lm.LIPS_INNER, points, (100, 150), (26, 8))
-    ring_points(lm.RIGHT_EYE, points, (65, 80), (15, 5))
-    ring_points(lm.LEFT_EYE, points, (135, 80), (15, 5))
-    points[list(lm.LEFT_EYE), 0] = 270 - points[list(lm.LEFT_EYE), 0]  # the list starts at the outer corner
-    return points
+    return mesh_face()
 
 
 @pytest.mark.parametrize("ring", [lm.LIPS_OUTER, lm.LIPS_INNER, lm.RIGHT_EYE, lm.LEFT_EYE, lm.FACE_OVAL, lm.RIGID])
@@ -72,3 +58,13 @@ def test_lip_opening_is_free_of_size_and_turn_and_zero_when_closed(face: np.ndar
     assert lm.mesh_lip_opening(turned) == pytest.approx(opening)
     face[list(lm.LIPS_INNER), 1] = 150
     assert lm.mesh_lip_opening(face) == pytest.approx(0.0)
+
+
+def test_the_gap_that_renders_are_compared_by_is_in_the_image_plane_and_free_of_size() -> None:
+    faces = np.stack([mesh_face(lips) for lips in (0.0, 4.0, 8.0)])
+    wanted = [relative_gap(lips) for lips in (0.0, 4.0, 8.0)]
+    assert lm.lip_gap_between_eye_corners(faces).tolist() == pytest.approx(wanted)
+    assert lm.lip_gap_between_eye_corners(3.0 * faces + 7.0).tolist() == pytest.approx(wanted)
+    faces[..., 2] = np.random.default_rng(0).normal(size=faces.shape[:2])
+    assert lm.lip_gap_between_eye_corners(faces).tolist() == pytest.approx(wanted)
+    assert lm.lip_gap_between_eye_corners(faces[..., :2]).tolist() == pytest.approx(wanted)

@@ -41,9 +41,19 @@ def test_other_rates_reach_both_regions_and_nothing_else() -> None:
     parts = ("quats", "field_networks", "field_audio_attention")
     assert changed == {f"{region}_{part}" for region in ("face", "mouth") for part in parts}
     assert after["mouth_quats"]["optimizer"].lr == 0.5 and after["face_field_networks"]["optimizer"].lr == 0.25
-    decays = {name for name, group in after.items() if group["optimizer"].weight_decay}
-    assert decays == {"face_field_audio_attention", "mouth_field_audio_attention"}
     assert after["face_field_audio_attention"]["optimizer"].weight_decay == 0.125
+    assert optimizers(fields=FieldRates(grids_weight_decay=0.5))["mouth_field_grids"]["optimizer"].weight_decay == 0.5
+
+
+def test_decay_and_epsilon_are_torchs_where_the_official_code_names_none() -> None:
+    torchs = torch.optim.AdamW([torch.zeros(1)]).defaults
+    assert (torchs["eps"], torchs["weight_decay"]) == (1e-8, 0.01)
+    decays = {"field_grids": 0.01, "field_audio_attention": 1e-4}
+    for name, group in optimizers().items():
+        config, part = group["optimizer"], name.split("_", 1)[1]
+        assert config.weight_decay == decays.get(part, 0.0), name
+        # 3DGS has an epsilon of its own
+        assert config.eps == (1e-8 if part.startswith("field_") else 1e-15), name
 
 
 def _stepped(config: FusedAdamConfig | AdamWConfig, gradient: float) -> float:
@@ -60,6 +70,10 @@ def test_the_first_step_is_the_rate_against_the_gradient(gradient: float) -> Non
     # An epsilon of 1e-15 leaves even tiny gradients whole.
     assert _stepped(FusedAdamConfig(lr=0.01, eps=1e-15), gradient) == pytest.approx(1 - 0.01 * sign, rel=1e-6)
     assert _stepped(AdamWConfig(lr=0.01, eps=1e-15), gradient) == pytest.approx(1 - 0.01 * sign, rel=1e-6)
+
+
+def test_a_gradient_as_small_as_epsilon_moves_half_as_far() -> None:
+    assert _stepped(AdamWConfig(lr=0.01, eps=1e-8), 1e-8) == pytest.approx(1 - 0.01 / 2, abs=1e-6)
 
 
 def test_decay_is_decoupled_from_the_gradient() -> None:

@@ -73,6 +73,11 @@ def _bytes(image: torch.Tensor) -> np.ndarray:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
+def _behind_hair(image: torch.Tensor, plate: torch.Tensor) -> torch.Tensor:
+    """The hair of a plate [H, W, 4] over a picture [H, W, 3]."""
+    return plate[..., 3:] * plate[..., :3] + (1 - plate[..., 3:]) * image
+
+
 def test_a_plain_picture_is_the_frame_over_its_plate(
     model: DegstalkModel, painter: Painter, recorded: Animation
 ) -> None:
@@ -81,7 +86,7 @@ def test_a_plain_picture_is_the_frame_over_its_plate(
     frame = model.frame(model.frames.view(row), recorded.conditions(FRAME), plate).numpy()
     picture = painter.paint(recorded, FRAME, _request())
     np.testing.assert_array_equal(picture, frame)
-    assert _apart(picture, plate.numpy()) > VISIBLE
+    assert _apart(picture, plate[..., :3].numpy()) > VISIBLE
     assert painter.paint(recorded, FRAME, _request(32)).shape == (32, 32, 3)
 
 
@@ -93,7 +98,7 @@ def test_a_mouth_without_the_face_is_dilated_all_the_same(
     plain = painter.paint(recorded, FRAME, request)
     mouth = model.regions(model.frames.view(row), recorded.conditions(FRAME)).mouth
     plate = torch.from_numpy(model.frames.plate(row).copy()).float() / 255
-    assert _apart(plain, _bytes(over(mouth.colour, mouth.alpha, plate))) <= 1
+    assert _apart(plain, _bytes(_behind_hair(over(mouth.colour, mouth.alpha, plate[..., :3]), plate))) <= 1
 
     model.config.mouth_dilation = 0.05
     window = 7  # 2 * 0.05 * 64 + 1, rounded to odd
@@ -104,7 +109,7 @@ def test_a_mouth_without_the_face_is_dilated_all_the_same(
     )
     spread = mouth.colour + (grown - mouth.alpha) * colour / alpha.clamp_min(1e-6)
     picture = painter.paint(recorded, FRAME, request)
-    assert _apart(picture, _bytes(over(spread, grown, plate))) <= 1
+    assert _apart(picture, _bytes(_behind_hair(over(spread, grown, plate[..., :3]), plate))) <= 1
     assert _apart(picture, plain) > VISIBLE
     whole = painter.paint(recorded, FRAME, _request())
     assert _apart(whole, painter.paint(recorded, FRAME, _request(face=False, mouth=False))) > VISIBLE
@@ -113,7 +118,22 @@ def test_a_mouth_without_the_face_is_dilated_all_the_same(
 def test_without_both_layers_the_plate_is_left(model: DegstalkModel, painter: Painter, recorded: Animation) -> None:
     row = int(recorded.recorded[FRAME])
     picture = painter.paint(recorded, FRAME, _request(face=False, mouth=False))
-    np.testing.assert_array_equal(picture, model.frames.plate(row))
+    np.testing.assert_array_equal(picture, model.frames.plate(row)[..., :3])
+
+
+def test_the_hair_of_the_plate_lies_in_front_of_the_face(
+    model: DegstalkModel, painter: Painter, recorded: Animation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = model.frames.plate(int(recorded.recorded[FRAME]))
+    hair = plate[..., 3] == 255
+    assert hair.any() and (plate[..., 3] == 0).any()
+    pictures = [painter.paint(recorded, FRAME, _request()), painter.paint(recorded, FRAME, _request(mouth=False))]
+    monkeypatch.setattr(model.frames, "hair_in_front", False)
+    bare = [painter.paint(recorded, FRAME, _request()), painter.paint(recorded, FRAME, _request(mouth=False))]
+    for picture, without in zip(pictures, bare, strict=True):  # the fast way, and that of single layers
+        assert _apart(picture[hair], plate[hair, :3]) <= 1 and _apart(without[hair], plate[hair, :3]) > VISIBLE
+        free = plate[..., 3] == 0
+        assert _apart(picture[free], without[free]) <= 1
 
 
 def test_behind_new_audio_lies_the_freed_plate_and_there_is_no_truth(
@@ -121,8 +141,8 @@ def test_behind_new_audio_lies_the_freed_plate_and_there_is_no_truth(
 ) -> None:
     row, bare = int(recorded.recorded[FRAME]), _request(face=False, mouth=False, truth="side by side")
     freed = model.frames.plate(row, freed=True)
-    assert (freed != model.frames.plate(row)).any()
-    np.testing.assert_array_equal(painter.paint(replace(recorded, freed=True), FRAME, bare), freed)
+    assert (freed != model.frames.plate(row))[..., :3].any()
+    np.testing.assert_array_equal(painter.paint(replace(recorded, freed=True), FRAME, bare), freed[..., :3])
 
 
 def test_the_recorded_frame_stands_beside_the_picture(

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from pictures import evaluated_pictures
 
+from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.metrics.lips_and_eyes import FaceComparison, FaceLandmarks
+from degstalk_ns.plugin import pipeline as pipeline_module
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.runs import load_run
+
+
+def _cracks(recording: Recording, image: int, truth: np.ndarray, rendered: np.ndarray) -> int:
+    """Pixels within 2 of the border of the head (16 of 512) whose grey is off by more than a quarter."""
+    parsing = cv2.imread(str(recording.layout.parsing(image)))[..., ::-1]
+    head = ((parsing == PALETTE["head"]).all(-1) | (parsing == PALETTE["mouth"]).all(-1)).astype(np.uint8)
+    band = cv2.dilate(head, np.ones((5, 5))) > cv2.erode(head, np.ones((5, 5)))
+    error = np.abs((truth.astype(float) - rendered) @ (0.299, 0.587, 0.114))
+    return int((band & (error > 64)).sum())
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +45,10 @@ def test_what_is_reported_is_what_the_pictures_show(pipeline: DegstalkPipeline, 
     for index, image in enumerate(recording.val.img_ids):
         frame = cv2.imread(str(recording.layout.frame(int(image))))[..., ::-1]
         np.testing.assert_array_equal(shown.truth[index], frame)
+    images = zip(recording.val.img_ids, shown.truth, shown.image, strict=True)
+    cracks = [_cracks(recording, int(number), truth, image) for number, truth, image in images]
+    assert results["cracks"] == pytest.approx(np.mean(cracks), abs=1.0) and min(cracks) > 0
+    assert results["crack_frames"] == len(cracks)  # of 64 x 64 pixels, one is plain to see
     names = {path.name.rsplit("_", 1)[0].removeprefix("eval_") for path in tmp_path.iterdir()}
     assert names == {"composition", "face", "mouth", "plate", "masks", "attention"}
 
@@ -39,10 +58,63 @@ def test_what_is_switched_off_is_not_measured(
 ) -> None:
     monkeypatch.setattr(pipeline.config, "measure_lips", False)
     monkeypatch.setattr(pipeline.config, "measure_driving", False)
+    monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
     results = pipeline.get_average_eval_image_metrics()
     assert "LMD is left out: measure_lips is off" in capsys.readouterr().out
-    assert not any(name.startswith(("lmd", "lip_opening", "eye_", "lips_l1_")) for name in results)
-    assert {"psnr", "ssim", "lips_l1", "fps"} <= results.keys()
+    off = ("lmd", "lip_", "lips_shut", "lips_closed", "eye_", "lips_l1_", "train_")
+    assert not any(name.startswith(off) for name in results)
+    assert {"psnr", "ssim", "lips_l1", "fps", "cracks", "crack_frames", "broken_face"} <= results.keys()
+
+
+def test_lips_are_compared_over_all_frames_and_again_over_those_of_the_training(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The evaluation frames' lips move half as far as they should, those of the training frames as far.
+    held_out, trained = np.array([0.0, 0.1, 0.2]), np.linspace(0, 0.3, 21)
+    pairs = iter([*zip(held_out / 2, held_out, strict=True), *zip(trained, trained, strict=True)])
+
+    class Landmarks(FaceLandmarks):
+        def __call__(self, image: Any, target: Any) -> FaceComparison:
+            rendered, true = next(pairs)
+            return FaceComparison(1.0, 2.0, 3.0, rendered, true, 0.3, 0.3)
+
+    monkeypatch.setattr(pipeline_module, "FaceLandmarks", Landmarks)
+    monkeypatch.setattr(pipeline_module, "lmd_availability", lambda: None)
+    results = pipeline.get_average_eval_image_metrics()
+    assert next(pairs, None) is None
+    assert results["lip_slope"] == pytest.approx(0.5) and results["lip_spread"] == pytest.approx(0.5)
+    assert results["train_lip_slope"] == pytest.approx(1.0) and results["train_lip_spread"] == pytest.approx(1.0)
+    assert results["lip_gap_r"] == pytest.approx(1.0) == results["train_lip_gap_r"]
+    # Closed is less than 0.15 of the 95th percentile of the training frames, 0.285: the first of the evaluation frames
+    # and the first three of the training frames.
+    closed = (results["lips_shut"], results["lips_closed"], results["train_lips_shut"], results["train_lips_closed"])
+    assert closed == (1, 1, 3, 3)
+    assert results["lip_gap"] == pytest.approx(0.05) and results["lip_gap_true"] == pytest.approx(0.1)
+
+
+def test_the_avatar_shows_hair_in_front_as_it_was_trained(trained_config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "outputs/tiny/degstalk-fast/only"
+    config = Path(shutil.copytree(trained_config.parent, folder)) / "config.yml"
+    text = config.read_text()
+    assert text.count("hair_in_front: true") == 1
+    for line, channels in (("hair_in_front: true", 4), ("hair_in_front: false", 3)):
+        config.write_text(text.replace("hair_in_front: true", line))
+        run = load_run(config)
+        assert run.model.frames.plate(3).shape[2] == channels
+        manager = run.pipeline.datamanager
+        assert isinstance(manager, TalkingHeadDataManager)
+        outputs = run.model.get_outputs_for_camera(manager.eval_pair(0)[0])
+        assert outputs["rgb"].shape[2] == outputs["plate"].shape[2] == 3
+
+
+def test_as_many_training_frames_are_measured_as_asked_for(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.config, "measure_training_frames", 5)
+    monkeypatch.setattr(pipeline.config, "measure_lips", False)
+    results = pipeline.get_average_eval_image_metrics()
+    assert results["train_crack_frames"] <= 5 and results["train_cracks"] > 0
+    assert not any(name.startswith("train_lip") for name in results)
 
 
 def test_evaluating_leaves_the_driving_and_the_mode_as_they_were(pipeline: DegstalkPipeline) -> None:

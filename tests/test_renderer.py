@@ -29,13 +29,14 @@ def avatar() -> Avatar:
     return avatar
 
 
-def _plate() -> torch.Tensor:
-    return torch.rand(SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+def _plate(channels: int = 3) -> torch.Tensor:
+    return torch.rand(SIZE, SIZE, channels, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize(("moving", "overlap"), [(True, 0.0), (False, 0.0), (True, 2.0)])
-def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, overlap: float) -> None:
-    renderer, plate = FrameRenderer(avatar), _plate()
+def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, overlap: float, channels: int) -> None:
+    renderer, plate = FrameRenderer(avatar), _plate(channels)
     avatar.plate_overlap = overlap / float(_view().K[0, 0])
     assert avatar.overlap_pixels(_view()) == overlap
     for seed in (0, 1, 0):
@@ -77,8 +78,20 @@ def test_a_dilated_mouth_is_the_same_in_the_fast_frame_and_in_the_layers(avatar:
     assert (renderer.frame(_view(), _conditions(), plate, 2) - frame).abs().max() > VISIBLE
 
 
-def test_bytes_over_a_plate_of_bytes(avatar: Avatar) -> None:
-    plate = (_plate() * 255).to(torch.uint8)
+def test_hair_in_front_hides_the_head(avatar: Avatar) -> None:
+    renderer, plate = FrameRenderer(avatar), _plate(4)
+    plate[..., 3] = 0
+    plate[:20, :, 3] = 1
+    frame = renderer.frame(_view(), _conditions(), plate, 2)
+    assert frame.shape == (SIZE, SIZE, 3)
+    assert torch.allclose(frame[:20], plate[:20, :, :3], atol=1e-6)
+    bare = renderer.frame(_view(), _conditions(), plate[..., :3], 2)
+    assert torch.equal(frame[20:], bare[20:]) and (frame[:20] - bare[:20]).abs().max() > VISIBLE
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_bytes_over_a_plate_of_bytes(avatar: Avatar, channels: int) -> None:
+    plate = (_plate(channels) * 255).to(torch.uint8)
     before = plate.clone()
     renderer = FrameRenderer(avatar)
     rgb = renderer.frame(_view(), _conditions(), plate, 2)
@@ -103,12 +116,13 @@ def test_the_plate_is_untouched_outside_the_box_and_nothing_is_drawn_there(avata
         assert outside.abs().max() == 0
 
 
-def test_a_head_out_of_sight_leaves_the_plate(avatar: Avatar) -> None:
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_head_out_of_sight_leaves_the_plate(avatar: Avatar, channels: int) -> None:
     with torch.no_grad():
         for name in ("face", "mouth"):
             avatar.region(name).params["means"].add_(50.0)  # type: ignore[arg-type]
-    plate = _plate()
-    assert torch.equal(FrameRenderer(avatar).frame(_view(), _conditions(), plate, 0), plate)
+    plate = _plate(channels)
+    assert torch.equal(FrameRenderer(avatar).frame(_view(), _conditions(), plate, 0), plate[..., :3])
 
 
 @pytest.mark.parametrize("group", ["face_means", "mouth_embeddings", "face_sh0", "mouth_opacities", "face_field_grids"])

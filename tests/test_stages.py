@@ -21,16 +21,33 @@ def test_a_shorter_run_is_the_same_recipe_in_small() -> None:
     for step in range(600):
         assert small.stage(step) is RELEASE.stage(step * 100)
         assert small.perceptual(step) == RELEASE.perceptual(step * 100)
+        assert small.finishes_mouth(step) == RELEASE.finishes_mouth(step * 100)
         assert small.fuse_perceptual(step) == RELEASE.fuse_perceptual(step * 100)
 
 
-def test_growth_of_the_release() -> None:
-    growing = [step for step in range(60_000) if RELEASE.grows(step)]
+@pytest.mark.parametrize(("region", "end"), [("face", 49_000), ("mouth", 45_000)])
+def test_growth_of_the_release(region: str, end: int) -> None:
+    growth = RELEASE.growth(region)
+    growing = [step for step in range(60_000) if growth.grows(step)]
     assert growing[0] == 500
-    assert growing[-1] == 48_900
+    assert growing[-1] == end - 100
     assert {b - a for a, b in itertools.pairwise(growing)} == {100}
-    assert RELEASE.growth_progress(500) == 0 and RELEASE.growth_progress(49_000) == 1
-    assert not RELEASE.prunes_by_size(3_000) and RELEASE.prunes_by_size(3_001)
+    assert growth.growth_progress(500) == 0 and growth.growth_progress(end) == 1
+    assert growth.growth_progress((500 + end) // 2) == 0.5
+    assert growth.growth_progress(0) == 0 and growth.growth_progress(59_999) == 1
+    assert not growth.prunes_by_size(3_000) and growth.prunes_by_size(3_001)
+
+
+def test_growth_ends_with_the_motion_stage_at_the_latest() -> None:
+    schedule = Schedule(ScheduleConfig(motion_end=0.5, growth_end=0.9, mouth_growth_end=0.9), 1_000)
+    for region in ("face", "mouth"):
+        growth = schedule.growth(region)
+        assert max(step for step in range(1_000) if growth.grows(step)) < 500 == growth.end
+
+
+def test_growth_of_the_shortest_run_is_never_before_the_first_step_is_done() -> None:
+    growth = Schedule(ScheduleConfig(), 3).growth("face")
+    assert growth.every == 1 and not growth.grows(0) and growth.grows(1)
 
 
 def test_every_stage_happens_in_the_shortest_run() -> None:
@@ -53,14 +70,30 @@ def test_what_trains_when() -> None:
     assert on[50_000] == ["face_sh0", "mouth_shN", "face_opacities"]
 
 
+def test_the_mouth_is_finished_in_its_colours_alone_while_the_face_goes_on() -> None:
+    finishing = [step for step in range(60_000) if RELEASE.finishes_mouth(step)]
+    assert finishing == list(range(49_000, 50_000))
+    parts = ("means", "quats", "scales", "opacities", "embeddings", "sh0", "shN", "field_grids", "field_networks")
+    for step in (49_000, 49_999):
+        assert [part for part in parts if RELEASE.trains(step, f"mouth_{part}")] == ["sh0", "shN"]
+        assert all(RELEASE.trains(step, f"face_{part}") for part in parts)
+    assert all(RELEASE.trains(48_999, f"mouth_{part}") for part in parts)
+
+
 def test_learning_rates() -> None:
     means, fields = LearningRateKind.of("face_means"), LearningRateKind.of("mouth_field_grids")
     assert RELEASE.rate_factor(0, means) == 1 and RELEASE.rate_factor(45_000, means) == pytest.approx(0.01)
     assert RELEASE.rate_factor(55_000, means) == pytest.approx(0.01)
     assert RELEASE.rate_factor(22_500, means) == pytest.approx(0.1)
-    assert RELEASE.rate_factor(40_000, fields) == pytest.approx(0.5)
     assert LearningRateKind.of("face_sh0") is LearningRateKind.CONSTANT
     assert RELEASE.rate_factor(30_000, LearningRateKind.CONSTANT) == 1
+    # The fields: halved by 40,000 steps, then a tenth by 50,000, counted from the start of the run.
+    assert RELEASE.rate_factor(0, fields) == 1
+    assert RELEASE.rate_factor(20_000, fields) == pytest.approx(0.5**0.5)
+    assert RELEASE.rate_factor(39_999, fields) == pytest.approx(0.5, rel=1e-4)
+    assert RELEASE.rate_factor(40_000, fields) == pytest.approx(0.1**0.8)  # 0.158
+    assert RELEASE.rate_factor(50_000, fields) == pytest.approx(0.1)
+    assert RELEASE.rate_factor(60_000, fields) == pytest.approx(0.1**1.2)
 
 
 def test_hair_is_ignored_in_six_of_seven_motion_steps() -> None:

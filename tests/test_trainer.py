@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import brief_trainer
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.trainer import Trainer
 
+from degstalk_ns.plugin import trainer as plugin_trainer
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
 from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
 
 STEPS = 6
@@ -72,6 +76,24 @@ def test_a_resumed_run_ends_where_the_schedule_ends(
     with pytest.raises(SystemExit):
         brief_trainer(dataset, tmp_path, STEPS, resume=True).train()
     assert f"the checkpoint is at step {STEPS - 1} and the run has {STEPS} steps" in capsys.readouterr().err
+
+
+def test_what_the_training_frames_do_not_show_is_said_at_the_end(
+    trainer: DegstalkTrainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager = trainer.pipeline.datamanager
+    assert isinstance(manager, TalkingHeadDataManager)
+    recording = manager.recording
+
+    def missing(opening: np.ndarray, blink: np.ndarray) -> list[str]:
+        np.testing.assert_array_equal(opening, recording.mouth_opening[:21])  # of 24 frames
+        np.testing.assert_array_equal(blink, recording.blink[:21])
+        return ["[b] never", "also never"]
+
+    monkeypatch.setattr(plugin_trainer, "what_is_missing", missing)
+    monkeypatch.setattr(Trainer, "train", lambda self: None)
+    trainer.train()
+    assert capsys.readouterr().out.endswith("note: [b] never\nnote: also never\n")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.compositing import alpha_over, compose, dilate_layer, inside_rim, over
-from degstalk_ns.avatar.driving import Conditions
+from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
+from degstalk_ns.avatar.fields.standardise import StandardiseConfig
 from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets, joined
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 
@@ -41,6 +42,9 @@ class AvatarConfig:
     mouth_field: MouthFieldConfig = field(default_factory=MouthFieldConfig)
     """Deformation field of the mouth interior. The values are those of the official DEGSTalk code, unless an option
     says otherwise."""
+    standardise: StandardiseConfig = field(default_factory=StandardiseConfig)
+    """How expression, eyelids, audio features and jaw are brought to one size before the fields see them. Added by this
+    project."""
     near_plane: float = 0.01
     """Gaussians that are nearer to the camera than this distance, in metres, are not rendered."""
 
@@ -188,8 +192,25 @@ class Avatar(nn.Module):
         self.gaussians = nn.ModuleDict(
             {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
         )
-        self.face_field = FaceField(config.face_field, audio_channels, audio_length, expression_dim)
-        self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length)
+        scales = config.standardise
+        self.face_field = FaceField(config.face_field, audio_channels, audio_length, expression_dim, scales)
+        self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length, expression_dim, scales)
+
+    def fit_driving(self, track: DrivingTrack, rows: Tensor) -> None:
+        """Learns the size and the range of every driving signal; called once, before the training.
+
+        Args:
+            track: of the recording.
+            rows: [n] int64, its training frames.
+        """
+        audio = track.audio[rows].flatten(0, 1)
+        self.face_field.audio.standardise.fit(audio)
+        self.mouth_field.audio.standardise.fit(audio)
+        self.face_field.standardise_expression.fit(track.expression[rows])
+        self.face_field.standardise_eyelids.fit(track.eyelids[rows])
+        self.mouth_field.standardise_jaw.fit(track.jaw[rows])
+        if self.mouth_field.expression is not None:
+            self.mouth_field.standardise_expression.fit(track.expression[rows])
 
     def region(self, name: Region) -> EmbeddedGaussians:
         gaussians = self.gaussians[name]
@@ -234,7 +255,7 @@ class Avatar(nn.Module):
 
         Args:
             offsets: output of its field, or None for the canonical (undeformed) region.
-            extras: per-Gaussian values [N] rendered as further channels.
+            extras: per-Gaussian values [N] rendered as further channels; their gradient does not reach the geometry.
             depth: appends the distance along the optical axis as the last channel, metres.
         """
         gaussians = self.region(name).deformed(offsets)
@@ -254,6 +275,7 @@ class Avatar(nn.Module):
             view.width,
             view.height,
             near_plane=self.config.near_plane,
+            passive=len(extras or []) + depth,
         )
         return RegionRender(renders[0], alphas[0], meta)
 
@@ -279,7 +301,7 @@ class Avatar(nn.Module):
         Args:
             view: camera.
             conditions: audio and expression that drive the frame.
-            plate: [H, W, 3] in 0..1, the background image behind the regions.
+            plate: [H, W, 3 or 4] in 0..1, the background image behind the regions, and what of it is in front.
             sh_degree: degree of the spherical harmonics in use.
             moving: False renders the canonical (undeformed) avatar, as before the motion stage.
             mouth_dilation: window of a max filter on the mouth's alpha, pixels (odd); 0 for none. The mouth layer of

@@ -224,4 +224,6 @@ def _resized(target: FrameTarget, side: int) -> FrameTarget:
         mask(target.hair),
         (y0, y1, x0, x1),
         None if target.plate is None else image(target.plate),
+        None if target.under_hair is None else mask(target.under_hair),
+        None if target.face_image is None else image(target.face_image),
     )

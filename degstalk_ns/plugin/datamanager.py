@@ -5,7 +5,7 @@ It chooses frames and reads them; `training/objective.py` compares them with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,7 @@ from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.parallel import in_order
+from degstalk_ns.plates.hair import skin_under_hair
 from degstalk_ns.plates.lengths import odd_window
 from degstalk_ns.training.curriculum import Curriculum, CurriculumConfig
 from degstalk_ns.training.objective import FrameTarget, face_region
@@ -58,6 +59,9 @@ class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
     (3 pixels at 512), so that the rendered face overlaps the background image, in which the face is cut out 6 pixels
     inside the mask. With a downscale factor the height is that of the reduced frames. Chosen for this project; the
     paper dilates the mask too but does not say by how much."""
+    hair_in_front: bool = True
+    """Train the face to reach under the hair at its border, where it shows the nearest skin, and put the recorded hair
+    in front of it. The official DEGSTalk code has no such layer: there hair lies behind the face."""
     prefetch_steps: int = 4
     """Number of training steps whose frames are loaded in advance, in one thread."""
     # nerfstudio's options for caching and sampling frames have no effect here and are not listed in the help.
@@ -76,18 +80,24 @@ class TalkingHeadDataManagerConfig(FullImageDatamanagerConfig):
 
 
 class EvalFrames:
-    """All frames of a split as (camera, batch) pairs, read one at a time."""
+    """Frames of a split as (camera, batch) pairs, read one at a time."""
 
-    def __init__(self, manager: TalkingHeadDataManager) -> None:
-        self._manager = manager
+    def __init__(self, read: Callable[[int], tuple[Cameras, Batch]], indices: Sequence[int]) -> None:
+        """
+        Args:
+            read: gives the pair of a frame by its index in the split.
+            indices: of the frames.
+        """
+        self._read = read
+        self._indices = indices
 
     def __len__(self) -> int:
-        return len(self._manager.eval_dataset)
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> tuple[Cameras, Batch]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self._manager.eval_pair(index)
+        return self._read(self._indices[index])
 
     def __iter__(self) -> Iterator[tuple[Cameras, Batch]]:
         return (self[index] for index in range(len(self)))
@@ -121,6 +131,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         self._curriculum: Curriculum | None = None
         self._schedule: Schedule | None = None
         self._told_of_small_mouths = False
+        self._counted_mouths: dict[int, int] = {}
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
         self._batches: Iterator[tuple[list[int], FrameTarget, FrameTarget]] = iter(())
         self._upcoming = -1  # the step whose frames come next from _batches
@@ -189,19 +200,20 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         face = self._target(self._open(self.recording.train, face_index), plate=fused)
         if fused:
             return [face_index, face_index], face, face
-        best, best_pixels = None, -1
         enough = self.config.curriculum.min_mouth_pixels(self.recording.height, self.recording.width)
-        for index in self._curriculum.mouth_frames(step):
-            frame = self._open(self.recording.train, index)
-            pixels = int(np.count_nonzero(frame.mouth))
-            if pixels > best_pixels:
-                best, best_pixels = (index, frame), pixels
-            if pixels >= enough:
-                break
-        else:
-            self._tell_of_small_mouths(step, best_pixels)
-        assert best is not None
-        return [face_index, best[0]], face, self._target(best[1], plate=False)
+        candidates = self._curriculum.mouth_frames(step)
+        mouth_index = next((index for index in candidates if self._mouth_pixels(index) >= enough), None)
+        if mouth_index is None:
+            mouth_index = max(candidates, key=self._mouth_pixels)
+            self._tell_of_small_mouths(step, self._mouth_pixels(mouth_index))
+        mouth = self._target(self._open(self.recording.train, mouth_index), plate=False)
+        return [face_index, mouth_index], face, mouth
+
+    def _mouth_pixels(self, index: int) -> int:
+        """Pixels of the mouth interior in a training frame; each mask is read for it once in a run."""
+        if index not in self._counted_mouths:
+            self._counted_mouths[index] = int(np.count_nonzero(self._open(self.recording.train, index).mouth))
+        return self._counted_mouths[index]
 
     def _tell_of_small_mouths(self, step: int, pixels: int) -> None:
         """Once a run: what the mouth learns from shows less of it than it should."""
@@ -222,25 +234,46 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         mouth = frame.mouth | (frame.teeth & frame.head)
         row = self.recording.track_rows[frame.img_id]
         y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
+        shown, under = frame.image, None
+        region = face_region(frame.head, mouth, self.face_window)
+        if self.config.hair_in_front:
+            shown, under = skin_under_hair(frame.image, frame.head | mouth, frame.hair)
+            region |= under & ~mouth
         return FrameTarget(
             image=_unit(frame.image),
-            face_region=torch.from_numpy(face_region(frame.head, mouth, self.face_window)),
+            face_region=torch.from_numpy(region),
             mouth_region=torch.from_numpy(mouth),
             hair=torch.from_numpy(frame.hair),
             lips=(y0, y1, x0, x1),
-            plate=_unit(frame.plate) if plate else None,
+            plate=_unit(frame.plate if self.config.hair_in_front else frame.plate[..., :3]) if plate else None,
+            under_hair=None if under is None else torch.from_numpy(under),
+            face_image=None if under is None else _unit(shown),
         )
 
     @property
     def fixed_indices_eval_dataloader(self) -> EvalFrames:  # type: ignore[override]
-        return EvalFrames(self)
+        return EvalFrames(self.eval_pair, range(len(self.eval_dataset)))
+
+    def some_training_frames(self, count: int) -> EvalFrames:
+        """At most ``count`` frames of the training split, evenly spread, as pairs like those of the evaluation
+        split."""
+        total = len(self.train_dataset)
+        indices = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+        return EvalFrames(
+            lambda index: self._pair(self.recording.train, self.train_cameras, index), [int(i) for i in indices]
+        )
 
     def eval_pair(self, index: int) -> tuple[Cameras, Batch]:
-        """Camera [1] and batch (``image``, ``target``) of frame ``index`` of the evaluation split."""
+        """Camera [1] and batch of frame ``index`` of the evaluation split: ``image``, ``target``, and ``head``, the
+        mask of face and mouth as recorded (bool [H, W])."""
+        return self._pair(self.recording.val, self.eval_dataset.cameras, index)
+
+    def _pair(self, table: FrameTable, cameras: Cameras, index: int) -> tuple[Cameras, Batch]:
         with one_line_errors():
-            target = self._target(self._open(self.recording.val, index), plate=False).to(self.device)
-        camera = self.eval_dataset.cameras[index : index + 1].to(self.device)
-        return camera, {"image": target.image, "target": target}
+            frame = self._open(table, index)
+            target = self._target(frame, plate=False).to(self.device)
+            head = torch.from_numpy(frame.head | frame.mouth)
+        return cameras[index : index + 1].to(self.device), {"image": target.image, "target": target, "head": head}
 
     def next_eval_image(self, step: int) -> tuple[Cameras, Batch]:
         """A frame of the evaluation split, another one at each call."""

@@ -72,39 +72,33 @@ class DegstalkModelConfig(ModelConfig):
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
     """Gaussians and deformation fields of the face and of the mouth interior."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    """Start and end of each training stage and phase, as fractions of the run. The values are those of the official
-    DEGSTalk code, unless an option says otherwise."""
+    """Start and end of each training stage and phase, as fractions of the run."""
     losses: LossConfig = field(default_factory=LossConfig)
-    """Weights and settings of the training losses. The values are those of the official DEGSTalk code, unless an option
-    says otherwise."""
+    """Weights and settings of the training losses."""
     face_growth: DensificationConfig = field(default_factory=DensificationConfig)
-    """Densification and pruning of the Gaussians of the face; the schedule sets when they happen. The values are those
-    of the official DEGSTalk code, unless an option says otherwise."""
+    """Densification and pruning of the Gaussians of the face; the schedule sets when they happen."""
     mouth_growth: DensificationConfig = field(
         default_factory=lambda: DensificationConfig(gradient_threshold=2e-4, green_key="shrink")
     )
-    """Densification and pruning of the Gaussians of the mouth interior; the schedule sets when they happen. The values
-    are those of the official DEGSTalk code, unless an option says otherwise."""
+    """Densification and pruning of the Gaussians of the mouth interior; the schedule sets when they happen."""
     extent: float = SCENE_EXTENT
     """Extent of the scene in world units (about metres); densification and pruning compare the scales of Gaussians with
     it."""
-    fuse_opacity_lr: float = 0.001
-    """Learning rate of the opacities of the face in the fuse stage."""
+    fuse_opacity_lr: float = 0.05
+    """Learning rate of the opacities of the face in the fuse stage. The official DEGSTalk code names 0.001 and brings
+    0.05 back when it restores its checkpoint, so that is what acts there."""
     mouth_dilation: float = 0.0
     """Dilation of the alpha of the mouth in every rendered frame, to close gaps between lips and teeth: reach of the
     max filter as a fraction of the image height; 0 turns it off. The official DEGSTalk code offers 6/512 (a window of
     13 pixels at 512)."""
     keep_rim: bool = False
-    """Also show the border by which the training mask of the face is wider than the head (see the option
-    datamanager.face-margin)."""
+    """Also show the border by which the training mask is wider than the head (option datamanager.face-margin)."""
     plates_in_memory: int = 32
-    """Number of plates (background images of the frames) that are kept in memory while rendering."""
+    """Number of plates (background images of the frames) kept in memory while rendering."""
     free_background: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Background colour (RGB, 0 to 1) behind the head for cameras other than the recorded one, where no recorded
-    background image fits."""
+    """Background colour (RGB, 0 to 1) behind the head where no recorded background image fits the camera."""
     seed: int = 0
-    """Random seed of the initial Gaussians, of densification, and of the background colours and patches of the
-    losses."""
+    """Random seed of the initial Gaussians, of densification, and of the losses."""
 
 
 class DegstalkModel(Model):
@@ -137,6 +131,7 @@ class DegstalkModel(Model):
             self.track.expression_dim,
             seed=self.config.seed,
         )
+        self.avatar.fit_driving(self.track, torch.from_numpy(recording.train.aud_ids.copy()))
         self.renderer = FrameRenderer(self.avatar)
         # What rendering needs to know of the training so far; in the checkpoint.
         self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
@@ -212,17 +207,17 @@ class DegstalkModel(Model):
             return
         for name, render in self._latest.items():
             self.densifiers[name].observe(render.meta)
-        self._latest = {}
-        for name in REGIONS:
+        for name in list(self._latest):
             gaussians = self.avatar.region(name)
             optimizers = {key: self._optimizers.optimizers[f"{name}_{key}"] for key in gaussians.params}
             # Splitting draws random places: of the step, so that a resumed run draws the same.
             with torch.random.fork_rng():
                 torch.manual_seed(self.config.seed * 1_000_003 + step)
-                report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule)
+                report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule.growth(name))
             if report.changed:
                 for key, parameter in gaussians.params.items():
                     self._optimizers.parameters[f"{name}_{key}"] = [parameter]
+        self._latest = {}
 
     # --- rendering --------------------------------------------------------------------------------------------------
 
@@ -263,18 +258,20 @@ class DegstalkModel(Model):
             "face", face_view, face_motion.offsets if face_motion else None, degree, attention
         )
         mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
-        for render in (face, mouth):
+        self._latest = {}
+        renders: dict[Region, RegionRender] = {"face": face, "mouth": mouth}
+        for name, render in renders.items():
             means2d = render.meta["means2d"]
-            if means2d.requires_grad:
+            if means2d.requires_grad:  # not while only the colours of the mouth are trained
                 means2d.retain_grad()
-        self._latest = {"face": face, "mouth": mouth}
+                self._latest[name] = render
         return {
             "stage": stage,
             "face": face,
             "mouth": mouth,
             "face_motion": face_motion,
             "mouth_motion": mouth_motion,
-            "jaw": mouth_conditions.jaw,
+            "jaw": self.avatar.mouth_field.standardise_jaw(mouth_conditions.jaw),
         }
 
     def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
@@ -304,7 +301,7 @@ class DegstalkModel(Model):
         Args:
             view: camera.
             conditions: driving signals of the frame.
-            plate: [H, W, 3] background image, float32 in 0..1 or uint8.
+            plate: [H, W, 3 or 4] background image, float32 in 0..1 or uint8.
 
         Returns:
             [H, W, 3] of the plate's type, in 0..1 or 0..255.
@@ -361,6 +358,7 @@ class DegstalkModel(Model):
         else:
             lpips = self._lpips if self.schedule.perceptual(step) else None
             key = background_key(losses.random_key, self.patches, face_target.image)
+            finishes = self.schedule.finishes_mouth(step)
             ignore_hair = self.schedule.ignores_hair(step, losses.hair_every)
             terms = face_terms(
                 outputs["face"], outputs["face_motion"], face_target, losses, ignore_hair, key, lpips, self.patches
@@ -370,8 +368,8 @@ class DegstalkModel(Model):
                 mouth_target,
                 outputs["jaw"],
                 losses,
-                key,
-                lpips,
+                torch.zeros_like(key) if finishes else key,
+                self._lpips if finishes else None,
                 self.patches,
             )
         with one_line_errors():
@@ -397,4 +395,5 @@ class DegstalkModel(Model):
         regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
         inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
         metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
+        metrics |= self._metrics.of_face(image, truth, batch["head"], target.hair.cpu())
         return metrics, evaluation_images(outputs, target)

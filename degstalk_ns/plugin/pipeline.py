@@ -21,9 +21,35 @@ from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
 from degstalk_ns.metrics.frames import MetricTable, box_l1
-from degstalk_ns.metrics.lips_and_eyes import FaceLandmarks, eye_closing, lmd_availability
+from degstalk_ns.metrics.lips_and_eyes import (
+    FaceLandmarks,
+    eye_closing,
+    lip_movement,
+    lmd_availability,
+    wide_opening,
+)
+from degstalk_ns.metrics.seam import is_plain, seam_errors
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+
+
+def _lips_and_cracks(table: MetricTable, wide: float | None, height: int) -> dict[str, float]:
+    """What is told from all frames together: how far lips move, and how many frames show a crack."""
+    result: dict[str, float] = {}
+    cracks = table.column("cracks")
+    if cracks:
+        result["cracks"] = sum(cracks) / len(cracks)
+        result["crack_frames"] = float(sum(1 for count in cracks if is_plain(count, height)))
+        broken = table.column("broken_face")
+        result["broken_face"] = sum(broken) / len(broken)
+    moved = None if wide is None else lip_movement(*table.columns("lip_gap", "lip_gap_true"), wide)
+    if moved is not None:
+        result |= {"lip_slope": moved.slope, "lip_spread": moved.spread}
+        result |= {"lips_shut": float(moved.shut), "lips_closed": float(moved.closed)}
+        related = table.relate("lip_gap", "lip_gap_true")
+        if related is not None:
+            result["lip_gap_r"] = related
+    return result
 
 
 @dataclass
@@ -39,6 +65,9 @@ class DegstalkPipelineConfig(VanillaPipelineConfig):
     measure_driving: bool = True
     """During full evaluation, also render all frames with the driving signals frozen at the first frame and with silent
     audio, to test how much the audio moves the mouth."""
+    measure_training_frames: int = 200
+    """During full evaluation, number of frames of the training part in which lips and the border of the face are
+    measured too: what is wrong there was not learned at all. 0 turns it off."""
 
 
 class DegstalkPipeline(VanillaPipeline):
@@ -54,6 +83,7 @@ class DegstalkPipeline(VanillaPipeline):
         assert isinstance(self.model, DegstalkModel)
         assert isinstance(self.datamanager, TalkingHeadDataManager)
         self.model.overlaps_plate(self.datamanager.face_window // 2)
+        self.model.frames.hair_in_front = self.datamanager.config.hair_in_front
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
@@ -74,7 +104,10 @@ class DegstalkPipeline(VanillaPipeline):
         ``lip_opening`` and ``lip_opening_true`` (pixels) with Pearson's r of the former to the recorded jaw and to the
         latter, ``eye_opening`` and ``eye_opening_true`` (height over width) with Pearson's r of the two and, where
         there are blinks, ``eye_closing_at_blinks`` (how far the eyes close then, as a share of how far the recorded
-        ones do, over ``blink_frames`` frames), ``psnr_hair`` and ``psnr_face`` (of those pixels alone), ``lips_l1``
+        ones do, over ``blink_frames`` frames), ``lip_slope``, ``lip_spread``, ``lips_shut`` and ``lips_closed``
+        (:class:`~degstalk_ns.metrics.lips_and_eyes.LipMovement`), ``psnr_hair`` and ``psnr_face`` (of those pixels
+        alone), those of :meth:`~degstalk_ns.metrics.frames.FrameMetrics.of_face` with ``crack_frames`` (frames with a
+        crack that is plain to see), lips and cracks again over training frames (``train_...``), ``lips_l1``
         (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything that drives
         is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each
         moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
@@ -108,6 +141,8 @@ class DegstalkPipeline(VanillaPipeline):
                     metrics["lmd"] = found.distance
                     metrics["lip_opening"] = found.opening
                     metrics["lip_opening_true"] = found.true_opening
+                    metrics["lip_gap"] = found.relative
+                    metrics["lip_gap_true"] = found.true_relative
                     metrics["eye_opening"] = found.eyes
                     metrics["eye_opening_true"] = found.true_eyes
                 for name, driving in others.items():
@@ -120,6 +155,7 @@ class DegstalkPipeline(VanillaPipeline):
                     for name, picture in pictures.items():
                         file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
                         write_png(file, (picture * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu().numpy())
+            trained = self._training_frames(None if no_lips else face_landmarks)
         self.train()
         for line in [no_lips] * bool(no_lips) + table.gaps():
             CONSOLE.print(f"[yellow]{line}")
@@ -127,6 +163,10 @@ class DegstalkPipeline(VanillaPipeline):
         result["fps"] = len(seconds) / sum(seconds)
         if "lips_l1_frozen" in result:
             result["lips_l1_ratio_to_frozen"] = result["lips_l1"] / max(result["lips_l1_frozen"], 1e-12)
+        height = model.recording.height
+        wide = wide_opening(trained.column("lip_gap_true") or table.column("lip_gap_true"))
+        for prefix, measured in (("", table), ("train_", trained)):
+            result |= {f"{prefix}{name}": value for name, value in _lips_and_cracks(measured, wide, height).items()}
         for name, other in (("jaw", "recorded_jaw"), ("truth", "lip_opening_true")):
             related = table.relate("lip_opening", other)
             if related is not None:
@@ -140,6 +180,26 @@ class DegstalkPipeline(VanillaPipeline):
         elif not no_lips:
             CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
+
+    def _training_frames(self, face_landmarks: FaceLandmarks | None) -> MetricTable:
+        """Lips and cracks in some frames of the training part."""
+        model, manager = self.model, self.datamanager
+        assert isinstance(model, DegstalkModel) and isinstance(manager, TalkingHeadDataManager)
+        table = MetricTable()
+        if self.config.measure_training_frames < 1:
+            return table
+        frames = manager.some_training_frames(self.config.measure_training_frames)
+        for camera, batch in track(
+            frames, "Evaluating training frames", total=len(frames), console=CONSOLE, transient=True
+        ):
+            image, target = model.get_outputs_for_camera(camera)["rgb"], batch["target"]
+            errors = seam_errors(image, target.image, batch["head"].numpy(), target.hair.cpu().numpy())
+            metrics = {} if errors is None else {"cracks": float(errors.cracks), "broken_face": errors.broken_face}
+            found = face_landmarks(image, target.image) if face_landmarks is not None else None
+            if found is not None:
+                metrics |= {"lip_gap": found.relative, "lip_gap_true": found.true_relative}
+            table.add(metrics)
+        return table
 
     def _other_drivings(self) -> dict[str, DrivingTrack]:
         """Driving tracks to compare the recorded one with: one that does not move, and one with silent audio."""

@@ -17,9 +17,10 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.kernels.memory import keep_freed_memory
-from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
+from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
+from degstalk_ns.training.coverage import what_is_missing
 
 refuse_earlier_runs()
 
@@ -82,6 +83,16 @@ class DegstalkTrainer(Trainer):
             super().train()
         finally:
             self.config.max_num_iterations = total
+        self._say_what_is_missing()
+
+    def _say_what_is_missing(self) -> None:
+        """One line for each thing that the recording could not teach."""
+        manager = self.pipeline.datamanager
+        assert isinstance(manager, TalkingHeadDataManager)
+        recording = manager.recording
+        rows = recording.train.aud_ids
+        for line in what_is_missing(recording.mouth_opening[rows], recording.blink[rows]):
+            CONSOLE.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:

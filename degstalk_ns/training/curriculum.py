@@ -1,5 +1,7 @@
-"""Chooses the frames of each training step: over the run, mouths go from wide open to closed, and eyes from open to
-closed.
+"""Chooses the frames of each training step: most are drawn from all, some from windows that move over the run.
+
+Windows of the face: mouths from closed to wide open, eyes from open to closed. The window of the mouth interior begins
+with wide open mouths and grows down to closed ones.
 
 Every choice is a pure function of the step and a seed, so that a resumed run continues exactly where it stopped.
 It must not know images, files or models.
@@ -8,7 +10,7 @@ It must not know images, files or models.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +20,21 @@ from degstalk_ns.training.stages import Schedule, Stage
 
 @dataclass
 class CurriculumConfig:
-    """Sampling curriculum of the motion stage: which frames each step trains on. During the stage one window slides
-    from wide open to closed mouths and another from open to closed eyes. The values are those of the official DEGSTalk
-    code, unless an option says otherwise."""
+    """Sampling curriculum of the motion stage: which frames each step trains on. The values are those of the official
+    DEGSTalk code, unless an option says otherwise."""
 
     window: float = 0.2
-    """Width of the two sliding windows, as a fraction of the range of mouth openings or of blink strengths in the
-    training frames."""
+    """Width of the sliding window of mouth openings, as a fraction of their range in the training frames."""
+    blink_window: float = 0.45
+    """Width of the sliding window of blink strengths, as a fraction of their range in the training frames."""
     opening_every: int = 30
     """Interval, in motion steps, at which the face trains on a frame from the current window of mouth openings."""
     blink_every: int = 15
     """Interval, in motion steps, at which the face trains on a frame from the current window of blink strengths. Steps
     that already use the window of mouth openings are left out."""
+    mouth_every: int = 7
+    """Interval, in motion steps, at which the mouth interior trains on a frame from its window of mouth openings, which
+    begins at wide open mouths and grows downwards to closed ones; the other steps draw from all frames."""
     min_mouth_area: float = 20 / 512**2
     """Mouth steps skip frames in which the mouth interior covers less than this fraction of the image area (20 pixels
     of 512 x 512), as long as they find another one."""
@@ -47,17 +52,21 @@ class CurriculumConfig:
         return self.min_mouth_area * height * width
 
 
-def sliding_window(values: NDArray[np.floating], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
-    """Indices of ``values`` [n] whose place in their range (1st to 99th percentile, scaled to 0..1) lies within
-    ``width / 2`` of ``centre``; the ``smallest`` nearest ones where the window holds fewer."""
+def places(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Place of each of ``values`` [n] in their range (1st to 99th percentile), 0 to 1."""
     # In double precision: in single, 1 - 0.9 exceeds 0.1, and the strongest frames would lie outside the last window.
     values = np.asarray(values, np.float64)
     low, high = np.percentile(values, [1, 99])
-    place = np.clip((values - low) / max(float(high - low), 1e-8), 0.0, 1.0)
+    return np.clip((values - low) / max(float(high - low), 1e-8), 0.0, 1.0)
+
+
+def sliding_window(place: NDArray[np.float64], centre: float, width: float, smallest: int) -> NDArray[np.int64]:
+    """Indices of the places [n] (:func:`places`) that lie within ``width / 2`` of ``centre``, which is moved inwards so
+    that the whole window lies in the range; the ``smallest`` nearest ones where it holds fewer."""
     centre = min(max(centre, width / 2), 1 - width / 2)
     distance = np.abs(place - centre)
     inside = np.flatnonzero(distance <= width / 2 + 1e-9)
-    if len(inside) < min(smallest, len(values)):
+    if len(inside) < min(smallest, len(place)):
         inside = np.sort(np.argsort(distance, kind="stable")[:smallest])
     return inside
 
@@ -89,22 +98,33 @@ class Curriculum:
                 f"{len(self.blink)}"
             )
 
+    @cached_property
+    def _opening_places(self) -> NDArray[np.float64]:
+        return places(self.mouth_opening)
+
+    @cached_property
+    def _blink_places(self) -> NDArray[np.float64]:
+        return places(self.blink)
+
+    @cached_property
+    def _widest(self) -> list[int]:
+        order = np.argsort(-self.mouth_opening, kind="stable")
+        return [int(frame) for frame in order[: self.config.last_candidates]]
+
     def _drawn(self, step: int, stream: int) -> int:
         """Draw without replacement: each epoch is one permutation."""
         count = len(self.blink)
         return int(_permutation(self.seed, stream, step // count, count)[step % count])
 
-    def _window(self, values: NDArray[np.floating], centre: float) -> NDArray[np.int64]:
-        return sliding_window(values, centre, self.config.window, self.config.smallest_window)
-
     def face_frame(self, step: int) -> int:
         """The frame the face (and, in the fuse stage, the whole portrait) trains on."""
         if self.schedule.stage(step) is Stage.MOTION:
             rng = np.random.default_rng([self.seed, 1, step])
-            if step % self.config.opening_every == 0:
-                return int(rng.choice(self._window(self.mouth_opening, self.schedule.progress(step))))
-            if step % self.config.blink_every == 0:
-                return int(rng.choice(self._window(self.blink, self.schedule.blink_progress(step))))
+            c, progress, closing = self.config, self.schedule.progress(step), self.schedule.blink_progress(step)
+            if step % c.opening_every == 0 and progress < 1.0:
+                return int(rng.choice(sliding_window(self._opening_places, progress, c.window, c.smallest_window)))
+            if step % c.blink_every == 0 and progress < 1.0:
+                return int(rng.choice(sliding_window(self._blink_places, closing, c.blink_window, c.smallest_window)))
         return self._drawn(step, stream=0)
 
     def mouth_frames(self, step: int) -> list[int]:
@@ -115,10 +135,12 @@ class Curriculum:
             return [self.face_frame(step)]
         progress = self.schedule.progress(step)
         rng = np.random.default_rng([self.seed, 2, step])
-        if stage is Stage.MOTION and progress >= 1.0:
-            frames = [self._drawn(step, stream=3), *rng.permutation(len(self.blink)).tolist()]
-        else:
+        c = self.config
+        if stage is Stage.STATIC or (progress < 1.0 and step % c.mouth_every == 0):
             # progress is 0 throughout the static stage: wide-open mouths only.
-            frames = rng.permutation(self._window(self.mouth_opening, 1.0 - progress)).tolist()
-        widest = np.argsort(-self.mouth_opening, kind="stable")[: self.config.last_candidates].tolist()
-        return [int(frame) for frame in frames[: self.config.candidates] + widest]
+            width = c.window + (1.0 - c.window) * progress
+            window = sliding_window(self._opening_places, 1.0 - width / 2, width, c.smallest_window)
+            frames = rng.permutation(window).tolist()
+        else:
+            frames = [self._drawn(step, stream=3), *rng.permutation(len(self.blink)).tolist()]
+        return [int(frame) for frame in frames[: c.candidates]] + self._widest

@@ -33,9 +33,6 @@ class DensificationConfig:
     prune_opacity_end: float = 0.30
     """Opacity below which Gaussians are pruned at the last densification. The threshold changes linearly from the start
     value to this one."""
-    prune_radius: float | None = 20 / 512
-    """Radius on screen above which Gaussians are pruned, as a fraction of the image height (20 pixels at 512), from the
-    point at which the schedule prunes by size. None turns this off."""
     prune_scale: float = 0.1
     """Largest scale above which Gaussians are pruned, as a fraction of the scene extent, from the point at which the
     schedule prunes by size."""
@@ -67,7 +64,7 @@ class DensificationConfig:
 
 
 class GrowthSchedule(Protocol):
-    """When to densify and prune; :class:`degstalk_ns.training.stages.Schedule` implements it."""
+    """When to densify and prune; :class:`degstalk_ns.training.stages.Growth` implements it."""
 
     def grows(self, step: int) -> bool:
         """Whether to densify and prune after ``step``."""
@@ -115,11 +112,11 @@ class Densifier:
         self.config = config
         self.extent = extent
         self.state: dict[str, Tensor] = {}
-        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] number of views that saw it, "radii" [N]
-        largest radius on screen, as a fraction of the image height. Empty until something was observed."""
+        """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] number of views that saw it. Empty until
+        something was observed."""
 
     def observe(self, meta: dict[str, Any]) -> None:
-        """Accumulates the gradients and radii of one view. Call it after ``backward()``.
+        """Accumulates the gradients of one view. Call it after ``backward()``.
 
         Args:
             meta: from ``rasterize()``: "means2d" [C, N, 2] whose ``.grad`` was retained (pixels), "radii" [C, N]
@@ -138,10 +135,9 @@ class Densifier:
         seen = (radii > 0) & norms.isfinite()
         n = radii.shape[1]
         if not self.state or len(self.state["count"]) != n:
-            self.state = {name: torch.zeros(n, device=radii.device) for name in ("grad2d", "count", "radii")}
+            self.state = {name: torch.zeros(n, device=radii.device) for name in ("grad2d", "count")}
         self.state["grad2d"] += norms.where(seen, 0.0).sum(dim=0)
         self.state["count"] += seen.sum(dim=0)
-        self.state["radii"] = torch.maximum(self.state["radii"], radii.amax(dim=0).float() / meta["height"])
 
     @torch.no_grad()
     def step(
@@ -152,7 +148,7 @@ class Densifier:
         schedule: GrowthSchedule,
         colours: Tensor | Callable[[], Tensor] | None = None,
     ) -> GrowthReport:
-        """Shrinks, prunes and densifies if ``schedule`` says so, and then resets the accumulated gradients and radii.
+        """Shrinks, prunes and densifies if ``schedule`` says so, and then resets the accumulated gradients.
         Call it after the optimizers have stepped.
 
         Densification and pruning replace the Parameter objects in ``params`` and in the optimizers (whose moments
@@ -178,9 +174,7 @@ class Densifier:
         if set(params.keys()) != set(optimizers):
             raise ValueError(f"one optimizer per parameter: {sorted(params.keys())} against {sorted(optimizers)}")
         if not self.state or len(self.state["count"]) != total:  # nothing seen yet, or another checkpoint was loaded
-            self.state = {
-                name: torch.zeros(total, device=params["means"].device) for name in ("grad2d", "count", "radii")
-            }
+            self.state = {name: torch.zeros(total, device=params["means"].device) for name in ("grad2d", "count")}
         # gsplat makes new Parameters; what was frozen must stay so.
         trainable = {name: parameter.requires_grad for name, parameter in params.items()}
 
@@ -243,11 +237,8 @@ class Densifier:
         return params["opacities"].sigmoid() < threshold
 
     def _too_large(self, params: nn.ParameterDict) -> Tensor:
-        """[N] bool: too large in space or on screen."""
-        large = params["scales"].exp().amax(dim=-1) > self.config.prune_scale * self.extent
-        if self.config.prune_radius is not None:
-            large |= self.state["radii"] > self.config.prune_radius
-        return large
+        """[N] bool: too large in space."""
+        return params["scales"].exp().amax(dim=-1) > self.config.prune_scale * self.extent
 
     def _spare_the_last(self, removed: Tensor, opacities: Tensor) -> None:
         """Takes the most opaque out of ``removed`` until enough Gaussians stay."""

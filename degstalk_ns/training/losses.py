@@ -41,7 +41,11 @@ class LossConfig:
     face_patch_perceptual: float = 0.2
     """Weight of the LPIPS loss on patches of the face, with the lips masked, at the end of the motion stage."""
     mouth_patch_perceptual: float = 0.5
-    """Weight of the LPIPS loss on patches of the mouth at the end of the motion stage."""
+    """Weight of the LPIPS loss on patches of the mouth in the last steps of the motion stage, in which only its colours
+    are trained."""
+    lips_l1: float = 0.0
+    """Weight of an additional L1 loss of the face inside the lips rectangle, in the motion stage, where lips of a few
+    pixels decide whether a mouth is shut. The official DEGSTalk code has no such loss."""
     fuse_perceptual: float = 0.5
     """Weight (gamma in the paper) of the LPIPS loss in the second part of the fuse stage. The official DEGSTalk code
     has 0.5, the text of the paper 0.2."""
@@ -56,7 +60,8 @@ class LossConfig:
     fractions of the frame height (32 and 42 pixels at 512). Patches are never smaller than 32 pixels, the minimum of
     LPIPS."""
     hair_every: int = 7
-    """One in this many motion steps includes hair pixels in the face loss; the others ignore them."""
+    """One in this many motion steps includes hair pixels in the face's image losses, and the attention on hair in the
+    attention loss; the others ignore them."""
 
 
 def patch_sides(fractions: tuple[float, float], height: int) -> tuple[int, int]:
@@ -105,18 +110,16 @@ def l1_dssim(image: Tensor, target: Tensor, box: Box, area: Area | None = None) 
 
 
 def jaw_loss(predicted: Tensor, tracked: Tensor) -> Tensor:
-    """L1 between the predicted and the tracked jaw coefficients, both [3]."""
+    """L1 between the predicted and the tracked jaw coefficients, both [3], standardised."""
     return (predicted - tracked).abs().mean()
 
 
-def alpha_loss(alpha: Tensor, mask: Tensor, ignored: Tensor | None = None, area: Area | None = None) -> Tensor:
-    """Mean L1 between the alpha [H, W, 1] (0..1) of a region and its mask (bool [H, W]); ignored pixels count as 0.
+def alpha_loss(alpha: Tensor, mask: Tensor, area: Area | None = None) -> Tensor:
+    """Mean L1 between the alpha [H, W, 1] (0..1) of a region and its mask (bool [H, W]).
 
-    With an ``area``, all three are the part inside it, and alpha and mask must be 0 elsewhere.
+    With an ``area``, both are the part inside it, and must be 0 elsewhere.
     """
     difference = (alpha[..., 0] - mask.to(alpha.dtype)).abs()
-    if ignored is not None:
-        difference = difference * ~ignored
     area = area or Area.whole(mask)
     return difference.sum() / (area.height * area.width)
 

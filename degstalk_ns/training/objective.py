@@ -48,7 +48,9 @@ class FrameTarget:
         mouth_region: mouth interior and teeth.
         hair: mask of the hair.
         lips: box ``y0, y1, x0, x1`` around the lips, pixels.
-        plate: [H, W, 3] background image behind the face, or None if the stage needs none.
+        plate: [H, W, 3 or 4] background image behind the face, or None if the stage needs none.
+        under_hair: part of ``face_region`` in which the face reaches under the hair; None for nowhere.
+        face_image: [H, W, 3] what the face is to show: the frame with skin under the hair; None for the frame.
     """
 
     image: Tensor
@@ -57,6 +59,8 @@ class FrameTarget:
     hair: Tensor
     lips: Box
     plate: Tensor | None = None
+    under_hair: Tensor | None = None
+    face_image: Tensor | None = None
 
     def to(self, device: torch.device | str) -> FrameTarget:
         """The same on another device."""
@@ -66,7 +70,7 @@ class FrameTarget:
             self.mouth_region.to(device),
             self.hair.to(device),
             self.lips,
-            None if self.plate is None else self.plate.to(device),
+            *(None if part is None else part.to(device) for part in (self.plate, self.under_hair, self.face_image)),
         )
 
     def cropped(self, area: Area) -> FrameTarget:
@@ -83,8 +87,16 @@ class FrameTarget:
             cropped(self.mouth_region, area.box),
             cropped(self.hair, area.box),
             (clipped(y0, top, bottom), clipped(y1, top, bottom), clipped(x0, left, right), clipped(x1, left, right)),
-            None if self.plate is None else cropped(self.plate, area.box),
+            *(
+                None if part is None else cropped(part, area.box)
+                for part in (self.plate, self.under_hair, self.face_image)
+            ),
         )
+
+    @property
+    def free_hair(self) -> Tensor:
+        """Hair under which there is to be no face, bool [H, W]."""
+        return self.hair if self.under_hair is None else self.hair & ~self.under_hair
 
     def lips_mask(self) -> Tensor:
         mask = torch.zeros_like(self.hair)
@@ -158,28 +170,31 @@ def face_terms(
         perceptual: LPIPS, or None where it is off.
     """
     box = union_box(target.face_region, _covered(render))
-    lips_box, hair_pixels, lips_pixels = target.lips, int(target.hair.sum()), box_pixels(target.lips)
+    lips_box, hair_pixels, lips_pixels = target.lips, int(target.free_hair.sum()), box_pixels(target.lips)
     patch = patch_sides(config.face_patch, len(target.hair))
     area = _area(box, target, None if perceptual is None else patch)
     render, target = render.cropped(*area.box), target.cropped(area)
 
-    image, truth = render.over_key(key), painted(target.image, ~target.face_region, key)
-    ignored = target.hair if ignore_hair else torch.zeros_like(target.hair)
+    shown, hair = target.image if target.face_image is None else target.face_image, target.free_hair
+    image, truth = render.over_key(key), painted(shown, ~target.face_region, key)
     if ignore_hair:
-        image, truth = painted(image, ignored, key), painted(truth, ignored, key)
+        image, truth = painted(image, hair, key), painted(truth, hair, key)
     l1, dssim = l1_dssim(image, truth, box, area)
     terms = {"face_l1": l1, "face_dssim": config.lambda_dssim * dssim}
     if motion is None:
         return terms
     lips = target.lips_mask()
     audio_attention, expression_attention = render.extras.unbind(-1)
-    terms["face_alpha"] = config.alpha * alpha_loss(render.alpha, target.face_region, ignored, area)
+    # Hair is never face, also in the steps in which its colours are ignored.
+    terms["face_alpha"] = config.alpha * alpha_loss(render.alpha, target.face_region & ~hair, area=area)
     terms["face_offsets"] = config.offsets * offsets_l1(motion.offsets)
-    terms["face_attention"] = config.attention * (
-        off_region(expression_attention, lips, lips_pixels)
-        + off_region(expression_attention, target.hair, hair_pixels)
-        + off_region(audio_attention, target.hair, hair_pixels)
-    )
+    attention = off_region(expression_attention, lips, lips_pixels)
+    if not ignore_hair:
+        attention = attention + off_region(expression_attention + audio_attention, hair, hair_pixels)
+    terms["face_attention"] = config.attention * attention
+    if config.lips_l1:
+        error = (image - truth).abs().mean(-1) * lips
+        terms["face_lips_l1"] = config.lips_l1 * error.sum() / (area.height * area.width)
     if perceptual is not None:
         terms["face_lips_lpips"] = config.face_lips_perceptual * crop_perceptual(
             image, truth, lips_box, perceptual, area
@@ -202,19 +217,22 @@ def mouth_terms(
     generator: torch.Generator,
 ) -> Terms:
     """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around the mouth, inside the
-    lips' box, pixels are ignored. ``jaw`` [3] are the tracked jaw coefficients."""
-    box = union_box(target.mouth_region, _covered(render))
+    lips' box, colours are ignored. Alpha is to fill the whole box of the lips: the mouth is an opaque backing behind
+    them, so that lips that open wider than recorded uncover mouth and not the plate. ``jaw`` [3] are the tracked jaw
+    coefficients, standardised."""
+    box = union_box(target.mouth_region, target.lips_mask(), _covered(render))
     patch = patch_sides(config.mouth_patch, len(target.hair))
     area = _area(box, target, None if perceptual is None else patch)
     render, target = render.cropped(*area.box), target.cropped(area)
-    ignored = target.lips_mask() & ~target.mouth_region
+    lips = target.lips_mask()
+    ignored = lips & ~target.mouth_region
     image = painted(render.over_key(key), ignored, key)
     truth = painted(target.image, ~target.mouth_region, key)
     l1, dssim = l1_dssim(image, truth, box, area)
     terms = {"mouth_l1": l1, "mouth_dssim": config.lambda_dssim * dssim}
     if motion is None:
         return terms
-    terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, target.mouth_region, ignored, area)
+    terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, lips | target.mouth_region, area=area)
     terms["mouth_offsets"] = config.offsets * offsets_l1(motion.offsets)
     terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
     if perceptual is not None:

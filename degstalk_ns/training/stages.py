@@ -52,18 +52,23 @@ class ScheduleConfig:
     growth_start: float = 500 / 60_000
     """Start of densification and pruning, as a fraction of the run (500 of 60,000 steps)."""
     growth_end: float = 49_000 / 60_000
-    """End of densification and pruning, as a fraction of the run (49,000 of 60,000 steps)."""
+    """End of densification and pruning of the face, as a fraction of the run (49,000 of 60,000 steps)."""
+    mouth_growth_end: float = 45_000 / 60_000
+    """End of densification and pruning of the mouth, as a fraction of the run (45,000 of 60,000 steps)."""
     growth_every: float = 100 / 60_000
     """Interval between two densification steps, as a fraction of the run (100 of 60,000 steps)."""
     size_prune_start: float = 3_000 / 60_000
-    """Point of the run, as a fraction, after which Gaussians that are too large on screen or in space are pruned (3,000
-    of 60,000 steps)."""
-    perceptual_start: float = 47_000 / 60_000
-    """Point of the run, as a fraction, from which the motion stage uses the LPIPS losses of face and mouth (47,000 of
-    60,000 steps)."""
-    curriculum_end: float = 40_000 / 60_000
-    """Point of the run, as a fraction, at which the sliding windows of the curriculum reach their end (40,000 of 60,000
+    """Point of the run, as a fraction, after which Gaussians that are too large in space are pruned (3,000 of 60,000
     steps)."""
+    perceptual_start: float = 47_000 / 60_000
+    """Point of the run, as a fraction, from which the motion stage uses the LPIPS losses of the face (47,000 of 60,000
+    steps)."""
+    mouth_finish_start: float = 49_000 / 60_000
+    """Point of the run, as a fraction, from which the motion stage trains only the colours of the mouth, over black and
+    with its LPIPS loss (49,000 of 60,000 steps)."""
+    curriculum_end: float = 40_000 / 60_000
+    """Point of the run, as a fraction, at which the windows of the curriculum reach their end; from then on all frames
+    are drawn alike (40,000 of 60,000 steps)."""
     blink_end: float | None = None
     """Point of the run, as a fraction, at which the window of blink strengths reaches fully closed eyes; None means the
     same point as for the window of mouth openings, as in the official DEGSTalk code. It must come while the Gaussians
@@ -85,7 +90,40 @@ class ScheduleConfig:
     log-linearly."""
     lr_fields_half: float = 40_000 / 60_000
     """Fraction of the run over which the learning rates of the fields fall to one half, exponentially (40,000 of 60,000
-    steps)."""
+    steps), until ``lr_fields_drop``."""
+    lr_fields_drop: float = 40_000 / 60_000
+    """Point of the run, as a fraction, from which the learning rates of the fields follow ``lr_fields_tenth`` instead
+    (40,000 of 60,000 steps): at the default they drop at once from a factor of 0.5 to 0.16."""
+    lr_fields_tenth: float = 50_000 / 60_000
+    """Point of the run, as a fraction, at which the factor on the learning rates of the fields is one tenth; it falls
+    exponentially from the start of the run, and acts from ``lr_fields_drop`` on (50,000 of 60,000 steps)."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """When one region is densified and pruned; implements :class:`degstalk_ns.training.densification.GrowthSchedule`.
+
+    Attributes:
+        start, end, every: steps.
+        size_prune_start: step after which Gaussians may be pruned for their size.
+    """
+
+    start: int
+    end: int
+    every: int
+    size_prune_start: int
+
+    def grows(self, step: int) -> bool:
+        """Whether densification and pruning happen after this step."""
+        return self.start <= step < self.end and step > 0 and step % self.every == 0
+
+    def growth_progress(self, step: int) -> float:
+        """0 at the first densification, 1 at the last; the opacity threshold of pruning follows it."""
+        return min(max((step - self.start) / max(self.end - self.start, 1), 0.0), 1.0)
+
+    def prunes_by_size(self, step: int) -> bool:
+        """Whether Gaussians may be pruned for their size after this step."""
+        return step > self.size_prune_start
 
 
 @dataclass(frozen=True)
@@ -137,8 +175,13 @@ class Schedule:
         return min(max((step - self.static_end) / max(end - self.static_end, 1), 0.0), 1.0)
 
     def perceptual(self, step: int) -> bool:
-        """Whether the LPIPS losses of face and mouth are used (end of the motion stage)."""
+        """Whether the LPIPS losses of the face are used (end of the motion stage)."""
         return self.stage(step) is Stage.MOTION and step >= self.steps(self.config.perceptual_start)
+
+    def finishes_mouth(self, step: int) -> bool:
+        """Whether only the colours of the mouth are trained, over black and with its LPIPS loss (end of the motion
+        stage)."""
+        return self.stage(step) is Stage.MOTION and step >= self.steps(self.config.mouth_finish_start)
 
     def fuse_perceptual(self, step: int) -> bool:
         """Whether the LPIPS loss of the composed frame is used (second part of the fuse stage)."""
@@ -156,39 +199,38 @@ class Schedule:
         every = max(self.steps(self.config.sh_degree_every), 1)
         return min(step // every, highest)
 
-    def grows(self, step: int) -> bool:
-        """Whether densification and pruning happen after this step."""
-        every = max(self.steps(self.config.growth_every), 1)
-        start, end = self.steps(self.config.growth_start), self.steps(self.config.growth_end)
-        return start <= step < min(end, self.motion_end) and step > 0 and step % every == 0
-
-    def growth_progress(self, step: int) -> float:
-        """0 at the first densification, 1 at the last; the opacity threshold of pruning follows it."""
-        start, end = self.steps(self.config.growth_start), self.steps(self.config.growth_end)
-        return min(max((step - start) / max(end - start, 1), 0.0), 1.0)
-
-    def prunes_by_size(self, step: int) -> bool:
-        """Whether Gaussians may be pruned for their size after this step."""
-        return step > self.steps(self.config.size_prune_start)
+    def growth(self, region: str) -> Growth:
+        """When the region "face" or "mouth" is densified and pruned."""
+        c = self.config
+        end = c.mouth_growth_end if region == "mouth" else c.growth_end
+        return Growth(
+            start=self.steps(c.growth_start),
+            end=min(self.steps(end), self.motion_end),
+            every=max(self.steps(c.growth_every), 1),
+            size_prune_start=self.steps(c.size_prune_start),
+        )
 
     def trains(self, step: int, group: str) -> bool:
         """Whether the parameters named ``group`` are trained at this step.
 
-        Static: Gaussians (their embeddings have no effect yet). Motion: everything. Fuse: colours of both regions and
-        the face's opacities.
+        Static: Gaussians (their embeddings have no effect yet). Motion: everything, and at its end only the colours of
+        the mouth. Fuse: colours of both regions and the face's opacities.
         """
         stage = self.stage(step)
         if stage is Stage.MOTION:
-            return True
+            frozen = group.startswith("mouth_") and self.finishes_mouth(step)
+            return not frozen or group.endswith(("_sh0", "_shN"))
         if stage is Stage.STATIC:
             return "_field_" not in group and not group.endswith("_embeddings")
         return group.endswith(("_sh0", "_shN")) or group == "face_opacities"
 
     def rate_factor(self, step: int, kind: LearningRateKind) -> float:
         """Factor on the first learning rate of a group: means fall log-linearly to ``lr_means_final``, the rates of the
-        fields halve exponentially."""
+        fields exponentially, and faster from ``lr_fields_drop`` on."""
         if kind is LearningRateKind.MEANS:
             return self.config.lr_means_final ** min(step / max(self.steps(self.config.lr_means_end), 1), 1.0)
         if kind is LearningRateKind.FIELDS:
+            if step >= self.steps(self.config.lr_fields_drop):
+                return 0.1 ** (step / max(self.steps(self.config.lr_fields_tenth), 1))
             return 0.5 ** (step / max(self.steps(self.config.lr_fields_half), 1))
         return 1.0

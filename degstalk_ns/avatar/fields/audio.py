@@ -12,6 +12,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
+
 
 @dataclass
 class AudioEncoderConfig:
@@ -48,14 +50,22 @@ def _convolved(x: Tensor, layers: nn.Sequential) -> Tensor:
 class AudioEncoder(nn.Module):
     """Convolutions over each frame's window, then attention over 8 frames. Source: DEGSTalk, method section (audio)."""
 
-    def __init__(self, channels: int, length: int, config: AudioEncoderConfig | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        length: int,
+        config: AudioEncoderConfig | None = None,
+        standardise: StandardiseConfig | None = None,
+    ) -> None:
         """
         Args:
             channels: C, features per time step (29 DeepSpeech, 1024 HuBERT, the number of mel bands, ...).
             length: L, time steps in a window (16; HuBERT 2). Any L >= 1 works.
             config: widths; the default is that of the official DEGSTalk code.
+            standardise: how the channels are brought to one size.
         """
         super().__init__()
+        self.standardise = Standardise(channels, standardise or StandardiseConfig())
         self.config = config = config or AudioEncoderConfig()
         self.channels, self.length = channels, length
         convs: list[nn.Module] = []
@@ -91,8 +101,10 @@ class AudioEncoder(nn.Module):
         expected = (self.config.frames, self.channels, self.length)
         if tuple(windows.shape) != expected:
             raise ValueError(f"audio windows must be {list(expected)}, got {list(windows.shape)}")
+        there = (windows != 0).flatten(1).any(1)[:, None, None]  # frames that the track lacks stay zero
+        windows = self.standardise(windows.transpose(1, 2)) * there  # [8, L, C]
         # Four strides of 2 leave one step of a window up to 16 long, so the mean is the identity there.
-        per_frame = self.window_layers(_convolved(windows.transpose(1, 2), self.window_convs).mean(dim=1))  # [8, 32]
+        per_frame = self.window_layers(_convolved(windows, self.window_convs).mean(dim=1))  # [8, 32]
         scores = _convolved(per_frame[None], self.attention).transpose(1, 2)  # [1, 1, 8]
         weights = self.attention[-3:](scores)  # [1, 8]
         return cast(Tensor, (weights @ per_frame)[0])

@@ -6,7 +6,7 @@ It must not know how Gaussians are stored or rendered, nor where the conditions 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
 from degstalk_ns.avatar.fields.layers import MLP
+from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.errors import UserError
 
 if TYPE_CHECKING:
     from degstalk_ns.avatar.driving import Conditions
@@ -47,10 +49,6 @@ class FaceFieldConfig:
     """Width of the two hidden layers of the network that predicts the offsets."""
     mean_scale: float = 0.01
     """Factor from the network output to the position offset of a Gaussian, in world units (about metres)."""
-    eyelid_gain: float = 1.0
-    """Factor on the two eyelid values before they are appended to the expression features. Tracked eyelids vary only a
-    quarter as much as those features, so with a larger factor the rare blinks are learned in fewer steps. Added by this
-    project; the official DEGSTalk code has no such factor."""
 
 
 @dataclass
@@ -87,18 +85,29 @@ class PreparedFace:
 class FaceField(nn.Module):
     """Deformation of embedded Gaussians by audio and expression. Source: DEGSTalk, method section."""
 
-    def __init__(self, config: FaceFieldConfig, audio_channels: int, audio_length: int, expression_dim: int) -> None:
+    def __init__(
+        self,
+        config: FaceFieldConfig,
+        audio_channels: int,
+        audio_length: int,
+        expression_dim: int,
+        standardise: StandardiseConfig | None = None,
+    ) -> None:
         """
         Args:
             config: widths and scales.
             audio_channels: C, features per time step of an audio window.
             audio_length: L, time steps in an audio window.
             expression_dim: E, expression coefficients per frame (50 for a monocular 3DMM tracker).
+            standardise: how the driving signals are brought to one size.
         """
         super().__init__()
         self.config = c = config
         self.encoding = TriPlane(c.encoding)
-        self.audio = AudioEncoder(audio_channels, audio_length, c.audio)
+        standardise = standardise or StandardiseConfig()
+        self.audio = AudioEncoder(audio_channels, audio_length, c.audio, standardise)
+        self.standardise_expression = Standardise(expression_dim, standardise)
+        self.standardise_eyelids = Standardise(EYELIDS, standardise)
         self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
         self.where_dim = c.encoding.output_dim + c.embedding_dim
         joined = c.expression_features + EYELIDS
@@ -144,8 +153,8 @@ class FaceField(nn.Module):
     def driven(self, prepared: PreparedFace, conditions: Conditions) -> FaceOutput:
         """The rest of :meth:`forward`: what depends on the frame."""
         audio = self.audio(conditions.audio)  # [32]
-        expression = self.expression(conditions.expression[None])[0]
-        driving = torch.cat([audio, expression, self.config.eyelid_gain * conditions.eyelids])  # [48]
+        expression = self.expression(self.standardise_expression(conditions.expression)[None])[0]
+        driving = torch.cat([audio, expression, self.standardise_eyelids(conditions.eyelids)])  # [48]
         # The first of the output layers on [F, gates * driving], without building that matrix:
         # (gates * d) @ W.T = gates @ (W * d).T, and W * d is 64 x 48 however many Gaussians there are.
         on_driving = self.output_layers.first_weight[:, self.where_dim :]
@@ -156,6 +165,15 @@ class FaceField(nn.Module):
             audio_attention=prepared.audio_attention,
             expression_attention=prepared.expression_attention,
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stored = any(key.startswith(prefix) for key in state_dict)
+        if stored and f"{prefix}standardise_expression.centre" not in state_dict:
+            raise UserError(
+                "the checkpoint was written by a version of degstalk-ns that did not standardise its driving signals; "
+                "train again, or install that version"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, each in one of "grids", "networks" and "audio_attention": their learning rates differ."""

@@ -1,4 +1,5 @@
-"""Mouth field: audio moves every Gaussian of the mouth interior, and predicts the position of the jaw.
+"""Mouth field: audio (and, if asked for, the expression) moves every Gaussian of the mouth interior, and audio predicts
+the position of the jaw.
 
 It must not know how Gaussians are stored or rendered, nor where the conditions come from.
 """
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
 from degstalk_ns.avatar.fields.layers import MLP
+from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.avatar.gaussians import Offsets
 
@@ -42,6 +44,11 @@ class MouthFieldConfig:
     """Dimension of the embedding z of each Gaussian. It must equal the embedding dimension of the mouth's Gaussians."""
     hidden: int = 32
     """Width of the two hidden layers of the networks that predict the offsets and the jaw."""
+    expression_hidden: int = 32
+    """Hidden width of the network that compresses the expression coefficients, where they are used."""
+    expression_features: int = 0
+    """Number of features of the expression that move the mouth interior beside the audio; 0, as in the official
+    DEGSTalk code, leaves it to the audio, which does not tell where the lower teeth and the tongue are."""
     mean_scale: tuple[float, float, float] = (0.01 / 5, 0.01, 0.01 / 5)
     """Factors from the network output to the position offset of a Gaussian along x, y and z, in world units (about
     metres). They are largest along y because the mouth moves mostly up and down."""
@@ -53,7 +60,8 @@ class MouthOutput:
 
     Attributes:
         offsets: d_means [N, 3] in world units; scales and quats are not changed.
-        jaw: [3] jaw coefficients predicted from audio, mean over the Gaussians; the jaw loss compares them by L1.
+        jaw: [3] standardised jaw coefficients predicted from audio, mean over the Gaussians; the jaw loss compares them
+            by L1 with the tracked ones, standardised too.
     """
 
     offsets: Offsets
@@ -74,20 +82,36 @@ class PreparedMouth:
 class MouthField(nn.Module):
     """Translation of the mouth's Gaussians by audio. Source: DEGSTalk, method section."""
 
-    def __init__(self, config: MouthFieldConfig, audio_channels: int, audio_length: int) -> None:
+    def __init__(
+        self,
+        config: MouthFieldConfig,
+        audio_channels: int,
+        audio_length: int,
+        expression_dim: int = 0,
+        standardise: StandardiseConfig | None = None,
+    ) -> None:
         """
         Args:
             config: widths and scales.
             audio_channels: C, features per time step of an audio window.
             audio_length: L, time steps in an audio window.
+            expression_dim: E, expression coefficients per frame; not needed if the config does not use them.
+            standardise: how the driving signals are brought to one size.
         """
         super().__init__()
         self.config = c = config
         self.encoding = TriPlane(c.encoding)
-        self.audio = AudioEncoder(audio_channels, audio_length, c.audio)
-        width = c.encoding.output_dim + c.embedding_dim + c.audio.features
-        self.output_layers = MLP(width, c.hidden, c.hidden, 3)
-        self.jaw_layers = MLP(width, c.hidden, c.hidden, JAW)
+        standardise = standardise or StandardiseConfig()
+        self.audio = AudioEncoder(audio_channels, audio_length, c.audio, standardise)
+        self.standardise_jaw = Standardise(JAW, standardise)
+        self.expression: MLP | None = None
+        if c.expression_features:
+            self.standardise_expression = Standardise(expression_dim, standardise)
+            self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
+        self.where_dim = c.encoding.output_dim + c.embedding_dim
+        width = self.where_dim + c.audio.features
+        self.output_layers = MLP(width + c.expression_features, c.hidden, c.hidden, 3)
+        self.jaw_layers = MLP(width, c.hidden, c.hidden, JAW)  # the jaw is to be heard
         self.register_buffer("mean_scale", torch.tensor(c.mean_scale), persistent=False)
 
     def forward(self, means: Tensor, embeddings: Tensor, conditions: Conditions) -> MouthOutput:
@@ -95,19 +119,20 @@ class MouthField(nn.Module):
 
         Args:
             means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
-            conditions: only audio [8, C, L] is read.
+            conditions: only audio [8, C, L] is read, and expression [E] if the config uses it.
 
         Returns:
-            Offsets and jaw; differentiable in means, embeddings, audio and the field's parameters.
+            Offsets and jaw; differentiable in means, embeddings, conditions and the field's parameters.
 
         Raises:
             ValueError: audio windows of another shape than the field was built for.
         """
         prepared = self.prepared(means, embeddings)
         audio = self.audio(conditions.audio)  # [32]
-        hidden, jaw_hidden = (prepared.hidden + self._heard(audio)).split(self._first_widths, dim=1)
+        hidden, jaw_hidden = prepared.hidden.split(self._first_widths, dim=1)
+        jaw_hidden = jaw_hidden + self.jaw_layers.first_weight[:, self.where_dim :] @ audio
         jaw = self.jaw_layers.after_first(jaw_hidden).mean(dim=0)
-        return MouthOutput(offsets=self._offsets(hidden), jaw=jaw)
+        return MouthOutput(offsets=self._moved(hidden, audio, conditions), jaw=jaw)
 
     def prepared(self, means: Tensor, embeddings: Tensor) -> PreparedMouth:
         """What does not change from frame to frame: the first layers on position and embedding.
@@ -116,25 +141,27 @@ class MouthField(nn.Module):
             means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
         """
         # Both networks share one product for their first layers.
-        weight = torch.cat([self.output_layers.first_weight, self.jaw_layers.first_weight])
+        firsts = [network.first_weight[:, : self.where_dim] for network in (self.output_layers, self.jaw_layers)]
         where = torch.cat([self.encoding(means), embeddings], dim=1)
-        return PreparedMouth(hidden=F.linear(where, weight[:, : where.shape[1]]))
+        return PreparedMouth(hidden=F.linear(where, torch.cat(firsts)))
 
     def driven(self, prepared: PreparedMouth, conditions: Conditions) -> Offsets:
         """The offsets of :meth:`forward`, without the jaw, which only training compares with something."""
-        width = self._first_widths[0]
-        hidden = prepared.hidden[:, :width] + self._heard(self.audio(conditions.audio))[:width]
-        return self._offsets(hidden)
+        return self._moved(prepared.hidden[:, : self._first_widths[0]], self.audio(conditions.audio), conditions)
 
     @property
     def _first_widths(self) -> list[int]:
         """Outputs of the first layers of both networks."""
         return [len(self.output_layers.first_weight), len(self.jaw_layers.first_weight)]
 
-    def _heard(self, audio: Tensor) -> Tensor:
-        """Contribution of the audio [32] to the first layers of both networks; it is the same for all Gaussians."""
-        weight = torch.cat([self.output_layers.first_weight, self.jaw_layers.first_weight])
-        return weight[:, -len(audio) :] @ audio
+    def _moved(self, hidden: Tensor, audio: Tensor, conditions: Conditions) -> Offsets:
+        """Offsets from the first layer on position and embedding [N, 32], the audio [32] and the expression."""
+        driving = audio
+        if self.expression is not None:
+            seen = self.expression(self.standardise_expression(conditions.expression)[None])[0]
+            driving = torch.cat([audio, seen])
+        # The contribution of what drives is the same for all Gaussians.
+        return self._offsets(hidden + self.output_layers.first_weight[:, self.where_dim :] @ driving)
 
     def _offsets(self, hidden: Tensor) -> Offsets:
         return Offsets(d_means=self.output_layers.after_first(hidden) * cast(Tensor, self.mean_scale))
@@ -145,6 +172,7 @@ class MouthField(nn.Module):
             "grids": list(self.encoding.parameters()),
             "networks": [
                 *self.audio.window_parameters(),
+                *(self.expression.parameters() if self.expression is not None else ()),
                 *self.output_layers.parameters(),
                 *self.jaw_layers.parameters(),
             ],
