@@ -135,16 +135,26 @@ class FrameData:
         computed as DEGSTalk's hair preservation does from the frame, its masks, the torso image and the clean plate.
         The hair is that of :func:`degstalk_ns.plates.hair.with_hair_in_front`.
         """
-        layout = self._layout
-        path = layout.plate(self.img_id)
-        if path.exists():
-            colours = read_picture(path, None, self._full_size, layout.root)
-            if colours.shape[2] == 4:
-                return self._shrunk(colours)
-        else:
-            head_region = self._full_mask("head", "mouth")
-            colours = frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean())
-        return self._with_hair(colours)
+        stored = self._full_stored_plate()
+        if stored is not None and stored.shape[2] == 4:
+            return self._shrunk(stored)
+        return self._with_hair(self._full_bare_plate(stored))
+
+    @cached_property
+    def bare_plate(self) -> _Bytes:
+        """:attr:`plate` with no hair in front of the face, RGB uint8 [H, W, 3]: near the hairline its colours are the
+        recorded ones, and not those of the hair alone."""
+        return self._shrunk(self._full_bare_plate(self._full_stored_plate()))
+
+    def _full_stored_plate(self) -> _Bytes | None:
+        path = self._layout.plate(self.img_id)
+        return read_picture(path, None, self._full_size, self._layout.root) if path.exists() else None
+
+    def _full_bare_plate(self, stored: _Bytes | None) -> _Bytes:
+        if stored is not None and stored.shape[2] == 3:
+            return stored
+        head_region = self._full_mask("head", "mouth")
+        return frame_plate(self._full_image(), head_region, self._full_torso(), self._full_clean())
 
     def _with_hair(self, colours: _Bytes) -> _Bytes:
         """A plate at the size on disk, with the hair that is in front of the face as its fourth channel."""
@@ -155,8 +165,16 @@ class FrameData:
     def freed_plate(self) -> _Bytes:
         """The plate of this frame for a jaw that moves otherwise than it does here, uint8 [H, W, 4] like
         :attr:`plate`: see :func:`degstalk_ns.plates.build.freed_plate`."""
+        return self._with_hair(self._full_freed_plate())
+
+    @cached_property
+    def bare_freed_plate(self) -> _Bytes:
+        """:attr:`freed_plate` with no hair in front of the face, RGB uint8 [H, W, 3]."""
+        return self._shrunk(self._full_freed_plate())
+
+    def _full_freed_plate(self) -> _Bytes:
         masks = (self._full_mask(*names) for names in (("head", "mouth"), ("neck",), ("hair",)))
-        return self._with_hair(freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean()))
+        return freed_plate(self._full_image(), *masks, self._full_torso(), self._full_clean())
 
 
 def read_frame(recording: Recording, img_id: int, what: Sequence[str] = FRAME_PARTS) -> FrameData:

@@ -30,12 +30,18 @@ def test_plates_and_true_frames_are_those_of_the_files(recording: Recording) -> 
 
 
 def test_plates_show_no_hair_in_front_where_the_avatar_knows_none(recording: Recording) -> None:
-    with_hair, without = FrameSource(recording), FrameSource(recording)
+    with_hair, without, frame = FrameSource(recording), FrameSource(recording), read_frame(recording, 7)
     without.hair_in_front = False
     for freed in (False, True):
         plate, bare = with_hair.plate(7, freed=freed), without.plate(7, freed=freed)
         assert plate.shape == (64, 64, 4) and plate[..., 3].any()
-        assert bare.shape == (64, 64, 3) and bare.flags.c_contiguous and np.array_equal(bare, plate[..., :3])
+        assert bare.shape == (64, 64, 3) and bare.flags.c_contiguous
+        assert np.array_equal(bare, frame.bare_freed_plate if freed else frame.bare_plate)
+        # Not the colours that hair has alone, which lie near the hairline of the other.
+        assert not np.array_equal(bare, plate[..., :3])
+    with_hair.hair_in_front = False  # what was read before is not shown any more
+    assert np.array_equal(with_hair.plate(7), frame.bare_plate)
+    with_hair.hair_in_front = True
     assert with_hair.plate(7, (32, 32)).shape == (32, 32, 4) and without.plate(7, (32, 32)).shape == (32, 32, 3)
 
 

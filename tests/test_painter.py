@@ -229,7 +229,7 @@ def test_plates_are_read_ahead_until_the_page_closes(recorded: Animation, model:
     painter = Painter(model, contextlib.nullcontext)
     painter.prepare(recorded, [FRAME, len(recorded) + 5])
     painter._reader.submit(int).result(30)  # after those before it
-    assert int(recorded.recorded[FRAME]) in model.frames._plates._kept
+    assert int(recorded.recorded[FRAME]) in model.frames._plates["plate"]._kept
     painter.close()
     painter.prepare(recorded, [FRAME + 1])
 

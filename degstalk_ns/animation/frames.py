@@ -8,6 +8,7 @@ It must not know nerfstudio, nor who shows the frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -28,6 +29,8 @@ Image = NDArray[np.uint8]
 """RGB [H, W, 3], 0..255."""
 Size = tuple[int, int]
 """Width and height, pixels."""
+PLATES = ("plate", "freed_plate", "bare_plate", "bare_freed_plate")
+"""The plates of a :class:`~degstalk_ns.dataparsers.frame.FrameData`."""
 
 
 def resized(image: Image, size: Size) -> Image:
@@ -59,11 +62,17 @@ class FrameSource:
             for table in (recording.train, recording.val)
             for row, c2w in zip(table.aud_ids, table.c2w, strict=True)
         }
-        self._plates = PlateCache(lambda row: self._frame(row, "plate").plate, capacity)
-        self._freed_plates = PlateCache(lambda row: self._frame(row).freed_plate, capacity)
+        self._plates = {name: PlateCache(self._reader(name), capacity) for name in PLATES}
         self.hair_in_front = True
         """Whether plates say which part of them lies in front of the face; avatars that were trained without it show
         none."""
+
+    def _reader(self, name: str) -> Callable[[int], Image]:
+        def read(row: int) -> Image:
+            plate: Image = getattr(self._frame(row), name)
+            return plate
+
+        return read
 
     @property
     def size(self) -> Size:
@@ -112,9 +121,8 @@ class FrameSource:
         Raises:
             UserError: a file of the dataset is missing or damaged.
         """
-        plates = self._freed_plates if freed else self._plates
-        plate = resized(plates.at_row(self.nearest(row)), size or self.size)
-        return plate if self.hair_in_front else np.ascontiguousarray(plate[..., :3])
+        name = ("" if self.hair_in_front else "bare_") + ("freed_plate" if freed else "plate")
+        return resized(self._plates[name].at_row(self.nearest(row)), size or self.size)
 
     def truth(self, row: int, size: Size | None = None) -> Image:
         """The recorded frame of ``row``; arguments and errors as of :meth:`plate`."""

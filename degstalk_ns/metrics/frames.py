@@ -12,8 +12,9 @@ from torch import Tensor
 
 from degstalk_ns.avatar.boxes import Box, cropped, grown_to, union_box
 from degstalk_ns.metrics.image import correlation, psnr, ssim
+from degstalk_ns.metrics.lips_and_eyes import lip_movement
 from degstalk_ns.metrics.lpips import LPIPS_MINIMUM, Lpips, prepare_lpips
-from degstalk_ns.metrics.seam import seam_errors, sharpness
+from degstalk_ns.metrics.seam import is_plain, seam_errors, sharpness
 
 
 def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
@@ -119,3 +120,27 @@ class MetricTable:
             if with_std:
                 result[f"{name}_std"] = float(values.std()) if len(values) > 1 else 0.0
         return result
+
+
+def lips_and_cracks(table: MetricTable, wide: float | None, height: int) -> dict[str, float]:
+    """What is told from all frames together: how far lips move, and how many frames show a crack.
+
+    Args:
+        table: with ``lip_gap`` and ``lip_gap_true``, ``cracks`` and ``broken_face``, as far as they were measured.
+        wide: recorded opening of the lips that counts as wide open; None where it is not known.
+        height: of the frames, pixels.
+    """
+    means = table.mean()
+    result: dict[str, float] = {name: means[name] for name in ("cracks", "broken_face") if name in means}
+    cracks = table.column("cracks")
+    if cracks:
+        result["crack_frames"] = float(sum(is_plain(count, height) for count in cracks))
+    gaps = table.columns("lip_gap", "lip_gap_true")
+    moved = None if wide is None else lip_movement(*gaps, wide)
+    if moved is not None:
+        result |= {"lip_slope": moved.slope, "lip_spread": moved.spread}
+        result |= {"lips_shut": float(moved.shut), "lips_closed": float(moved.closed)}
+    related = correlation(*gaps)
+    if related is not None:
+        result["lip_gap_r"] = related
+    return result

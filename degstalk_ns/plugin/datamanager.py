@@ -245,7 +245,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
             mouth_region=torch.from_numpy(mouth),
             hair=torch.from_numpy(frame.hair),
             lips=(y0, y1, x0, x1),
-            plate=_unit(frame.plate if self.config.hair_in_front else frame.plate[..., :3]) if plate else None,
+            plate=_unit(frame.plate if self.config.hair_in_front else frame.bare_plate) if plate else None,
             under_hair=None if under is None else torch.from_numpy(under),
             face_image=None if under is None else _unit(shown),
         )

@@ -20,36 +20,16 @@ from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
-from degstalk_ns.metrics.frames import MetricTable, box_l1
+from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks
 from degstalk_ns.metrics.lips_and_eyes import (
     FaceLandmarks,
     eye_closing,
-    lip_movement,
     lmd_availability,
     wide_opening,
 )
-from degstalk_ns.metrics.seam import is_plain, seam_errors
+from degstalk_ns.metrics.seam import seam_errors
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
-
-
-def _lips_and_cracks(table: MetricTable, wide: float | None, height: int) -> dict[str, float]:
-    """What is told from all frames together: how far lips move, and how many frames show a crack."""
-    result: dict[str, float] = {}
-    cracks = table.column("cracks")
-    if cracks:
-        result["cracks"] = sum(cracks) / len(cracks)
-        result["crack_frames"] = float(sum(1 for count in cracks if is_plain(count, height)))
-        broken = table.column("broken_face")
-        result["broken_face"] = sum(broken) / len(broken)
-    moved = None if wide is None else lip_movement(*table.columns("lip_gap", "lip_gap_true"), wide)
-    if moved is not None:
-        result |= {"lip_slope": moved.slope, "lip_spread": moved.spread}
-        result |= {"lips_shut": float(moved.shut), "lips_closed": float(moved.closed)}
-        related = table.relate("lip_gap", "lip_gap_true")
-        if related is not None:
-            result["lip_gap_r"] = related
-    return result
 
 
 @dataclass
@@ -166,7 +146,7 @@ class DegstalkPipeline(VanillaPipeline):
         height = model.recording.height
         wide = wide_opening(trained.column("lip_gap_true") or table.column("lip_gap_true"))
         for prefix, measured in (("", table), ("train_", trained)):
-            result |= {f"{prefix}{name}": value for name, value in _lips_and_cracks(measured, wide, height).items()}
+            result |= {f"{prefix}{name}": value for name, value in lips_and_cracks(measured, wide, height).items()}
         for name, other in (("jaw", "recorded_jaw"), ("truth", "lip_opening_true")):
             related = table.relate("lip_opening", other)
             if related is not None:
