@@ -73,7 +73,7 @@ def test_the_lengths_of_plates_are_in_proportion(height: int, times: float) -> N
 
 @pytest.mark.parametrize(("height", "times"), SIZES)
 def test_the_lengths_of_hair_and_seam_are_in_proportion(height: int, times: float) -> None:
-    at_512 = {"strands": 16, "reach": 16, "unsure": 5, "border": 6}
+    at_512 = {"strands": 16, "reach": 16, "shade": 10, "border": 6}
     for name, pixels in at_512.items():
         assert getattr(HAIR_LAYER, name) * 512 == pixels
         assert abs(odd_window(getattr(HAIR_LAYER, name), height) // 2 - pixels * times) <= 0.5

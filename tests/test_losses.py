@@ -4,7 +4,15 @@ from pytorch_msssim import ssim
 
 from degstalk_ns.avatar.boxes import Area
 from degstalk_ns.metrics.lpips import padded_to
-from degstalk_ns.training.losses import alpha_loss, crop_perceptual, jaw_loss, l1_dssim, off_region, patch_perceptual
+from degstalk_ns.training.losses import (
+    alpha_loss,
+    crop_perceptual,
+    jaw_loss,
+    l1_dssim,
+    off_region,
+    patch_perceptual,
+    spread_in_cells,
+)
 
 
 def _pair(height: int = 48, width: int = 56) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,3 +91,36 @@ def test_patches_larger_than_the_image_are_cut_to_it() -> None:
     image = torch.rand(40, 40, 3)
     value = patch_perceptual(image, image + 0.1, (5, 20, 5, 20), (64, 96), _fake_lpips, torch.Generator())
     assert value == pytest.approx(0.1, rel=1e-3)
+
+
+def _spread_plainly(values: torch.Tensor, places: torch.Tensor, edge: float, start: torch.Tensor) -> torch.Tensor:
+    """`spread_in_cells` cell by cell, the means differentiated too."""
+    cells = [tuple(row) for row in torch.floor(places / edge + start).long().tolist()]
+    squares = []
+    for cell in set(cells):
+        members = values[[index for index, other in enumerate(cells) if other == cell]]
+        squares.append((members - members.mean(0)).square())
+    return torch.cat(squares).mean()
+
+
+@pytest.mark.parametrize("edge", [1e-6, 0.01, 0.05, 10.0])
+def test_the_spread_in_cells_and_its_gradient_are_those_of_each_cell(edge: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    places = torch.rand(200, 3, generator=random, dtype=torch.float64) - 0.5
+    places[100:] = places[:100] * 0.01  # crowded in the middle
+    values = torch.rand(200, 5, generator=random, dtype=torch.float64, requires_grad=True)
+    start = torch.rand(3, generator=random, dtype=torch.float64)
+    fast, plain = (f(values, places, edge, start) for f in (spread_in_cells, _spread_plainly))
+    assert fast.item() == pytest.approx(plain.item(), abs=1e-15)
+    gradients = [torch.autograd.grad(value, values)[0] for value in (fast, plain)]
+    assert torch.allclose(*gradients, atol=1e-15)
+    assert (fast > 0) == (edge > 1e-5)
+
+
+def test_neighbours_that_agree_cost_nothing_however_they_lie() -> None:
+    places = torch.zeros(7, 3)
+    values = torch.full((7, 4), 0.3, requires_grad=True)
+    cost = spread_in_cells(values, places, 0.004, torch.full((3,), 0.999))
+    cost.backward()
+    assert cost.item() == pytest.approx(0.0, abs=1e-12)
+    assert spread_in_cells(values[:1], places[:1], 0.004, torch.zeros(3)).item() == 0.0

@@ -30,17 +30,20 @@ class HairConfig:
     """Difference in brightness (0 to 1) that an edge needs to be followed."""
     reach: float = 16 / 512
     """Distance from the hairline by which the face reaches under the hair in training: 16 pixels at 512."""
-    unsure: float = 5 / 512
-    """Distance from the hairline up to which the colour of a pixel of the face is not taken for skin: 5 pixels at
-    512."""
+    shade: float = 10 / 512
+    """Distance from the hairline up to which skin lies in the shadow of the hair, 10 pixels at 512: the face is to have
+    there the colour of the skin beyond. The shadow is part of what is in front, as it moves with the hair."""
     fine: float = 0.3
     """Share of hair from which a pixel of the face shows fine hair, and is given the colour of skin; below it, in
     proportion."""
     rim: float = 8 / 512
     """Distance from the border of the face within which it may not cover what is behind it: 8 pixels at 512."""
     purest: float = 64.0
-    """Most by which the colour of hair can differ from the mixture with skin that was recorded, 0 to 255: where the
-    matte errs, the difference would otherwise be any colour."""
+    """Most by which the colour of what is in front should differ from the mixture with skin that was recorded, 0 to
+    255: where a fainter share would need more, as where the matte errs, the share is larger."""
+    unseen: float = 4.0
+    """Difference from the recorded frame, 0 to 255, that is not seen: without it, the highlights of the skin, beside
+    which no colour is brighter, would be taken for what is in front."""
     border: float = 6 / 512
     """Depth in the hair mask at which hair is opaque, however bright: 6 pixels at 512."""
     solid: float = 0.1
@@ -115,13 +118,15 @@ def skin_under_hair(
     part, frame, head, hair = image[window], frame[window], head[window], hair[window]
     under = hair & dilate(head, odd_window(config.reach, height))
     share = _matte(frame, hair, height, config)
-    skin = head & (share <= 255 * config.fine) & ~dilate(hair, odd_window(config.unsure, height))
+    # The colours at the shadow's end go on, so there is no edge there; fine hair farther off fades, or its edge is seen.
+    away = cv2.distanceTransform((~hair).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    shaded = away <= config.shade * height
+    skin = head & (share <= 255 * config.fine) & ~shaded
     if under.any() and skin.any():
-        hidden = under | (head & (share > 0))
+        hidden = under | (head & (shaded | (share > 0)))
         lifted = part.copy()
         continue_over(lifted, frame, skin, hidden, height)
-        # By and by, where fine hair sets in: an edge would be seen as a line.
-        weight = np.where(under, 1.0, np.minimum(share / (255.0 * config.fine), 1.0))[hidden][:, None]
+        weight = np.where(shaded, 1.0, np.minimum(share / (255.0 * config.fine), 1.0))[hidden][:, None]
         part[hidden] = (frame[hidden] + weight * (lifted[hidden].astype(np.float32) - frame[hidden]) + 0.5).astype(
             np.uint8
         )
@@ -138,8 +143,9 @@ def with_hair_in_front(
 ) -> NDArray[np.uint8]:
     """A plate with the hair that lies in front of the face as its fourth channel.
 
-    Near the hairline a recorded pixel is a mixture of hair and skin. The skin is taken out of it: what remains is the
-    colour of the hair, so that hair over the skin that the face is to have there gives the recorded pixel again.
+    Near the hairline a recorded pixel is a mixture of hair, its shadow and skin. The skin is taken out of it: what
+    remains is the colour of hair or shadow, so that it gives the recorded pixel again over the skin that the face is to
+    have there.
 
     Args:
         plate, frame: RGB [H, W, 3], 0..255.
@@ -154,11 +160,18 @@ def with_hair_in_front(
     result = np.dstack([plate, matte])
     # Only where the face is sure to be behind it, and not at its rim.
     covered = erode(head | under, odd_window(config.rim, len(frame)))
-    mixed = (matte > 0) & (matte < 255) & (skin != frame).any(-1) & covered
+    mixed = (matte < 255) & (skin != frame).any(-1) & covered
     if mixed.any():
-        share = matte[mixed].astype(np.float32)[:, None] / 255.0
-        recorded = frame[mixed].astype(np.float32)
-        change = (1.0 - share) * (recorded - skin[mixed]) / share
-        change = np.clip(change, -config.purest, config.purest)
-        result[mixed, :3] = np.clip(recorded + change + 0.5, 0.0, 255.0).astype(np.uint8)
+        recorded, behind = frame[mixed].astype(np.float32), skin[mixed].astype(np.float32)
+        change = recorded - behind
+        # The least share with which there is a colour that gives the recorded pixel over the skin.
+        room = np.where(change > 0, 255.0 - behind, behind)
+        size = np.maximum(np.abs(change) - config.unseen, 0.0)
+        least = np.maximum(size / np.maximum(room, 1.0), size / (size + config.purest))
+        # Rounded up, so that the colour stays within its limits.
+        share = np.maximum(matte[mixed], np.ceil(255.0 * least.max(1)))
+        share = np.minimum(share, 255.0)[:, None]
+        colour = behind + 255.0 * change / np.maximum(share, 1.0)
+        result[mixed, :3] = np.where(share > 0, np.clip(colour + 0.5, 0.0, 255.0), plate[mixed]).astype(np.uint8)
+        result[mixed, 3] = share[:, 0]
     return result

@@ -206,7 +206,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         if mouth_index is None:
             mouth_index = max(candidates, key=self._mouth_pixels)
             self._tell_of_small_mouths(step, self._mouth_pixels(mouth_index))
-        mouth = self._target(self._open(self.recording.train, mouth_index), plate=False)
+        mouth = self._target(self._open(self.recording.train, mouth_index), plate=False, face=False)
         return [face_index, mouth_index], face, mouth
 
     def _mouth_pixels(self, index: int) -> int:
@@ -230,13 +230,14 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _open(self, table: FrameTable, index: int) -> FrameData:
         return read_frame(self.recording, int(table.img_ids[index]), what=())
 
-    def _target(self, frame: FrameData, plate: bool) -> FrameTarget:
+    def _target(self, frame: FrameData, plate: bool, face: bool = True) -> FrameTarget:
+        """Image and masks of a frame; ``plate`` and what the ``face`` is to show under the hair only if asked for."""
         mouth = frame.mouth | (frame.teeth & frame.head)
         row = self.recording.track_rows[frame.img_id]
         y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
         shown, under = frame.image, None
         region = face_region(frame.head, mouth, self.face_window)
-        if self.config.hair_in_front:
+        if face and self.config.hair_in_front:
             shown, under = skin_under_hair(frame.image, frame.head | mouth, frame.hair)
             region |= under & ~mouth
         return FrameTarget(

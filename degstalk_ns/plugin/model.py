@@ -47,6 +47,7 @@ from degstalk_ns.training.objective import (
     fuse_terms,
     mouth_terms,
     require_finite,
+    smoothness_terms,
 )
 from degstalk_ns.training.stages import LearningRateKind, Schedule, ScheduleConfig, Stage
 
@@ -372,6 +373,8 @@ class DegstalkModel(Model):
                 self._lpips if finishes else None,
                 self.patches,
             )
+            if outputs["stage"] is Stage.MOTION:
+                terms |= smoothness_terms(self.avatar, losses, self.patches)
         with one_line_errors():
             require_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
         return terms

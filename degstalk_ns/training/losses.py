@@ -46,6 +46,14 @@ class LossConfig:
     lips_l1: float = 0.0
     """Weight of an additional L1 loss of the face inside the lips rectangle, in the motion stage, where lips of a few
     pixels decide whether a mouth is shut. The official DEGSTalk code has no such loss."""
+    face_smoothness: float = 0.0
+    """Weight of the penalty on embeddings of the face's Gaussians that differ from those of their neighbours, in the
+    motion stage: what was never recorded then moves skin as one piece. The official DEGSTalk code has no such loss."""
+    mouth_smoothness: float = 0.0
+    """The same for the Gaussians of the mouth interior."""
+    smoothness_cell: float = 0.004
+    """Edge of the cubes, in world units (about metres), in which Gaussians count as neighbours. Chosen for this
+    project."""
     fuse_perceptual: float = 0.5
     """Weight (gamma in the paper) of the LPIPS loss in the second part of the fuse stage. The official DEGSTalk code
     has 0.5, the text of the paper 0.2."""
@@ -122,6 +130,33 @@ def alpha_loss(alpha: Tensor, mask: Tensor, area: Area | None = None) -> Tensor:
     difference = (alpha[..., 0] - mask.to(alpha.dtype)).abs()
     area = area or Area.whole(mask)
     return difference.sum() / (area.height * area.width)
+
+
+def spread_in_cells(values: Tensor, places: Tensor, edge: float, start: Tensor) -> Tensor:
+    """How much the values of neighbours differ: their mean squared difference from the mean of their cell.
+
+    Space is divided into cubic cells; where they begin is drawn anew in each step, so that over many steps every pair
+    counts that is closer than an edge, the closer the more. Origin: chosen for this project; a penalty on the
+    difference of neighbouring embeddings is that of Bae et al., "Per-Gaussian embedding-based deformation for
+    deformable 3D Gaussian splatting", ECCV 2024.
+
+    Args:
+        values: [N, C]; the result is differentiable in them.
+        places: [N, 3], world units.
+        edge: of a cell, world units.
+        start: [3] in 0..1, where the cells begin as a fraction of an edge.
+
+    Returns:
+        Scalar, 0 where all values in each cell are the same.
+    """
+    cells = torch.floor(places.detach() / edge + start).long()
+    cells = cells - cells.amin(0)
+    sides = cells.amax(0) + 1
+    codes = (cells[:, 0] * sides[1] + cells[:, 1]) * sides[2] + cells[:, 2]
+    _, cell, count = torch.unique(codes, return_inverse=True, return_counts=True)
+    # The squares' gradient through the mean is zero: it is where their sum is smallest.
+    sums = values.new_zeros(len(count), values.shape[1]).index_add(0, cell, values.detach())
+    return (values - (sums / count[:, None])[cell]).square().mean()
 
 
 def off_region(attention: Tensor, region: Tensor, pixels: int | None = None) -> Tensor:

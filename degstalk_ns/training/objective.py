@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degstalk_ns.avatar.avatar import RegionRender
+from degstalk_ns.avatar.avatar import Avatar, Region, RegionRender
 from degstalk_ns.avatar.boxes import Area, Box, box_pixels, cropped, union_box
 from degstalk_ns.avatar.compositing import GREEN_KEY, compose
 from degstalk_ns.avatar.fields.face import FaceOutput
@@ -33,6 +33,7 @@ from degstalk_ns.training.losses import (
     off_region,
     patch_perceptual,
     patch_sides,
+    spread_in_cells,
 )
 
 Terms = dict[str, Tensor]
@@ -265,6 +266,22 @@ def fuse_terms(
         terms["fuse_lpips"] = config.fuse_perceptual * patch_perceptual(
             image, target.image, box, patch, perceptual, generator, area
         )
+    return terms
+
+
+def smoothness_terms(avatar: Avatar, config: LossConfig, generator: torch.Generator) -> Terms:
+    """Motion stage: the embeddings of neighbouring Gaussians are to be alike, in the regions that ``config`` names.
+
+    ``generator`` draws where the cells of neighbours begin (on the CPU).
+    """
+    weights: dict[Region, float] = {"face": config.face_smoothness, "mouth": config.mouth_smoothness}
+    terms = {}
+    for name, weight in weights.items():
+        embeddings = avatar.region(name).embeddings
+        if weight and embeddings.requires_grad:
+            start = torch.rand(3, generator=generator).to(embeddings)
+            spread = spread_in_cells(embeddings, avatar.region(name).means, config.smoothness_cell, start)
+            terms[f"{name}_smoothness"] = weight * spread
     return terms
 
 
