@@ -118,7 +118,8 @@ def skin_under_hair(
     part, frame, head, hair = image[window], frame[window], head[window], hair[window]
     under = hair & dilate(head, odd_window(config.reach, height))
     share = _matte(frame, hair, height, config)
-    # The colours at the shadow's end go on, so there is no edge there; fine hair farther off fades, or its edge is seen.
+    # The colours at the shadow's end go on, so there is no edge there. Fine hair farther off fades: an edge would be
+    # seen as a line.
     away = cv2.distanceTransform((~hair).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     shaded = away <= config.shade * height
     skin = head & (share <= 255 * config.fine) & ~shaded
