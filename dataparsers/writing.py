@@ -23,7 +23,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.landmarks.blendshapes import EXPRESSION_NAMES, EYELID_NAMES, JAW_NAMES, Expression
+from degstalk_ns.landmarks.blendshapes import EYELID_NAMES, JAW_NAMES, Expression
 
 
 def write_transforms(layout: Layout, c2w: NDArray[np.float64], focal: float, cx: float, cy: float) -> None:
@@ -74,7 +74,7 @@ def write_face_model(path: Path, values: Expression) -> None:
         expression_params=values.expression_params,
         jaw_params=values.jaw_params,
         eyelid_params=values.eyelid_params,
-        expression_names=np.array(EXPRESSION_NAMES),
+        expression_names=np.array(values.names),
         jaw_names=np.array(JAW_NAMES),
         eyelid_names=np.array(EYELID_NAMES),
     )

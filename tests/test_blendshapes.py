@@ -4,6 +4,7 @@ import pytest
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import blendshapes as ex
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 
 OPENFACE = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45".split()
 
@@ -32,7 +33,11 @@ def test_each_value_lands_in_its_column(blendshapes: np.ndarray, points: np.ndar
     values = ex.expression(blendshapes, points)
     for i, name in enumerate(ex.EXPRESSION_NAMES[:-1]):
         np.testing.assert_allclose(values.expression_params[:, i], blendshapes[:, column(name)], rtol=1e-6)
-    np.testing.assert_allclose(values.expression_params[:, -1], lm.mesh_lip_opening(points), rtol=1e-6)
+    np.testing.assert_allclose(values.expression_params[:, 49], lm.mesh_lip_opening(points), rtol=1e-6)
+    np.testing.assert_allclose(values.expression_params[:, 50:], face_measures(points), rtol=1e-6)
+    assert values.names == (*ex.EXPRESSION_NAMES, *MEASURE_NAMES)
+    without = ex.driving_signals(blendshapes, lm.mesh_lip_opening(points))
+    assert without.expression_params.shape == (len(points), 50) and without.names == ex.EXPRESSION_NAMES
     np.testing.assert_allclose(values.eyelid_params[:, 1], blendshapes[:, column("eyeBlinkRight")], rtol=1e-6)
     sideways = blendshapes[:, column("jawRight")] - blendshapes[:, column("jawLeft")]
     np.testing.assert_allclose(values.jaw_params[:, 1], sideways, rtol=1e-5)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 
 BLENDSHAPES: Final[tuple[str, ...]] = (
     *("_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
@@ -31,7 +32,8 @@ BLENDSHAPES: Final[tuple[str, ...]] = (
 
 _APART: Final = ("_neutral", "eyeBlinkLeft", "eyeBlinkRight")
 EXPRESSION_NAMES: Final[tuple[str, ...]] = (*(name for name in BLENDSHAPES if name not in _APART), "innerLipOpening")
-"""Names of the 50 expression values: 49 blendshapes in MediaPipe's order, then the measured inner-lip opening."""
+"""Names of the first 50 expression values: 49 blendshapes in MediaPipe's order, then the measured inner-lip opening.
+Those of a tracked face are followed by its measures, :data:`~degstalk_ns.landmarks.measures.MEASURE_NAMES`."""
 JAW_NAMES: Final[tuple[str, ...]] = ("jawOpen", "jawRight-jawLeft", "jawForward")
 EYELID_NAMES: Final[tuple[str, ...]] = ("eyeBlinkLeft", "eyeBlinkRight")
 
@@ -67,19 +69,23 @@ class Expression:
     """Driving signals of T frames, float32, as `3dmm.npz` stores them."""
 
     expression_params: NDArray[np.float32]
-    """[T, 50] in the order of :data:`EXPRESSION_NAMES`: blendshapes in [0, 1], lip opening from 0 to about 0.5."""
+    """[T, E] in the order of ``names``: blendshapes in [0, 1], lip opening from 0 to about 0.5, and what was measured
+    on the mesh."""
     jaw_params: NDArray[np.float32]
     """[T, 3] jawOpen [0, 1], jawRight - jawLeft [-1, 1], jawForward [0, 1]."""
     eyelid_params: NDArray[np.float32]
     """[T, 2] eyeBlinkLeft, eyeBlinkRight in [0, 1], 1 is closed."""
+    names: tuple[str, ...] = EXPRESSION_NAMES
+    """Of the E expression values."""
 
 
 def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) -> Expression:
     """Driving signals from the blendshapes and landmarks of a track.
 
-    ``expression_params`` are 50 numbers: the 52 blendshapes without ``_neutral`` and the two eye blinks (which become
-    ``eyelid_params``), in MediaPipe's order, and last the opening of the inner lips over the distance between the eyes,
-    measured on the landmarks in 3D, so free of the head's pose and size.
+    ``expression_params`` are 67 numbers: the 52 blendshapes without ``_neutral`` and the two eye blinks (which become
+    ``eyelid_params``), in MediaPipe's order; the opening of the inner lips over the distance between the eyes, measured
+    on the landmarks in 3D, so free of the head's pose and size; and the measures of
+    :func:`~degstalk_ns.landmarks.measures.face_measures`.
 
     Args:
         blendshapes: [T, 52] in [0, 1], order :data:`BLENDSHAPES`.
@@ -97,11 +103,14 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
         )
     if not np.isfinite(points).all():
         raise UserError("expression: landmarks are not finite; run the tracking again")
-    return driving_signals(blendshapes, lm.mesh_lip_opening(points))
+    return driving_signals(blendshapes, lm.mesh_lip_opening(points), face_measures(points))
 
 
-def driving_signals(blendshapes: NDArray[np.floating], opening: NDArray[np.floating]) -> Expression:
-    """:func:`expression` where the opening of the inner lips [T] is known already (over the distance of the eyes)."""
+def driving_signals(
+    blendshapes: NDArray[np.floating], opening: NDArray[np.floating], measures: NDArray[np.floating] | None = None
+) -> Expression:
+    """:func:`expression` where the opening of the inner lips [T] is known already (over the distance of the eyes), and
+    the measures [T, 17] are too, or are left out."""
     blendshapes = _blendshapes(blendshapes)
     rest = blendshapes[:, [BLENDSHAPES.index(name) for name in EXPRESSION_NAMES[:-1]]]
     jaw = [
@@ -110,10 +119,12 @@ def driving_signals(blendshapes: NDArray[np.floating], opening: NDArray[np.float
         _column(blendshapes, "jawForward"),
     ]
     eyelids = [_column(blendshapes, name) for name in EYELID_NAMES]
+    columns = [rest, np.asarray(opening)[:, None], *([] if measures is None else [np.asarray(measures)])]
     return Expression(
-        expression_params=np.concatenate([rest, np.asarray(opening)[:, None]], axis=1).astype(np.float32),
+        expression_params=np.concatenate(columns, axis=1).astype(np.float32),
         jaw_params=np.stack(jaw, axis=1).astype(np.float32),
         eyelid_params=np.stack(eyelids, axis=1).astype(np.float32),
+        names=EXPRESSION_NAMES if measures is None else EXPRESSION_NAMES + MEASURE_NAMES,
     )
 
 

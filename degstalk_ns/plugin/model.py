@@ -324,11 +324,10 @@ class DegstalkModel(Model):
     @torch.no_grad()
     def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:
         """The Gaussians of one region, deformed by ``conditions``; undeformed for None and before the motion stage."""
-        offsets = None
-        if conditions is not None and bool(self.moving):
-            motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
-            offsets = motion(conditions.to(self.device)).offsets
-        return self.avatar.region(region).deformed(offsets)
+        if conditions is None or not bool(self.moving):
+            return self.avatar.region(region).deformed()
+        motion = self.avatar.face_motion if region == "face" else self.avatar.mouth_motion
+        return self.avatar.region(region).deformed(motion(conditions.to(self.device)).offsets)
 
     def get_rgba_image(self, outputs: Outputs, output_name: str = "rgb") -> Tensor:
         """The frame with its coverage as alpha, [H, W, 4] in 0..1; a frame with a plate is opaque everywhere."""
@@ -353,11 +352,10 @@ class DegstalkModel(Model):
         step, losses = self.step, self.config.losses
         self.patches.manual_seed(self.config.seed * 1_000_003 + step)
         face_target, mouth_target = batch["face"], batch["mouth"]
+        lpips = self._lpips if self.schedule.perceptual(step) or self.schedule.fuse_perceptual(step) else None
         if outputs["stage"] is Stage.FUSE:
-            lpips = self._lpips if self.schedule.fuse_perceptual(step) else None
             terms = fuse_terms(outputs["face"], outputs["mouth"], face_target, losses, lpips, self.patches)
         else:
-            lpips = self._lpips if self.schedule.perceptual(step) else None
             key = background_key(losses.random_key, self.patches, face_target.image)
             finishes = self.schedule.finishes_mouth(step)
             ignore_hair = self.schedule.ignores_hair(step, losses.hair_every)

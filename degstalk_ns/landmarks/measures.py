@@ -1,0 +1,83 @@
+"""Measures of a tracked face that its blendshapes do not tell: where brows, gaze, lips and chin are on the mesh.
+
+Blendshapes are what a network takes an expression for: two moments with the same ones can have their brows apart by
+more than those usually move (measured on a recording with strong expressions: of the movement of its brows in frames
+that a linear fit had not seen, the blendshapes explained nearly nothing). The mesh follows the picture. Points in,
+series of numbers out. It must know neither MediaPipe's code nor images nor files.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.landmarks import mesh478 as lm
+
+_Points = NDArray[np.floating]
+_BROW: Final = ("Outer", "OuterMiddle", "Middle", "InnerMiddle", "Inner")
+"""The five points of a brow, in the order of :data:`degstalk_ns.landmarks.mesh478.RIGHT_BROW`; the left one's is the
+reverse."""
+_MEASURED_ON_BROW: Final = ("Outer", "Middle", "Inner")
+_UPPER_LIP, _LOWER_LIP = 13, 14
+_MOUTH_CORNERS: Final = (61, 291)
+_EARS: Final = (127, 356)
+"""Points of the face's outline beside the ears, the subject's right one first."""
+RIGHT_IRIS: Final[int] = 468
+LEFT_IRIS: Final[int] = 473
+"""Centres of the irises."""
+
+MEASURE_NAMES: Final[tuple[str, ...]] = (
+    *(f"brow{side}{part}" for side in ("Right", "Left") for part in _MEASURED_ON_BROW),
+    *("gazeRightX", "gazeRightY", "gazeLeftX", "gazeLeftY"),
+    *("mouthCornerRight", "mouthCornerLeft", "mouthWidth", "mouthUpperLip", "mouthLowerLip", "jawDrop", "jawSide"),
+)
+"""Names of the measures. Those of the mouth begin like its blendshapes."""
+
+
+def face_measures(points: _Points) -> NDArray[np.float64]:
+    """The measures of T faces, all over the distance between the eyes, so free of the size of the face; in three
+    dimensions, so nearly free of its pose.
+
+    Brows: distance of three points of each from the centre of its eye. Gaze: offset of the centre of each iris from
+    that of its eye, towards the subject's left (X) and downwards (Y). Mouth: distance of each corner from the centre of
+    the eye above it, distance of the corners from each other, and of both lips' inner edges from below the nose. Jaw:
+    distance of the chin from below the nose, and how much nearer it is to the left ear than to the right one.
+
+    Args:
+        points: [T, 478, 3] mesh points, any unit.
+
+    Returns:
+        [T, 17] in the order of :data:`MEASURE_NAMES`.
+    """
+    points = np.asarray(points, np.float64)
+    unit = np.maximum(lm.mesh_eye_distance(points), 1e-9)
+    centres = {
+        "Right": points[:, list(lm.RIGHT_EYE_CORNERS)].mean(1),
+        "Left": points[:, list(lm.LEFT_EYE_CORNERS)].mean(1),
+    }
+    across = _normalised(centres["Left"] - centres["Right"])
+    down = points[:, lm.BELOW_NOSE] - (centres["Left"] + centres["Right"]) / 2
+    down = _normalised(down - (down * across).sum(-1, keepdims=True) * across)
+
+    def apart(a: _Points, b: _Points) -> _Points:
+        return np.linalg.norm(a - b, axis=-1)
+
+    measures: list[_Points] = []
+    for side, brow in (("Right", lm.RIGHT_BROW), ("Left", lm.LEFT_BROW[::-1])):
+        measures += [apart(points[:, brow[_BROW.index(part)]], centres[side]) for part in _MEASURED_ON_BROW]
+    for side, iris in (("Right", RIGHT_IRIS), ("Left", LEFT_IRIS)):
+        away = points[:, iris] - centres[side]
+        measures += [(away * axis).sum(-1) for axis in (across, down)]
+    corners = dict(zip(("Right", "Left"), _MOUTH_CORNERS, strict=True))
+    measures += [apart(points[:, corner], centres[side]) for side, corner in corners.items()]
+    measures.append(apart(*(points[:, corner] for corner in _MOUTH_CORNERS)))
+    measures += [apart(points[:, lip], points[:, lm.BELOW_NOSE]) for lip in (_UPPER_LIP, _LOWER_LIP, lm.CHIN)]
+    right, left = (apart(points[:, lm.CHIN], points[:, ear]) for ear in _EARS)
+    measures.append(right - left)
+    return np.stack(measures, axis=1) / unit[:, None]
+
+
+def _normalised(vectors: _Points) -> _Points:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
