@@ -17,6 +17,7 @@ from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModelConfig
 from degstalk_ns.plugin.pipeline import DegstalkPipelineConfig
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
+from degstalk_ns.training.convergence import LengthConfig
 from degstalk_ns.training.curriculum import CurriculumConfig
 from degstalk_ns.training.stages import ScheduleConfig
 
@@ -27,10 +28,12 @@ def _method(
     model: DegstalkModelConfig,
     optimizer_groups: dict[str, Any],
     curriculum: CurriculumConfig | None = None,
+    length: LengthConfig | None = None,
 ) -> DegstalkTrainerConfig:
     return DegstalkTrainerConfig(
         method_name=name,
         max_num_iterations=steps,
+        length=length or LengthConfig(),
         steps_per_eval_batch=0,
         steps_per_eval_image=max(steps // 20, 100),
         steps_per_eval_all_images=0,
@@ -115,6 +118,10 @@ def _fast_model() -> DegstalkModelConfig:
     return model
 
 
+LONGEST_FAST = 2 * FAST_STEPS
+"""Maximum number of steps of the short schedule, for recordings whose lips are learned slowly. Chosen for this
+project."""
+
 degstalk_fast = MethodSpecification(
     config=_method(
         "degstalk-fast",
@@ -122,6 +129,7 @@ degstalk_fast = MethodSpecification(
         _fast_model(),
         optimizers(GaussianRates(means=3 * GaussianRates.means), FieldRates(networks=3 * FieldRates.networks)),
         CurriculumConfig(blink_every=FAST_BLINK_EVERY),
+        LengthConfig(longest=LONGEST_FAST),
     ),
     description="DEGSTalk with a short schedule, for a laptop without a GPU.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import pytest
 import torch
 from conftest import brief_trainer
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 
+from degstalk_ns.metrics.lips_and_eyes import LipMovement
 from degstalk_ns.plugin import trainer as plugin_trainer
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
+from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
+from degstalk_ns.training.convergence import LengthConfig
 
 STEPS = 6
 
@@ -76,6 +81,58 @@ def test_a_resumed_run_ends_where_the_schedule_ends(
     with pytest.raises(SystemExit):
         brief_trainer(dataset, tmp_path, STEPS, resume=True).train()
     assert f"the checkpoint is at step {STEPS - 1} and the run has {STEPS} steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_run_goes_on_until_its_lips_have_learned(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], learned: bool
+) -> None:
+    looked: list[int] = []
+
+    def lips(self: DegstalkPipeline, frames: int) -> LipMovement:
+        looked.append(int(self.model.step))
+        return LipMovement(slope=1.0 if learned else 0.5, spread=1.0, shut=1, closed=8 if len(looked) > 9 else 1)
+
+    monkeypatch.setattr(DegstalkPipeline, "learned_lips", lips)
+    trainer = brief_trainer(dataset, tmp_path, 10)
+    trainer.config.length = LengthConfig(longest=16, factor=1.5)
+    trainer.train()
+    said = capsys.readouterr().out
+    # Densification ends at 4 / 7 of the run: of 10, then of 15, and of the 16 that it may have at most.
+    assert looked == ([6] if learned else [6, 9])
+    steps = 10 if learned else 16
+    assert _checkpoints(trainer) == [f"step-{steps - 1:09d}.ckpt"]
+    assert said.count("the run is extended to") == (0 if learned else 2)
+    assert int(trainer.pipeline.steps) == (0 if learned else 16) and trainer.config.max_num_iterations == 10
+    if not learned:
+        assert "0.50 times as far as the recorded ones, and stay closed in 1 of 1 frames" in said
+        again = brief_trainer(dataset, tmp_path, 10, resume=True)  # resumed, it knows how long it is to be
+        with pytest.raises(SystemExit):
+            again.train()
+        assert "the checkpoint is at step 15 and the run has 16 steps" in capsys.readouterr().err
+
+
+def test_an_extended_run_that_was_stopped_goes_on_to_its_end(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = LipMovement(slope=0.2, spread=1.0, shut=0, closed=0)
+    monkeypatch.setattr(DegstalkPipeline, "learned_lips", lambda self, frames: slow)
+    trainer = brief_trainer(dataset, tmp_path, 10)
+    trainer.config.length = LengthConfig(longest=12)
+    stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, trainer, 8))
+    trainer.callbacks.append(stop)
+    trainer.train()
+    assert _checkpoints(trainer) == ["step-000000008.ckpt"]  # the last one that was trained
+    again = brief_trainer(dataset, tmp_path, 10, resume=True)
+    again.train()
+    assert _checkpoints(again) == ["step-000000011.ckpt"]
+    schedules = again.pipeline.model.schedule, again.pipeline.datamanager._schedule
+    assert [schedule.total for schedule in schedules if schedule is not None] == [12, 12]
+
+
+def _stop_after(trainer: DegstalkTrainer, last: int, step: int) -> None:
+    if step == last:
+        trainer.stop_training = True
 
 
 def test_what_the_training_frames_do_not_show_is_said_at_the_end(

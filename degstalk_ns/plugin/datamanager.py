@@ -164,16 +164,18 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         """No callback, but this is where the length of the run and its stages become known."""
         pipeline, trainer = attributes.pipeline, attributes.trainer
         assert pipeline is not None and trainer is not None
-        self._schedule = Schedule(pipeline.model.config.schedule, trainer.config.max_num_iterations)
-        rows = self.recording.train.aud_ids
-        self._curriculum = Curriculum(
-            self._schedule,
-            self.recording.mouth_opening[rows],
-            self.recording.blink[rows],
-            self.config.curriculum,
-            seed=trainer.config.machine.seed,
+        self.follow(
+            Schedule(pipeline.model.config.schedule, trainer.config.max_num_iterations), trainer.config.machine.seed
         )
         return []
+
+    def follow(self, schedule: Schedule, seed: int) -> None:
+        """Choose the frames of every step from the next one on by ``schedule``."""
+        rows, recording = self.recording.train.aud_ids, self.recording
+        self._schedule, self._upcoming = schedule, -1
+        self._curriculum = Curriculum(
+            schedule, recording.mouth_opening[rows], recording.blink[rows], self.config.curriculum, seed=seed
+        )
 
     def next_train(self, step: int) -> tuple[Cameras, Batch]:
         """Cameras [2] and targets of the step's face and mouth frame."""

@@ -15,6 +15,7 @@ from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.progress import track
+from torch import Tensor
 
 from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.avatar.driving import DrivingTrack
@@ -23,13 +24,16 @@ from degstalk_ns.files import write_png
 from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks
 from degstalk_ns.metrics.lips_and_eyes import (
     FaceLandmarks,
+    LipMovement,
     eye_closing,
+    lip_movement,
     lmd_availability,
     wide_opening,
 )
 from degstalk_ns.metrics.seam import seam_errors
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.training.stages import Schedule
 
 
 @dataclass
@@ -54,6 +58,7 @@ class DegstalkPipeline(VanillaPipeline):
     """nerfstudio's pipeline; see the module."""
 
     config: DegstalkPipelineConfig
+    steps: Tensor
 
     @one_line_errors()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,11 +69,33 @@ class DegstalkPipeline(VanillaPipeline):
         assert isinstance(self.datamanager, TalkingHeadDataManager)
         self.model.overlaps_plate(self.datamanager.face_window // 2)
         self.model.frames.hair_in_front = self.datamanager.config.hair_in_front
+        # Of the whole run, if it was extended; 0 if not. In the checkpoint, for a resumed run.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        super().load_pipeline(loaded_state, step)
+        super().load_pipeline({"steps": torch.zeros_like(self.steps)} | loaded_state, step)
+
+    def lengthen(self, steps: int, seed: int) -> None:
+        """Stretch the schedule to ``steps`` from the next step on; ``seed`` is that of the run."""
+        model, manager = self.model, self.datamanager
+        assert isinstance(model, DegstalkModel) and isinstance(manager, TalkingHeadDataManager)
+        self.steps.fill_(steps)
+        model.schedule = Schedule(model.config.schedule, steps)
+        manager.follow(model.schedule, seed)
+
+    def learned_lips(self, frames: int) -> LipMovement | None:
+        """How far the lips move, as trained so far, in some ``frames`` of the training part; None where faces cannot be
+        looked for, or where the recorded lips do not move."""
+        if lmd_availability() is not None:
+            return None
+        self.eval()
+        with FaceLandmarks() as face_landmarks:
+            gaps = self._training_frames(face_landmarks, frames).columns("lip_gap", "lip_gap_true")
+        self.train()
+        wide = wide_opening(gaps[1])
+        return None if wide is None else lip_movement(*gaps, wide)
 
     def get_average_image_metrics(
         self,
@@ -135,7 +162,7 @@ class DegstalkPipeline(VanillaPipeline):
                     for name, picture in pictures.items():
                         file = output_path / f"{image_prefix}_{name}_{index:04d}.png"
                         write_png(file, (picture * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu().numpy())
-            trained = self._training_frames(None if no_lips else face_landmarks)
+            trained = self._training_frames(None if no_lips else face_landmarks, self.config.measure_training_frames)
         self.train()
         for line in [no_lips] * bool(no_lips) + table.gaps():
             CONSOLE.print(f"[yellow]{line}")
@@ -161,14 +188,14 @@ class DegstalkPipeline(VanillaPipeline):
             CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
 
-    def _training_frames(self, face_landmarks: FaceLandmarks | None) -> MetricTable:
-        """Lips and cracks in some frames of the training part."""
+    def _training_frames(self, face_landmarks: FaceLandmarks | None, count: int) -> MetricTable:
+        """Lips and cracks in ``count`` frames of the training part."""
         model, manager = self.model, self.datamanager
         assert isinstance(model, DegstalkModel) and isinstance(manager, TalkingHeadDataManager)
         table = MetricTable()
-        if self.config.measure_training_frames < 1:
+        if count < 1:
             return table
-        frames = manager.some_training_frames(self.config.measure_training_frames)
+        frames = manager.some_training_frames(count)
         for camera, batch in track(
             frames, "Evaluating training frames", total=len(frames), console=CONSOLE, transient=True
         ):

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -19,7 +21,9 @@ from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
+from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
+from degstalk_ns.training.convergence import LengthConfig, longer, why_longer
 from degstalk_ns.training.coverage import what_is_missing
 
 refuse_earlier_runs()
@@ -31,6 +35,8 @@ class DegstalkTrainerConfig(TrainerConfig):
     resumed run."""
 
     _target: type = field(default_factory=lambda: DegstalkTrainer)
+    length: LengthConfig = field(default_factory=LengthConfig)
+    """Whether a run extends itself until its lips follow those of the training frames."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         # `ns-viewer` puts its own viewer settings here.
@@ -54,7 +60,10 @@ class DegstalkTrainerConfig(TrainerConfig):
 
 
 class DegstalkTrainer(Trainer):
-    """nerfstudio's trainer with a schedule that has an end."""
+    """nerfstudio's trainer with a schedule that has an end, which may be put off."""
+
+    _total: int
+    _trained: int
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         # Not when the methods are listed: looking for a GPU starts the driver, in every program of nerfstudio.
@@ -72,18 +81,53 @@ class DegstalkTrainer(Trainer):
     @one_line_errors()
     def train(self) -> None:
         """Train up to ``max_num_iterations``; nerfstudio would add as many again to a resumed run."""
-        total = self.config.max_num_iterations
+        total = max(self.config.max_num_iterations, int(self._pipeline.steps))
         if self._start_step >= total:
             raise UserError(
                 f"the checkpoint is at step {self._start_step - 1} and the run has {total} steps: nothing is left to "
                 "train; evaluate it with ns-eval, or give a larger --max-num-iterations"
             )
-        self.config.max_num_iterations = total - self._start_step
+        given, self._total = self.config.max_num_iterations, total
+        if total != given:
+            self._lengthen(total)
+        self.config.max_num_iterations = max(total, self.config.length.longest or 0) - self._start_step
+        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._see_progress))
         try:
             super().train()
         finally:
-            self.config.max_num_iterations = total
+            self.config.max_num_iterations = given
+            self.callbacks.pop()
         self._say_what_is_missing()
+
+    @property
+    def _pipeline(self) -> DegstalkPipeline:
+        assert isinstance(self.pipeline, DegstalkPipeline)
+        return self.pipeline
+
+    def _lengthen(self, total: int) -> None:
+        self._total = total
+        self._pipeline.lengthen(total, self.config.machine.seed)
+        writer.GLOBAL_BUFFER["max_iter"] = total
+
+    def _see_progress(self, step: int) -> None:
+        """After each step: stop at the last one; at the end of densification, extend a run that has not learned enough
+        to move its lips."""
+        self._trained = step
+        schedule = self._pipeline.model.schedule
+        assert schedule is not None
+        length = self.config.length
+        if step == schedule.growth("face").end and (length.longest or 0) > self._total:
+            moved = self._pipeline.learned_lips(length.frames)
+            steps = longer(self._total, moved, length)
+            if moved is not None and steps is not None:
+                CONSOLE.print(f"note: {why_longer(steps, moved)}", markup=False, highlight=False, soft_wrap=True)
+                self._lengthen(steps)
+        if step >= self._total - 1:  # nerfstudio's loop has as many steps as there may be at most
+            self.stop_training = True
+
+    def _after_train(self) -> None:
+        self.step = self._trained  # nerfstudio's loop counts one on before it stops
+        super()._after_train()
 
     def _say_what_is_missing(self) -> None:
         """One line for each thing that the recording could not teach."""

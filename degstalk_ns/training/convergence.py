@@ -1,0 +1,54 @@
+"""Whether a run has learned what it is for, so that it need not end at a length that suited another recording.
+
+Numbers in, a decision and its words out. It must not know images, models, files or nerfstudio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from degstalk_ns.metrics.lips_and_eyes import LipMovement
+
+
+@dataclass
+class LengthConfig:
+    """How a run extends itself until its lips follow those of the training frames. Chosen for this project; the
+    official DEGSTalk code has a fixed length."""
+
+    longest: int | None = None
+    """Maximum number of steps to which a run extends itself. None, or no more than its number of steps: it never
+    does."""
+    factor: float = 1.5
+    """Factor by which a run is extended at once. Its whole schedule is stretched, and it looks again at the end of
+    densification."""
+    slope: float = 0.9
+    """Slope of the regression of rendered on recorded openings of the lips, over training frames, from which the lips
+    count as learned."""
+    shut: float = 0.75
+    """Fraction of the training frames with closed lips in which the rendered lips must be closed, too."""
+    frames: int = 60
+    """Number of training frames that are looked at."""
+
+
+def longer(steps: int, moved: LipMovement | None, config: LengthConfig) -> int | None:
+    """The number of steps that a run is to have instead of ``steps``, or None where it has enough.
+
+    Args:
+        steps: of the run now.
+        moved: how far its lips move in training frames; None where that could not be measured.
+        config: what is enough, and how many steps there may be.
+    """
+    if config.longest is None or steps >= config.longest or moved is None:
+        return None
+    if moved.slope >= config.slope and moved.shut >= config.shut * moved.closed:
+        return None
+    return min(round(steps * config.factor), config.longest)
+
+
+def why_longer(steps: int, moved: LipMovement) -> str:
+    """One line for the user: what is not learned yet, and that the run has ``steps`` now."""
+    closed = f", and stay closed in {moved.shut} of {moved.closed} frames with closed lips" if moved.closed else ""
+    return (
+        f"in training frames the lips open {moved.slope:.2f} times as far as the recorded ones{closed}: the run is "
+        f"extended to {steps:,} steps"
+    )
