@@ -77,8 +77,9 @@ def _fast_model() -> DegstalkModelConfig:
     Stage boundaries lie at other fractions (the static and perceptual phases are relatively longer; densification has
     wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
     lower opacity threshold. Regions are trained over random background colours. The expression is compressed less and
-    moves the mouth interior too, and the lips count more. The blink window reaches closed eyes (``blink_end``) while
-    Gaussians still move and are densified. Higher learning rates and more blinks are set in ``degstalk_fast``.
+    moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. The blink window
+    reaches closed eyes (``blink_end``) while Gaussians still move and are densified. Higher learning rates and more
+    blinks are set in ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
@@ -103,6 +104,7 @@ def _fast_model() -> DegstalkModelConfig:
     )
     model.losses.random_key = True
     model.losses.lips_l1 = 4.0
+    model.losses.smoothness = 0.3
     model.avatar.face_field.expression_hidden = 64
     model.avatar.face_field.expression_features = 32
     model.avatar.face_field.expression_attention_hidden = 32

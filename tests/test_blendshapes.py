@@ -31,13 +31,21 @@ def test_names_are_mediapipes_without_neutral_and_blinks() -> None:
 
 def test_each_value_lands_in_its_column(blendshapes: np.ndarray, points: np.ndarray) -> None:
     values = ex.expression(blendshapes, points)
-    for i, name in enumerate(ex.EXPRESSION_NAMES[:-1]):
-        np.testing.assert_allclose(values.expression_params[:, i], blendshapes[:, column(name)], rtol=1e-6)
-    np.testing.assert_allclose(values.expression_params[:, 49], lm.mesh_lip_opening(points), rtol=1e-6)
-    np.testing.assert_allclose(values.expression_params[:, 50:], face_measures(points), rtol=1e-6)
-    assert values.names == (*ex.EXPRESSION_NAMES, *MEASURE_NAMES)
+    stored = dict(zip(values.names, values.expression_params.T, strict=True))
+    assert values.names == ex.TRACKED_NAMES and len(stored) == 62
+    measured = dict(zip(MEASURE_NAMES, face_measures(points).T, strict=True))
+    for name, found in stored.items():
+        if name == "innerLipOpening":
+            wanted = lm.mesh_lip_opening(points)
+        else:
+            wanted = measured[name] if name in measured else blendshapes[:, column(name)]
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
+    assert "browInnerUp" not in stored and "browRightInner" in stored
     without = ex.driving_signals(blendshapes, lm.mesh_lip_opening(points))
-    assert without.expression_params.shape == (len(points), 50) and without.names == ex.EXPRESSION_NAMES
+    assert without.names == ex.EXPRESSION_NAMES
+    for i, name in enumerate(ex.EXPRESSION_NAMES[:-1]):
+        np.testing.assert_allclose(without.expression_params[:, i], blendshapes[:, column(name)], rtol=1e-6)
+    np.testing.assert_allclose(without.expression_params[:, -1], lm.mesh_lip_opening(points), rtol=1e-6)
     np.testing.assert_allclose(values.eyelid_params[:, 1], blendshapes[:, column("eyeBlinkRight")], rtol=1e-6)
     sideways = blendshapes[:, column("jawRight")] - blendshapes[:, column("jawLeft")]
     np.testing.assert_allclose(values.jaw_params[:, 1], sideways, rtol=1e-5)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from degstalk_ns.avatar.avatar import Avatar, AvatarConfig, RegionRender
+from degstalk_ns.avatar.avatar import RegionRender
 from degstalk_ns.avatar.boxes import Area
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
-from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.avatar.gaussians import EmbeddedGaussians, GaussiansConfig, Offsets
 from degstalk_ns.errors import UserError
 from degstalk_ns.training.losses import LossConfig
 from degstalk_ns.training.objective import (
@@ -262,24 +262,18 @@ def test_patches_are_fractions_of_the_whole_frame() -> None:
     assert seen == {(40, 40)}
 
 
-def test_neighbours_are_to_have_like_embeddings_in_the_regions_asked_for() -> None:
-    config = AvatarConfig()
-    config.face.num_points = config.mouth.num_points = 300
-    avatar = Avatar(config, 4, 4, 6)
-    face = avatar.region("face")
+def test_neighbours_are_to_have_like_embeddings() -> None:
+    face = EmbeddedGaussians(GaussiansConfig(num_points=300))
     generator = torch.Generator().manual_seed(0)
-    losses = LossConfig(face_smoothness=2.0, smoothness_cell=10.0)
-    assert smoothness_terms(avatar, LossConfig(), generator) == {}
-    assert smoothness_terms(avatar, losses, generator)["face_smoothness"].item() == 0.0  # all are zero at the start
+    losses = LossConfig(smoothness=2.0, smoothness_cell=10.0)
+    assert smoothness_terms(face, LossConfig(), generator) == {}
+    assert smoothness_terms(face, losses, generator)["face_smoothness"].item() == 0.0  # all are zero at the start
     with torch.no_grad():
         face.embeddings.normal_(generator=generator)
-    terms = smoothness_terms(avatar, losses, generator)
-    assert list(terms) == ["face_smoothness"]
+    terms = smoothness_terms(face, losses, generator)
     assert terms["face_smoothness"].item() > 1.0  # twice the variance, but for how the few cells divide them
     terms["face_smoothness"].backward()
     assert face.embeddings.grad is not None and bool(face.embeddings.grad.any())
-    face.embeddings.requires_grad_(False)  # as where only the colours are trained
-    assert smoothness_terms(avatar, losses, generator) == {}
 
 
 def test_background_key() -> None:

@@ -32,8 +32,16 @@ BLENDSHAPES: Final[tuple[str, ...]] = (
 
 _APART: Final = ("_neutral", "eyeBlinkLeft", "eyeBlinkRight")
 EXPRESSION_NAMES: Final[tuple[str, ...]] = (*(name for name in BLENDSHAPES if name not in _APART), "innerLipOpening")
-"""Names of the first 50 expression values: 49 blendshapes in MediaPipe's order, then the measured inner-lip opening.
-Those of a tracked face are followed by its measures, :data:`~degstalk_ns.landmarks.measures.MEASURE_NAMES`."""
+"""Names of the 50 expression values that blendshapes tell: 49 of them in MediaPipe's order, then the measured
+inner-lip opening."""
+_BROWS: Final = "brow"
+"""Beginning of the names of the blendshapes that are left out where the brows are measured."""
+TRACKED_NAMES: Final[tuple[str, ...]] = (
+    *(name for name in EXPRESSION_NAMES if not name.startswith(_BROWS)),
+    *MEASURE_NAMES,
+)
+"""Names of the 62 expression values of a tracked face. What is measured on its brows stands instead of their
+blendshapes, which a field would believe too."""
 JAW_NAMES: Final[tuple[str, ...]] = ("jawOpen", "jawRight-jawLeft", "jawForward")
 EYELID_NAMES: Final[tuple[str, ...]] = ("eyeBlinkLeft", "eyeBlinkRight")
 
@@ -82,9 +90,9 @@ class Expression:
 def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) -> Expression:
     """Driving signals from the blendshapes and landmarks of a track.
 
-    ``expression_params`` are 67 numbers: the 52 blendshapes without ``_neutral`` and the two eye blinks (which become
-    ``eyelid_params``), in MediaPipe's order; the opening of the inner lips over the distance between the eyes, measured
-    on the landmarks in 3D, so free of the head's pose and size; and the measures of
+    ``expression_params`` are 62 numbers: the 52 blendshapes without ``_neutral``, those of the brows and the two eye
+    blinks (which become ``eyelid_params``), in MediaPipe's order; the opening of the inner lips over the distance
+    between the eyes, measured on the landmarks in 3D, so free of the head's pose and size; and the measures of
     :func:`~degstalk_ns.landmarks.measures.face_measures`.
 
     Args:
@@ -110,21 +118,23 @@ def driving_signals(
     blendshapes: NDArray[np.floating], opening: NDArray[np.floating], measures: NDArray[np.floating] | None = None
 ) -> Expression:
     """:func:`expression` where the opening of the inner lips [T] is known already (over the distance of the eyes), and
-    the measures [T, 17] are too, or are left out."""
+    the measures [T, 17] are too; without them the brows are told by their blendshapes (50 values)."""
     blendshapes = _blendshapes(blendshapes)
-    rest = blendshapes[:, [BLENDSHAPES.index(name) for name in EXPRESSION_NAMES[:-1]]]
+    names = EXPRESSION_NAMES if measures is None else TRACKED_NAMES
+    values = {name: _column(blendshapes, name) for name in BLENDSHAPES} | {"innerLipOpening": np.asarray(opening)}
+    if measures is not None:
+        values |= dict(zip(MEASURE_NAMES, np.asarray(measures).T, strict=True))
     jaw = [
         _column(blendshapes, "jawOpen"),
         _column(blendshapes, "jawRight") - _column(blendshapes, "jawLeft"),
         _column(blendshapes, "jawForward"),
     ]
     eyelids = [_column(blendshapes, name) for name in EYELID_NAMES]
-    columns = [rest, np.asarray(opening)[:, None], *([] if measures is None else [np.asarray(measures)])]
     return Expression(
-        expression_params=np.concatenate(columns, axis=1).astype(np.float32),
+        expression_params=np.stack([values[name] for name in names], axis=1).astype(np.float32),
         jaw_params=np.stack(jaw, axis=1).astype(np.float32),
         eyelid_params=np.stack(eyelids, axis=1).astype(np.float32),
-        names=EXPRESSION_NAMES if measures is None else EXPRESSION_NAMES + MEASURE_NAMES,
+        names=names,
     )
 
 

@@ -372,7 +372,7 @@ class DegstalkModel(Model):
                 self.patches,
             )
             if outputs["stage"] is Stage.MOTION:
-                terms |= smoothness_terms(self.avatar, losses, self.patches)
+                terms |= smoothness_terms(self.avatar.region("face"), losses, self.patches)
         with one_line_errors():
             require_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
         return terms

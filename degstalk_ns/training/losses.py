@@ -46,11 +46,10 @@ class LossConfig:
     lips_l1: float = 0.0
     """Weight of an additional L1 loss of the face inside the lips rectangle, in the motion stage, where lips of a few
     pixels decide whether a mouth is shut. The official DEGSTalk code has no such loss."""
-    face_smoothness: float = 0.0
+    smoothness: float = 0.0
     """Weight of the penalty on embeddings of the face's Gaussians that differ from those of their neighbours, in the
-    motion stage: what was never recorded then moves skin as one piece. The official DEGSTalk code has no such loss."""
-    mouth_smoothness: float = 0.0
-    """The same for the Gaussians of the mouth interior."""
+    motion stage: an expression that was never recorded then moves skin as one piece. The official DEGSTalk code has no
+    such loss."""
     smoothness_cell: float = 0.004
     """Edge of the cubes, in world units (about metres), in which Gaussians count as neighbours. Chosen for this
     project."""

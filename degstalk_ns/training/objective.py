@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from degstalk_ns.avatar.avatar import Avatar, Region, RegionRender
+from degstalk_ns.avatar.avatar import RegionRender
 from degstalk_ns.avatar.boxes import Area, Box, box_pixels, cropped, union_box
 from degstalk_ns.avatar.compositing import GREEN_KEY, compose
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
-from degstalk_ns.avatar.gaussians import Offsets
+from degstalk_ns.avatar.gaussians import EmbeddedGaussians, Offsets
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.lpips import Perceptual
 from degstalk_ns.metrics.ssim import SSIM_WINDOW
@@ -269,20 +269,16 @@ def fuse_terms(
     return terms
 
 
-def smoothness_terms(avatar: Avatar, config: LossConfig, generator: torch.Generator) -> Terms:
-    """Motion stage: the embeddings of neighbouring Gaussians are to be alike, in the regions that ``config`` names.
+def smoothness_terms(face: EmbeddedGaussians, config: LossConfig, generator: torch.Generator) -> Terms:
+    """Motion stage: the embeddings of neighbouring Gaussians of the face are to be alike.
 
     ``generator`` draws where the cells of neighbours begin (on the CPU).
     """
-    weights: dict[Region, float] = {"face": config.face_smoothness, "mouth": config.mouth_smoothness}
-    terms = {}
-    for name, weight in weights.items():
-        embeddings = avatar.region(name).embeddings
-        if weight and embeddings.requires_grad:
-            start = torch.rand(3, generator=generator).to(embeddings)
-            spread = spread_in_cells(embeddings, avatar.region(name).means, config.smoothness_cell, start)
-            terms[f"{name}_smoothness"] = weight * spread
-    return terms
+    if not config.smoothness:
+        return {}
+    start = torch.rand(3, generator=generator).to(face.means)
+    spread = spread_in_cells(face.embeddings, face.means, config.smoothness_cell, start)
+    return {"face_smoothness": config.smoothness * spread}
 
 
 def require_finite(terms: Terms, when: str) -> None:
