@@ -7,7 +7,7 @@ import pytest
 from degstalk_ns.metrics.lips_and_eyes import LipMovement
 from degstalk_ns.training.convergence import LengthConfig, longer, why_longer
 
-CONFIG = LengthConfig(longest=14_000, factor=1.5, slope=0.9, shut=0.75)
+CONFIG = LengthConfig(longest=14_000, factor=1.5, slope=0.9, shut=0.75)  # not the defaults
 
 
 def moved(slope: float, shut: int = 0, closed: int = 0) -> LipMovement:

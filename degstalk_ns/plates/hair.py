@@ -31,8 +31,10 @@ class HairConfig:
     reach: float = 16 / 512
     """Distance from the hairline by which the face reaches under the hair in training: 16 pixels at 512."""
     shade: float = 10 / 512
-    """Distance from the hairline up to which skin lies in the shadow of the hair, 10 pixels at 512: the face is to have
-    there the colour of the skin beyond. The shadow is part of what is in front, as it moves with the hair."""
+    """Distance from the hairline up to which skin lies in the shadow of the hair, 10 pixels at 512. The face is to be
+    as bright there as beyond; the shadow is part of what is in front, as it moves with the hair."""
+    deepest: float = 1.0
+    """Deepest shadow, as a natural logarithm: skin is made brighter by a factor of at most e."""
     fine: float = 0.3
     """Share of hair from which a pixel of the face shows fine hair, and is given the colour of skin; below it, in
     proportion."""
@@ -118,21 +120,54 @@ def skin_under_hair(
     part, frame, head, hair = image[window], frame[window], head[window], hair[window]
     under = hair & dilate(head, odd_window(config.reach, height))
     share = _matte(frame, hair, height, config)
-    # The colours at the shadow's end go on, so there is no edge there. Fine hair farther off fades: an edge would be
-    # seen as a line.
-    away = cv2.distanceTransform((~hair).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    shaded = away <= config.shade * height
-    skin = head & (share <= 255 * config.fine) & ~shaded
+    away = cv2.distanceTransform((~hair).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / max(
+        config.shade * height, 1.0
+    )
+    skin = head & (share <= 255 * config.fine) & (away > 1)
     if under.any() and skin.any():
-        hidden = under | (head & (shaded | (share > 0)))
+        # Fine hair fades: an edge would be seen as a line.
+        fine = np.where(under, 1.0, np.minimum(share / (255.0 * config.fine), 1.0))
+        hidden = (under | head) & ((away <= 1) | (fine > 0))
         lifted = part.copy()
         continue_over(lifted, frame, skin, hidden, height)
-        weight = np.where(shaded, 1.0, np.minimum(share / (255.0 * config.fine), 1.0))[hidden][:, None]
-        part[hidden] = (frame[hidden] + weight * (lifted[hidden].astype(np.float32) - frame[hidden]) + 0.5).astype(
-            np.uint8
-        )
+        lit = _lit(frame, lifted, head & ~under & (away <= 1) & (fine < 1), away, height, config)
+        weight = fine[hidden][:, None]
+        part[hidden] = (lit[hidden] + weight * (lifted[hidden].astype(np.float32) - lit[hidden]) + 0.5).astype(np.uint8)
         reached[window] = under
     return image, reached
+
+
+def _lit(
+    frame: NDArray[np.uint8],
+    lifted: NDArray[np.uint8],
+    shaded: NDArray[np.bool_],
+    away: NDArray[np.float32],
+    height: int,
+    config: HairConfig,
+) -> NDArray[np.float32]:
+    """The frame without the shadow of the hair on the skin beside it.
+
+    The shadow is darkest at the hairline (``away`` 0) and nothing at its end (1): a parabola that is fitted to the
+    ratio of the frame and of the skin beyond (``lifted``) around each pixel. What is narrower, such as the end of a
+    brow, stays on the face. Nothing becomes brighter than the skin beyond.
+    """
+    size = 2 * whole_pixels(config.strands, height) + 1
+    grey, beyond = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) + 1.0 for picture in (frame, lifted))
+    ratio = np.log(grey / beyond)
+    near = np.where(shaded, 1.0 - away, 0.0).astype(np.float32)
+    square = near * near
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(cv2.blur(values, (size, size)), np.float32)
+
+    # Least squares of two terms, a little drawn to nothing where few pixels tell.
+    first, mixed, second = mean(square) + 1e-3, mean(square * near), mean(square * square) + 1e-3
+    of_first, of_second = mean(near * ratio), mean(square * ratio)
+    linear = of_first * second - of_second * mixed
+    bent = of_second * first - of_first * mixed
+    depth = (linear * near + bent * square) / (first * second - mixed * mixed)
+    shadow = np.exp(np.clip(depth, -config.deepest, 0.0))
+    return np.asarray(np.minimum(frame / shadow[..., None], np.maximum(frame, lifted)), np.float32)
 
 
 def with_hair_in_front(
