@@ -163,3 +163,15 @@ def test_the_shadow_of_the_hair_is_not_of_the_face() -> None:
     layered = with_hair_in_front(np.zeros_like(frame), frame, head, hair)
     share = layered[HAIRLINE + 9 : HAIRLINE + 20, 64, 3]
     assert share[0] < 20 and not share[2:].any()  # and what is seen in light is wholly of the face
+
+
+def test_a_brow_that_ends_at_the_hair_stays_on_the_face() -> None:
+    frame, head, hair = _shaded()
+    frame[hair] = 230  # a brow that is as dark as the hair is taken for fine hair
+    brow = slice(62, 66)
+    frame[HAIRLINE + 4 : HAIRLINE + 30, brow] = (60, 45, 40)
+    skin, _ = skin_under_hair(frame, head, hair)
+    rows = slice(HAIRLINE + 5, HAIRLINE + 10)
+    assert (skin[rows, brow] < 110).all() and (skin[rows, 90:] > 100).all()
+    seen = frame[HAIRLINE + 12, 90].astype(int)
+    assert (skin[HAIRLINE : HAIRLINE + 12].astype(int) <= seen + 1).all()  # and no rim brighter than the skin beyond
