@@ -109,8 +109,8 @@ def skin_under_hair(
         config: how far the face reaches.
 
     Returns:
-        The frame with skin in place of hair near the hairline and of fine hair on the face, and where the face reaches
-        under the hair, bool [H, W]: pixels of ``hair`` alone.
+        The frame with skin in place of hair near the hairline and of fine hair on the face, and without the shadow that
+        the hair casts beside it; and where the face reaches under the hair, bool [H, W]: pixels of ``hair`` alone.
     """
     height, image, reached = len(frame), frame.copy(), np.zeros_like(hair)
     # What is farther from the head than this has no part in it.
