@@ -62,11 +62,15 @@ def test_a_step_is_two_cameras_and_what_their_frames_show(manager: TalkingHeadDa
             mouth = (parsing == PALETTE["mouth"]).all(-1) | (np.load(layout.teeth(frame)) & head)
             np.testing.assert_array_equal(target.hair.numpy(), hair)
             np.testing.assert_array_equal(target.mouth_region.numpy(), mouth)
-            shown, under = skin_under_hair(_picture(layout.frame(frame)), head | mouth, hair)
-            assert under.any()
-            np.testing.assert_array_equal(_bytes(target.face_image), shown)
-            np.testing.assert_array_equal(target.under_hair.numpy(), under)
-            grown = dilate(head | mouth, manager.face_window) | under
+            grown = dilate(head | mouth, manager.face_window)
+            if name == "face" or step == STEPS - 1:
+                shown, under = skin_under_hair(_picture(layout.frame(frame)), head | mouth, hair)
+                assert under.any()
+                np.testing.assert_array_equal(_bytes(target.face_image), shown)
+                np.testing.assert_array_equal(target.under_hair.numpy(), under)
+                grown |= under
+            else:  # the mouth does not reach under the hair
+                assert target.face_image is None and target.under_hair is None
             np.testing.assert_array_equal(target.face_region.numpy(), grown & ~mouth)
             np.testing.assert_allclose(cameras.camera_to_worlds[place], recording.train.c2w[frame][:3], atol=1e-6)
         assert torch.equal(batch["image"], batch["face"].image)

@@ -21,7 +21,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks import model_files
-from degstalk_ns.landmarks.blendshapes import BLENDSHAPES
+from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, TRACKED_NAMES
 from degstalk_ns.landmarks.tracker import FaceObservation
 from degstalk_ns.preprocess import parsing, pipeline, poses, products, record, tracking
 from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
@@ -181,7 +181,7 @@ def test_every_product_of_the_layout(made: tuple[Path, ProcessSummary]) -> None:
     sound, rate = soundfile.read(layout.audio)
     assert rate == 16_000 and sound.shape == (FRAMES * 640,)
     model = np.load(layout.face_model_npz)
-    assert model["expression_params"].shape == (FRAMES, 50)
+    assert model["expression_params"].shape == (FRAMES, len(TRACKED_NAMES))
     assert layout.action_units.read_text().count("\n") == FRAMES + 1
     assert not list(output.rglob(".*"))
 
