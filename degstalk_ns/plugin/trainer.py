@@ -62,6 +62,7 @@ class DegstalkTrainerConfig(TrainerConfig):
 class DegstalkTrainer(Trainer):
     """nerfstudio's trainer with a schedule that has an end, which may be put off."""
 
+    config: DegstalkTrainerConfig
     _total: int
     _trained: int
 
