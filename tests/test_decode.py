@@ -10,6 +10,7 @@ from video_files import RATE, grey, tone, write_video
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.preprocess import decode
+from degstalk_ns.preprocess.decode import THUMBNAIL, cuts, thumbnail
 
 
 def shades(path: Path) -> list[int]:
@@ -166,3 +167,49 @@ def test_identity_tells_files_apart(tmp_path: Path) -> None:
     two.write_bytes(b"a" * 4_999_999 + b"b")
     assert decode.identity(one) != decode.identity(two)
     assert decode.identity(one) == decode.identity(one)
+
+
+CUT_FRAMES = 60
+
+
+def _moving_pattern(seed: int = 0, speed: float = 0.15) -> np.ndarray:
+    """A soft pattern that moves to and fro, with noise, [60, 32, 32]."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:THUMBNAIL, :THUMBNAIL]
+    waves = random.uniform(0.1, 0.5, (6, 2))
+    shift = np.cumsum(speed * np.sin(np.arange(CUT_FRAMES) / 5))
+    frames = [128 + 12 * sum(np.sin(a * (x + s) + b * y) for a, b in waves) for s in shift]
+    return np.clip(np.stack(frames) + random.normal(0, 1, (CUT_FRAMES, THUMBNAIL, THUMBNAIL)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.15, 1.0])
+def test_a_video_in_one_piece_has_no_cut(speed: float) -> None:
+    assert cuts(_moving_pattern(speed=speed)) == []
+
+
+@pytest.mark.parametrize("places", [[30], [2], [20, 41]])
+def test_the_frames_after_cuts_are_found(places: list[int]) -> None:
+    parts = np.split(np.arange(CUT_FRAMES), places)
+    video = np.concatenate([_moving_pattern(seed)[part] for seed, part in enumerate(parts)])
+    assert cuts(video) == places
+
+
+def test_a_change_of_light_over_a_second_is_no_cut_and_a_flash_is() -> None:
+    video = _moving_pattern().astype(np.int64)
+    fading = video + np.linspace(0, 60, CUT_FRAMES).astype(np.int64)[:, None, None]
+    assert cuts(np.clip(fading, 0, 255).astype(np.uint8)) == []
+    video[25] += 80
+    assert cuts(np.clip(video, 0, 255).astype(np.uint8)) == [25, 26]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_shortest_videos_have_none(count: int) -> None:
+    assert cuts(_moving_pattern()[:count]) == []
+
+
+def test_thumbnails_are_small_and_grey() -> None:
+    frame = np.zeros((200, 120, 3), np.uint8)
+    frame[:100] = 255
+    small = thumbnail(frame)
+    assert small.shape == (THUMBNAIL, THUMBNAIL) and small.dtype == np.uint8
+    assert (small[:15] == 255).all() and (small[17:] == 0).all()

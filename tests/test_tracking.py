@@ -91,3 +91,21 @@ def test_a_real_face_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.0 < track.blendshapes.max() <= 1.0
     with pytest.raises(UserError, match="no face"):
         tracking.track([np.zeros((64, 64, 3), np.uint8)] * 3, 3)
+
+
+def test_a_cut_is_said_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seeing:
+        def __enter__(self) -> "Seeing":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def observe(self, frame: np.ndarray, near: np.ndarray | None) -> FaceObservation:
+            return seen(5.0)
+
+    monkeypatch.setattr(tracking, "FaceTracker", Seeing)
+    scene = [np.full((40, 40, 3), level, np.uint8) for level in (90, 91) * 15]
+    assert tracking.track(scene, 30).notes == ()
+    (note,) = tracking.track([*scene, *(frame + np.uint8(70) for frame in scene)], 60).notes
+    assert note.startswith("the picture jumps at 1.2 s, as at a cut")

@@ -6,7 +6,7 @@ It must not know files of a dataset, nor how landmarks are used afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
+from degstalk_ns.preprocess.decode import cuts, thumbnail
 
 SMOOTHING_REACH: Final[float] = 4.0
 """Standard deviations to each side at which the smoothing's Gaussian is cut off: it is 0.0003 of its peak there."""
@@ -76,16 +77,19 @@ def track(
     """
     config = config or TrackingConfig()
     observations: list[FaceObservation | None] = []
+    small: list[NDArray[np.uint8]] = []
     near: NDArray[np.floating] | None = None
     with FaceTracker() as tracker:
         for done, frame in enumerate(frames, start=1):
             seen = tracker.observe(frame, near)
             observations.append(seen)
+            small.append(thumbnail(frame))
             if seen is not None:
                 near = seen.points[:, :2].mean(axis=0)
             if progress is not None:
                 progress(done, total)
-    return assemble(observations, config)
+    found = assemble(observations, config)
+    return replace(found, notes=found.notes + _cut(cuts(np.stack(small)), config))
 
 
 def assemble(observations: list[FaceObservation | None], config: TrackingConfig | None = None) -> FaceTrack:
@@ -128,6 +132,17 @@ def _other_face(other: NDArray[np.bool_], config: TrackingConfig) -> tuple[str, 
     return (
         f"a second face of comparable size is seen in {int(other.sum())} frames ({_times(other, config.frame_rate)}): "
         "look whether the same person is followed there",
+    )
+
+
+def _cut(places: list[int], config: TrackingConfig) -> tuple[str, ...]:
+    if not places:
+        return ()
+    times = ", ".join(f"{place / config.frame_rate:.1f} s" for place in places[:TIMES_NAMED])
+    more = f" and {len(places) - TIMES_NAMED} more" if len(places) > TIMES_NAMED else ""
+    return (
+        f"the picture jumps at {times}{more}, as at a cut: one avatar cannot learn two scenes, lights or haircuts; if "
+        "they differ, keep one part of the video",
     )
 
 
