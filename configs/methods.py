@@ -120,9 +120,9 @@ def _fast_model() -> DegstalkModelConfig:
     return model
 
 
-LONGEST_FAST = 2 * FAST_STEPS
-"""Maximum number of steps of the short schedule, for recordings whose lips are learned slowly. Chosen for this
-project."""
+FAST_MOST = 2.0
+"""Maximum length of the short schedule, as a factor on its steps, for recordings whose lips are learned slowly. Chosen
+for this project."""
 
 degstalk_fast = MethodSpecification(
     config=_method(
@@ -131,7 +131,7 @@ degstalk_fast = MethodSpecification(
         _fast_model(),
         optimizers(GaussianRates(means=3 * GaussianRates.means), FieldRates(networks=3 * FieldRates.networks)),
         CurriculumConfig(blink_every=FAST_BLINK_EVERY),
-        LengthConfig(longest=LONGEST_FAST),
+        LengthConfig(most=FAST_MOST),
     ),
     description="DEGSTalk with a short schedule, for a laptop without a GPU.",
 )

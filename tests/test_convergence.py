@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from degstalk_ns.metrics.lips_and_eyes import LipMovement
-from degstalk_ns.training.convergence import LengthConfig, longer, why_longer
+from degstalk_ns.training.convergence import LengthConfig, longer, longest, why_longer
 
-CONFIG = LengthConfig(longest=14_000, factor=1.5, slope=0.9, shut=0.75)  # not the defaults
+ASKED = 7_000
+CONFIG = LengthConfig(most=2.0, factor=1.5, slope=0.9, shut=0.75)  # not the defaults
 
 
 def moved(slope: float, shut: int = 0, closed: int = 0) -> LipMovement:
@@ -24,17 +25,20 @@ def moved(slope: float, shut: int = 0, closed: int = 0) -> LipMovement:
         (7_000, moved(0.9), None),
         (7_000, moved(1.3, 3, 4), None),
         (7_000, moved(1.0, 2, 4), 10_500),
-        (7_000, None, None),  # what cannot be measured is no reason to go on
     ],
 )
-def test_a_run_is_extended_while_its_lips_lag_behind(
-    steps: int, lips: LipMovement | None, expected: int | None
-) -> None:
-    assert longer(steps, lips, CONFIG) == expected
+def test_a_run_is_extended_while_its_lips_lag_behind(steps: int, lips: LipMovement, expected: int | None) -> None:
+    assert longer(steps, ASKED, lips, CONFIG) == expected
 
 
-def test_without_a_longest_a_run_is_as_long_as_it_was_asked_to_be() -> None:
-    assert longer(7_000, moved(0.0), LengthConfig()) is None
+@pytest.mark.parametrize("most", [0.5, 1.0])
+def test_a_run_is_never_shorter_than_asked_for_and_by_default_no_longer(most: float) -> None:
+    assert longest(ASKED, LengthConfig(most=most)) == ASKED == longest(ASKED, LengthConfig())
+    assert longer(ASKED, ASKED, moved(0.0), LengthConfig(most=most)) is None
+
+
+def test_a_short_trial_stays_short() -> None:
+    assert longer(300, 300, moved(0.0), CONFIG) == 450 and longest(300, CONFIG) == 600
 
 
 def test_the_reason_is_said_in_one_line() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.landmarks.measures import LEFT_IRIS, MEASURE_NAMES, RIGHT_IRIS, face_measures
+from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 
 
 def _face() -> np.ndarray:
@@ -16,11 +16,11 @@ def _face() -> np.ndarray:
     points = np.random.default_rng(4).uniform(-60, 60, (lm.NUM_POINTS, 3))
     for corners, x in ((lm.RIGHT_EYE_CORNERS, -32.0), (lm.LEFT_EYE_CORNERS, 32.0)):
         points[corners[0]], points[corners[1]] = (1.5 * x, 0.0, 0.0), (0.5 * x, 0.0, 0.0)
-    points[RIGHT_IRIS], points[LEFT_IRIS] = (-32.0, 0.0, -5.0), (32.0, 0.0, -5.0)
+    points[lm.RIGHT_IRIS], points[lm.LEFT_IRIS] = (-32.0, 0.0, -5.0), (32.0, 0.0, -5.0)
     for brow, x in ((lm.RIGHT_BROW, -32.0), (lm.LEFT_BROW, 32.0)):
         points[list(brow)] = np.column_stack([x + np.linspace(-20, 20, 5), np.full(5, -25.0), np.zeros(5)])
     points[lm.BELOW_NOSE], points[lm.CHIN] = (0.0, 45.0, 0.0), (0.0, 110.0, 0.0)
-    points[127], points[356] = (-75.0, 10.0, 40.0), (75.0, 10.0, 40.0)
+    points[lm.BESIDE_EARS[0]], points[lm.BESIDE_EARS[1]] = (-75.0, 10.0, 40.0), (75.0, 10.0, 40.0)
     return points[None]
 
 
@@ -45,8 +45,8 @@ UNIT = 64.0
         (lm.RIGHT_BROW, (0, -6, 0), {"browRightOuter": "+", "browRightMiddle": 6 / UNIT, "browRightInner": "+"}),
         (lm.LEFT_BROW[:1], (0, -6, 0), {"browLeftInner": "+"}),
         (lm.LEFT_BROW[-1:], (0, 3, 0), {"browLeftOuter": "-"}),
-        ((RIGHT_IRIS,), (4, 0, 0), {"gazeRightX": 4 / UNIT}),
-        ((LEFT_IRIS,), (0, -2, 0), {"gazeLeftY": -2 / UNIT}),
+        ((lm.RIGHT_IRIS,), (4, 0, 0), {"gazeRightX": 4 / UNIT}),
+        ((lm.LEFT_IRIS,), (0, -2, 0), {"gazeLeftY": -2 / UNIT}),
         ((lm.CHIN,), (0, 8, 0), {"jawDrop": "+", "jawSide": 0.0}),
         ((lm.CHIN,), (8, 0, 0), {"jawDrop": "+", "jawSide": "+"}),
     ],

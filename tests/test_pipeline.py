@@ -92,6 +92,30 @@ def test_lips_are_compared_over_all_frames_and_again_over_those_of_the_training(
     assert results["lip_gap"] == pytest.approx(0.05) and results["lip_gap_true"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("what", ["moving", "still", "no model"])
+def test_how_far_the_lips_move_is_looked_at_in_training_frames_as_rendered(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    true = iter(np.linspace(0, 0.3, 7) if what == "moving" else np.full(7, 0.2))
+    truths = [np.asarray(batch["image"]) for _, batch in pipeline.datamanager.some_training_frames(7)]
+
+    class Landmarks(FaceLandmarks):
+        def __call__(self, image: Any, target: Any) -> FaceComparison:
+            np.testing.assert_array_equal(target, truths.pop(0))
+            assert not np.array_equal(image, target)
+            opening = next(true)
+            return FaceComparison(1.0, 2.0, 3.0, 0.6 * opening, opening, 0.3, 0.3)
+
+    monkeypatch.setattr(pipeline_module, "FaceLandmarks", Landmarks)
+    monkeypatch.setattr(pipeline_module, "lmd_availability", lambda: "no model" if what == "no model" else None)
+    moved = pipeline.learned_lips(7)
+    assert bool(truths) is (what == "no model")
+    if isinstance(moved, str):
+        assert moved == ("no model" if what == "no model" else "moving lips are found in too few of 7 training frames")
+    else:
+        assert what == "moving" and moved.slope == pytest.approx(0.6) and (moved.shut, moved.closed) == (1, 1)
+
+
 def test_the_avatar_shows_hair_in_front_as_it_was_trained(trained_config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "outputs/tiny/degstalk-fast/only"
     config = Path(shutil.copytree(trained_config.parent, folder)) / "config.yml"

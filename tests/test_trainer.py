@@ -91,11 +91,11 @@ def test_a_run_goes_on_until_its_lips_have_learned(
 
     def lips(self: DegstalkPipeline, frames: int) -> LipMovement:
         looked.append(int(self.model.step))
-        return LipMovement(slope=1.0 if learned else 0.5, spread=1.0, shut=1, closed=8 if len(looked) > 9 else 1)
+        return LipMovement(slope=1.0 if learned else 0.5, spread=1.0, shut=1, closed=1)
 
     monkeypatch.setattr(DegstalkPipeline, "learned_lips", lips)
     trainer = brief_trainer(dataset, tmp_path, 10)
-    trainer.config.length = LengthConfig(longest=16, factor=1.5)
+    trainer.config.length = LengthConfig(most=1.6, factor=1.5)
     trainer.train()
     said = capsys.readouterr().out
     # Densification ends at 4 / 7 of the run: of 10, then of 15, and of the 16 that it may have at most.
@@ -118,7 +118,7 @@ def test_an_extended_run_that_was_stopped_goes_on_to_its_end(
     slow = LipMovement(slope=0.2, spread=1.0, shut=0, closed=0)
     monkeypatch.setattr(DegstalkPipeline, "learned_lips", lambda self, frames: slow)
     trainer = brief_trainer(dataset, tmp_path, 10)
-    trainer.config.length = LengthConfig(longest=12)
+    trainer.config.length = LengthConfig(most=1.2)
     stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, trainer, 8))
     trainer.callbacks.append(stop)
     trainer.train()
@@ -128,6 +128,17 @@ def test_an_extended_run_that_was_stopped_goes_on_to_its_end(
     assert _checkpoints(again) == ["step-000000011.ckpt"]
     schedules = again.pipeline.model.schedule, again.pipeline.datamanager._schedule
     assert [schedule.total for schedule in schedules if schedule is not None] == [12, 12]
+
+
+def test_a_run_whose_lips_cannot_be_looked_at_keeps_its_length_and_says_so(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DegstalkPipeline, "learned_lips", lambda self, frames: "no model of faces")
+    trainer = brief_trainer(dataset, tmp_path, 10)
+    trainer.config.length = LengthConfig(most=2.0)
+    trainer.train()
+    assert _checkpoints(trainer) == ["step-000000009.ckpt"]
+    assert "note: whether the run is long enough is not looked at: no model of faces" in capsys.readouterr().out
 
 
 def _stop_after(trainer: DegstalkTrainer, last: int, step: int) -> None:

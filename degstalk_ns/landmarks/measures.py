@@ -16,20 +16,12 @@ from numpy.typing import NDArray
 from degstalk_ns.landmarks import mesh478 as lm
 
 _Points = NDArray[np.floating]
-_BROW: Final = ("Outer", "OuterMiddle", "Middle", "InnerMiddle", "Inner")
-"""The five points of a brow, in the order of :data:`degstalk_ns.landmarks.mesh478.RIGHT_BROW`; the left one's is the
-reverse."""
-_MEASURED_ON_BROW: Final = ("Outer", "Middle", "Inner")
-_UPPER_LIP, _LOWER_LIP = 13, 14
-_MOUTH_CORNERS: Final = (61, 291)
-_EARS: Final = (127, 356)
-"""Points of the face's outline beside the ears, the subject's right one first."""
-RIGHT_IRIS: Final[int] = 468
-LEFT_IRIS: Final[int] = 473
-"""Centres of the irises."""
+_ON_BROW: Final = {"Outer": 0, "Middle": 2, "Inner": 4}
+"""Points of a brow that are measured, by their place in :data:`degstalk_ns.landmarks.mesh478.RIGHT_BROW` and in the
+reverse of the left one."""
 
 MEASURE_NAMES: Final[tuple[str, ...]] = (
-    *(f"brow{side}{part}" for side in ("Right", "Left") for part in _MEASURED_ON_BROW),
+    *(f"brow{side}{part}" for side in ("Right", "Left") for part in _ON_BROW),
     *("gazeRightX", "gazeRightY", "gazeLeftX", "gazeLeftY"),
     *("mouthCornerRight", "mouthCornerLeft", "mouthWidth", "mouthUpperLip", "mouthLowerLip", "jawDrop", "jawSide"),
 )
@@ -66,16 +58,15 @@ def face_measures(points: _Points) -> NDArray[np.float64]:
 
     measures: list[_Points] = []
     for side, brow in (("Right", lm.RIGHT_BROW), ("Left", lm.LEFT_BROW[::-1])):
-        measures += [apart(points[:, brow[_BROW.index(part)]], centres[side]) for part in _MEASURED_ON_BROW]
-    for side, iris in (("Right", RIGHT_IRIS), ("Left", LEFT_IRIS)):
+        measures += [apart(points[:, brow[place]], centres[side]) for place in _ON_BROW.values()]
+    for side, iris in (("Right", lm.RIGHT_IRIS), ("Left", lm.LEFT_IRIS)):
         away = points[:, iris] - centres[side]
         measures += [(away * axis).sum(-1) for axis in (across, down)]
-    corners = dict(zip(("Right", "Left"), _MOUTH_CORNERS, strict=True))
-    measures += [apart(points[:, corner], centres[side]) for side, corner in corners.items()]
-    measures.append(apart(*(points[:, corner] for corner in _MOUTH_CORNERS)))
-    measures += [apart(points[:, lip], points[:, lm.BELOW_NOSE]) for lip in (_UPPER_LIP, _LOWER_LIP, lm.CHIN)]
-    right, left = (apart(points[:, lm.CHIN], points[:, ear]) for ear in _EARS)
-    measures.append(right - left)
+    right, left = (points[:, corner] for corner in lm.MOUTH_CORNERS)
+    measures += [apart(right, centres["Right"]), apart(left, centres["Left"]), apart(right, left)]
+    measures += [apart(points[:, place], points[:, lm.BELOW_NOSE]) for place in (*lm.INNER_LIPS_MIDDLE, lm.CHIN)]
+    to_right, to_left = (apart(points[:, lm.CHIN], points[:, ear]) for ear in lm.BESIDE_EARS)
+    measures.append(to_right - to_left)
     return np.stack(measures, axis=1) / unit[:, None]
 
 

@@ -56,6 +56,16 @@ JAW_ANGLES: Final[tuple[int, int]] = (172, 397)
 BELOW_NOSE: Final = 2
 """Where the nose meets the upper lip."""
 
+RIGHT_IRIS: Final = 468
+LEFT_IRIS: Final = 473
+"""Centres of the irises."""
+MOUTH_CORNERS: Final[tuple[int, int]] = (61, 291)
+"""Outer corners of the lips, the subject's right one first."""
+INNER_LIPS_MIDDLE: Final[tuple[int, int]] = (13, 14)
+"""Middle of the upper and of the lower lip's inner edge."""
+BESIDE_EARS: Final[tuple[int, int]] = (127, 356)
+"""Points of the face's outline beside the ears, the subject's right one first."""
+
 _JAW = (127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356)
 _NOSE = (168, 197, 5, 1, 98, 97, 2, 326, 327)
 _EYES_68 = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)

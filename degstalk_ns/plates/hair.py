@@ -35,6 +35,9 @@ class HairConfig:
     as bright there as beyond; the shadow is part of what is in front, as it moves with the hair."""
     deepest: float = 1.0
     """Deepest shadow, as a natural logarithm: skin is made brighter by a factor of at most e."""
+    few: float = 1e-3
+    """Ridge of the fit of the shadow, in mean squares of a window: where few of its pixels are shaded, it draws the
+    shadow to nothing."""
     fine: float = 0.3
     """Share of hair from which a pixel of the face shows fine hair, and is given the colour of skin; below it, in
     proportion."""
@@ -160,8 +163,8 @@ def _lit(
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(cv2.blur(values, (size, size)), np.float32)
 
-    # Least squares of two terms, a little drawn to nothing where few pixels tell.
-    first, mixed, second = mean(square) + 1e-3, mean(square * near), mean(square * square) + 1e-3
+    # Least squares of two terms.
+    first, mixed, second = mean(square) + config.few, mean(square * near), mean(square * square) + config.few
     of_first, of_second = mean(near * ratio), mean(square * ratio)
     linear = of_first * second - of_second * mixed
     bent = of_second * first - of_first * mixed

@@ -85,17 +85,19 @@ class DegstalkPipeline(VanillaPipeline):
         model.schedule = Schedule(model.config.schedule, steps)
         manager.follow(model.schedule, seed)
 
-    def learned_lips(self, frames: int) -> LipMovement | None:
-        """How far the lips move, as trained so far, in some ``frames`` of the training part; None where faces cannot be
-        looked for, or where the recorded lips do not move."""
-        if lmd_availability() is not None:
-            return None
+    def learned_lips(self, frames: int) -> LipMovement | str:
+        """How far the lips move, as trained so far, in some ``frames`` of the training part; or why that cannot be
+        told, in words."""
+        reason = lmd_availability()
+        if reason is not None:
+            return reason
         self.eval()
         with FaceLandmarks() as face_landmarks:
             gaps = self._training_frames(face_landmarks, frames).columns("lip_gap", "lip_gap_true")
         self.train()
         wide = wide_opening(gaps[1])
-        return None if wide is None else lip_movement(*gaps, wide)
+        moved = None if wide is None else lip_movement(*gaps, wide)
+        return moved or f"moving lips are found in too few of {frames} training frames"
 
     def get_average_image_metrics(
         self,

@@ -23,7 +23,7 @@ from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDa
 from degstalk_ns.plugin.host import kept_local
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
-from degstalk_ns.training.convergence import LengthConfig, longer, why_longer
+from degstalk_ns.training.convergence import LengthConfig, longer, longest, why_longer
 from degstalk_ns.training.coverage import what_is_missing
 
 refuse_earlier_runs()
@@ -63,6 +63,7 @@ class DegstalkTrainer(Trainer):
     """nerfstudio's trainer with a schedule that has an end, which may be put off."""
 
     config: DegstalkTrainerConfig
+    _asked: int
     _total: int
     _trained: int
 
@@ -91,7 +92,8 @@ class DegstalkTrainer(Trainer):
         given, self._total = self.config.max_num_iterations, total
         if total != given:
             self._lengthen(total)
-        self.config.max_num_iterations = max(total, self.config.length.longest or 0) - self._start_step
+        self._asked, self._trained = given, max(self._start_step - 1, 0)
+        self.config.max_num_iterations = max(total, longest(given, self.config.length)) - self._start_step
         self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._see_progress))
         try:
             super().train()
@@ -117,11 +119,13 @@ class DegstalkTrainer(Trainer):
         schedule = self._pipeline.model.schedule
         assert schedule is not None
         length = self.config.length
-        if step == schedule.growth("face").end and (length.longest or 0) > self._total:
+        if step == schedule.growth("face").end and longest(self._asked, length) > self._total:
             moved = self._pipeline.learned_lips(length.frames)
-            steps = longer(self._total, moved, length)
-            if moved is not None and steps is not None:
-                CONSOLE.print(f"note: {why_longer(steps, moved)}", markup=False, highlight=False, soft_wrap=True)
+            steps = None if isinstance(moved, str) else longer(self._total, self._asked, moved, length)
+            if isinstance(moved, str):
+                self._note(f"whether the run is long enough is not looked at: {moved}")
+            elif steps is not None:
+                self._note(why_longer(steps, moved))
                 self._lengthen(steps)
         if step >= self._total - 1:  # nerfstudio's loop has as many steps as there may be at most
             self.stop_training = True
@@ -137,7 +141,11 @@ class DegstalkTrainer(Trainer):
         recording = manager.recording
         rows = recording.train.aud_ids
         for line in what_is_missing(recording.mouth_opening[rows], recording.blink[rows]):
-            CONSOLE.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+            self._note(line)
+
+    @staticmethod
+    def _note(line: str) -> None:
+        CONSOLE.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:

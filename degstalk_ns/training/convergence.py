@@ -15,9 +15,9 @@ class LengthConfig:
     """How a run extends itself until its lips follow those of the training frames. Chosen for this project; the
     official DEGSTalk code has a fixed length."""
 
-    longest: int | None = None
-    """Maximum number of steps to which a run extends itself. None, or no more than its number of steps: it never
-    does."""
+    most: float = 1.0
+    """Maximum length to which a run extends itself, as a factor on the number of steps it was asked for; with 1 it
+    never does."""
     factor: float = 1.5
     """Factor by which a run is extended at once. Its whole schedule is stretched, and it looks again at the end of
     densification."""
@@ -31,19 +31,25 @@ class LengthConfig:
     """Number of training frames that are looked at."""
 
 
-def longer(steps: int, moved: LipMovement | None, config: LengthConfig) -> int | None:
+def longest(asked: int, config: LengthConfig) -> int:
+    """The most steps that a run of ``asked`` steps may have."""
+    return max(round(asked * config.most), asked)
+
+
+def longer(steps: int, asked: int, moved: LipMovement, config: LengthConfig) -> int | None:
     """The number of steps that a run is to have instead of ``steps``, or None where it has enough.
 
     Args:
         steps: of the run now.
-        moved: how far its lips move in training frames; None where that could not be measured.
+        asked: steps it was asked for.
+        moved: how far its lips move in training frames.
         config: what is enough, and how many steps there may be.
     """
-    if config.longest is None or steps >= config.longest or moved is None:
+    if steps >= longest(asked, config):
         return None
     if moved.slope >= config.slope and moved.shut >= config.shut * moved.closed:
         return None
-    return min(round(steps * config.factor), config.longest)
+    return min(round(steps * config.factor), longest(asked, config))
 
 
 def why_longer(steps: int, moved: LipMovement) -> str:
