@@ -77,7 +77,8 @@ def _fast_model() -> DegstalkModelConfig:
     Stage boundaries lie at other fractions (the static and perceptual phases are relatively longer; densification has
     wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
     lower opacity threshold. Regions are trained over random background colours. The expression is compressed less and
-    moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. The blink window
+    moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. The face hears the
+    sound in every second motion step only. The blink window
     reaches closed eyes (``blink_end``) while Gaussians still move and are densified. Higher learning rates and more
     blinks are set in ``degstalk_fast``.
     """
@@ -96,6 +97,7 @@ def _fast_model() -> DegstalkModelConfig:
         blink_end=1_500 / FAST_STEPS,
         hair_free_end=5_200 / FAST_STEPS,
         fuse_perceptual_start=6_500 / FAST_STEPS,
+        silent_every=2,
         sh_degree_every=500 / FAST_STEPS,
         lr_means_end=6_000 / FAST_STEPS,
         lr_fields_half=4_000 / FAST_STEPS,
@@ -115,7 +117,7 @@ def _fast_model() -> DegstalkModelConfig:
     for growth in (model.face_growth, model.mouth_growth):
         growth.prune_opacity_start = 0.01
         growth.prune_opacity_end = 0.1
-    model.face_growth.max_gaussians = 20_000
+    model.face_growth.max_gaussians = 10_000
     model.mouth_growth.max_gaussians = 8_000
     return model
 

@@ -3,11 +3,13 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
-from test_poses import FLIP, Scene, make_face, turned_by
+from test_poses import FLIP, Scene, every, make_face, make_scene, turned_by
 
-from degstalk_ns.preprocess.alignment import AlignmentConfig, refine_head_poses
-from degstalk_ns.preprocess.poses import HeadPoses, solve_head_poses
+from degstalk_ns.preprocess import alignment
+from degstalk_ns.preprocess.alignment import AlignmentConfig, fixed_to_head, refine_head_poses
+from degstalk_ns.preprocess.poses import HeadPoses, Marks, solve_head_poses
 
 SIZE, FOCAL = 256, 900.0
 CONFIG = AlignmentConfig(texel=0.0009, mean_frames=20, window=15, mark_distance=5.0)
@@ -44,7 +46,7 @@ def textured_video(T: int, seed: int = 0, contrast: float = 35.0) -> tuple[list[
     points[..., 0] += 0.8 * shared[:, :1] + 0.012 * shared[:, 2:] * (points[..., 2] - points[..., 2].mean())
     points[..., 1] += 0.8 * shared[:, 1:2]
     points[..., :2] += rng.normal(0, 0.2, points[..., :2].shape)
-    return frames, Scene(points, rotation, face, FOCAL)
+    return frames, Scene(points, rotation, face, FOCAL, at)
 
 
 def solved(scene: Scene) -> HeadPoses:
@@ -102,3 +104,79 @@ def test_texture_that_contradicts_the_landmarks_is_not_believed() -> None:
         lambda indices: (moved[i] for i in indices), scene.points, np.ones(40, bool), SIZE, SIZE, first, trusting
     )
     assert refined.mark_residual is not None and not refined.notes, "it was the limit that refused it"
+
+
+# --- ears and hair beside the face ------------------------------------------------------------------------------------
+
+FRONT, BESIDE = 40, 12
+
+
+def marked(noise: float, sway: float) -> tuple[Scene, HeadPoses, Marks]:
+    """A head, its poses from landmarks, and what was followed on it: marks between the eyes and the nose that are off
+    by ``noise`` pixels for some frames together, and a side, 6 cm behind them, that is exact but for ``sway`` pixels to
+    and fro."""
+    scene = make_scene(T=80, noise=1.0)
+    poses = solve_head_poses(scene.points, every(scene), 512, 512)
+    rng = np.random.default_rng(5)
+    middle = scene.face[(np.abs(scene.face[:, 0]) < 0.045) & (scene.face[:, 1] > -0.02)]
+    at = np.concatenate(
+        [
+            middle[rng.choice(len(middle), FRONT, replace=False)],
+            np.array([0.08, 0.0, -0.06]) + rng.uniform(-0.01, 0.01, (BESIDE, 3)),
+        ]
+    )
+    local = np.einsum("tij,nj->tni", scene.rotation, at) + scene.at[:, None]
+    uv = 256.0 + scene.focal * local[..., :2] / local[..., 2:] + 0.3 * rng.normal(size=(80, FRONT + BESIDE, 2))
+    uv[:, :FRONT] += noise * np.repeat(rng.normal(size=(10, FRONT, 2)), 8, axis=0)
+    uv[:, FRONT:, 0] += sway * np.sin(np.arange(80) / 5.0)[:, None]
+    centre, own = scene.face.mean(axis=0), poses.face.mean(axis=0)
+    turn, _ = Rotation.align_vectors(poses.face - own, scene.face - centre)
+    scale = np.linalg.norm(poses.face - own) / np.linalg.norm(scene.face - centre)
+    shape = turn.apply(at - centre) * scale + own
+    shape[FRONT:, 2] += 0.02  # the side is only guessed
+    return scene, poses, Marks(uv, np.ones(uv.shape[:2], bool), shape, np.arange(FRONT + BESIDE) >= FRONT)
+
+
+def refined_by(marks: Marks, scene: Scene, poses: HeadPoses, monkeypatch: pytest.MonkeyPatch) -> HeadPoses:
+    monkeypatch.setattr(alignment, "find_marks", lambda *_: marks)
+    return refine_head_poses(lambda _: (), scene.points, every(scene), 512, 512, poses)
+
+
+def turn_error(poses: HeadPoses, scene: Scene) -> float:
+    """Root mean square, degrees."""
+    return float(np.sqrt((turned_by(poses.c2w, scene.rotation) ** 2).mean()))
+
+
+def test_ears_tell_a_turn_from_a_shift(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, poses, marks = marked(noise=1.0, sway=0.0)
+    front = refined_by(marks.part(~marks.beside), scene, poses, monkeypatch)
+    both = refined_by(marks, scene, poses, monkeypatch)
+    assert turn_error(both, scene) < 0.6 * turn_error(front, scene)
+
+
+def test_hair_that_swings_changes_no_pose(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, poses, marks = marked(noise=0.0, sway=12.0)
+    front = refined_by(marks.part(~marks.beside), scene, poses, monkeypatch)
+    assert np.array_equal(refined_by(marks, scene, poses, monkeypatch).c2w, front.c2w)
+    still = marked(noise=0.0, sway=0.0)[2]
+    assert not np.array_equal(refined_by(still, scene, poses, monkeypatch).c2w, front.c2w)
+
+
+def test_marks_beside_the_face_are_placed_where_they_are_seen_and_must_be_seen() -> None:
+    _scene, poses, marks = marked(noise=0.0, sway=0.0)
+    marks.seen[:, -1] = np.arange(80) < 4
+    marks.seen[:, -2] = False
+    kept = fixed_to_head(marks, poses, most=3.0, least_seen=0.1)
+    assert kept.beside.sum() == BESIDE - 2
+    assert np.array_equal(kept.shape[:FRONT], marks.shape[:FRONT])
+    true_depth = marks.shape[FRONT:-2, 2] - 0.02
+    assert np.abs(kept.shape[FRONT:, 2] - true_depth).max() < 0.01
+
+
+def test_the_side_of_the_head_is_followed_beyond_the_front() -> None:
+    frames, scene = textured_video(30)
+    config = dataclasses.replace(CONFIG, half_width=0.05, side_width=0.02)
+    marks = alignment.find_marks(lambda indices: (frames[i] for i in indices), every(scene), solved(scene), config)
+    assert marks is not None and marks.beside.sum() >= 5 and (~marks.beside).sum() >= 16
+    across = np.abs(marks.shape[:, 0])
+    assert across[~marks.beside].max() < 0.05 < across[marks.beside].min() and across.max() < 0.07

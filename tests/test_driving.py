@@ -30,6 +30,13 @@ def test_time_is_the_clock() -> None:
     assert _track(1).frame_at(0.7) == 0
 
 
+def test_a_moment_without_its_sound() -> None:
+    moment = _track().at_frame(5)
+    silent = moment.without_sound()
+    assert silent.audio.shape == moment.audio.shape and silent.audio.abs().sum() == 0 < moment.audio.abs().sum()
+    assert silent.expression is moment.expression and silent.eyelids is moment.eyelids and silent.jaw is moment.jaw
+
+
 def test_frozen_and_replaced_audio() -> None:
     track = _track()
     frozen = track.frozen(2)

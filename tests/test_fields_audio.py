@@ -51,6 +51,15 @@ def test_windows_are_standardised_and_frames_that_the_track_lacks_stay_zero() ->
     torch.testing.assert_close(fitted(windows), plain(standard), atol=1e-3, rtol=1e-3)
 
 
+def test_without_any_window_the_features_are_zero() -> None:
+    """No sound is not a quiet sound: the biases of the network do not speak."""
+    encoder = AudioEncoder(7, 16)
+    windows = torch.zeros(8, 7, 16)
+    assert encoder(windows).abs().max() == 0
+    windows[4, 2, 3] = 1e-6  # a quiet one
+    assert encoder(windows).abs().max() > 0
+
+
 @pytest.mark.parametrize("shape", [(8, 16, 7), (7, 7, 16), (8, 7, 8)])
 def test_windows_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[8, 7, 16\]"):

@@ -15,6 +15,7 @@ from conftest import brief_trainer
 from nerfstudio.cameras.cameras import Cameras
 
 from degstalk_ns.animation.animation import silent_track
+from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.plugin import model as plugin_model
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
@@ -211,6 +212,33 @@ def test_the_mouth_is_finished_over_black_with_its_perceptual_loss(
         (face_key, face_lpips), (mouth_key, mouth_lpips) = seen["face_terms"], seen["mouth_terms"]
         assert face_lpips is in_face and mouth_lpips is in_mouth
         assert face_key.any() and torch.equal(mouth_key, torch.zeros(3) if step == FINISHING else face_key)
+    model.enter_step(0)
+
+
+def test_the_face_is_trained_without_sound_in_silent_steps(
+    trainer: DegstalkTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, manager = trainer.pipeline.model, trainer.pipeline.datamanager
+    assert isinstance(model, DegstalkModel) and model.schedule is not None
+    model.train()
+    heard: dict[str, bool] = {}
+
+    def listen(region: str) -> None:
+        own = getattr(model.avatar, f"{region}_motion")
+
+        def motion(conditions: Conditions) -> object:
+            heard[region] = bool(conditions.audio.any())
+            return own(conditions)
+
+        monkeypatch.setattr(model.avatar, f"{region}_motion", motion)
+
+    listen("face")
+    listen("mouth")
+    for step in (50, 51):
+        model.enter_step(step)
+        model(manager.next_train(step)[0])
+        assert heard == {"face": step == 51, "mouth": True}
+        assert model.schedule.silent(step) is (step == 50)
     model.enter_step(0)
 
 

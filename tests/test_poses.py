@@ -41,6 +41,7 @@ class Scene:
     rotation: np.ndarray  # [T, 3, 3] head to OpenCV camera
     face: np.ndarray
     focal: float
+    at: np.ndarray  # [T, 3] head origin in camera axes
 
 
 def make_scene(T: int = 100, noise: float = 0.5, amplitude: float = 1.0, focal: float = 1200.0, seed: int = 0) -> Scene:
@@ -59,7 +60,7 @@ def make_scene(T: int = 100, noise: float = 0.5, amplitude: float = 1.0, focal: 
     points = np.concatenate([uv, depth], axis=-1)
     points[..., :2] += rng.normal(0, noise, points[..., :2].shape)
     points[..., 2] += rng.normal(0, 3.0, points.shape[:2])  # a tracker's depth is rough
-    return Scene(points, rotation, face, focal)
+    return Scene(points, rotation, face, focal, at)
 
 
 def turned_by(c2w: np.ndarray, rotation: np.ndarray) -> np.ndarray:

@@ -102,6 +102,15 @@ def test_hair_is_ignored_in_six_of_seven_motion_steps() -> None:
     assert not any(RELEASE.ignores_hair(step, 7) for step in range(46_000, 60_000))
 
 
+def test_sound_is_left_out_in_every_nth_motion_step() -> None:
+    assert not any(RELEASE.silent(step) for step in range(0, 60_000, 7))
+    half = Schedule(ScheduleConfig(silent_every=2), 60_000)
+    assert not any(half.silent(step) for step in (*range(3_000), *range(50_000, 60_000)))
+    assert sum(half.silent(step) for step in range(3_000, 50_000)) == 23_500
+    third = Schedule(ScheduleConfig(silent_every=3), 60_000)
+    assert [step for step in range(3_000, 3_010) if third.silent(step)] == [3_000, 3_003, 3_006, 3_009]
+
+
 def test_sh_degree_rises_every_thousand_steps() -> None:
     assert [RELEASE.sh_degree(step, 2) for step in (0, 999, 1_000, 2_000, 50_000)] == [0, 0, 1, 2, 2]
 

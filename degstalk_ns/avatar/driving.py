@@ -37,6 +37,10 @@ class Conditions:
             self.audio.to(device), self.expression.to(device), self.eyelids.to(device), self.jaw.to(device)
         )
 
+    def without_sound(self) -> Conditions:
+        """The same frame with audio windows of zeros, as where a track has no sound."""
+        return replace(self, audio=torch.zeros_like(self.audio))
+
 
 @dataclass(frozen=True)
 class DrivingTrack:

@@ -83,8 +83,7 @@ class DegstalkModelConfig(ModelConfig):
     )
     """Densification and pruning of the Gaussians of the mouth interior; the schedule sets when they happen."""
     extent: float = SCENE_EXTENT
-    """Extent of the scene in world units (about metres); densification and pruning compare the scales of Gaussians with
-    it."""
+    """Extent of the scene in world units (about metres), with which densification and pruning compare sizes."""
     fuse_opacity_lr: float = 0.05
     """Learning rate of the opacities of the face in the fuse stage. The official DEGSTalk code names 0.001 and brings
     0.05 back when it restores its checkpoint, so that is what acts there."""
@@ -236,9 +235,10 @@ class DegstalkModel(Model):
         finally:
             self.track = previous
 
-    def conditions(self, frame: int) -> Conditions:
-        """Driving signals of ``frame`` of the track."""
-        return self.track.at_frame(frame).to(self.device)
+    def conditions(self, frame: int, silent: bool = False) -> Conditions:
+        """Driving signals of ``frame`` of the track, without its sound if ``silent``."""
+        conditions = self.track.at_frame(frame).to(self.device)
+        return conditions.without_sound() if silent else conditions
 
     def get_outputs(self, ray_bundle: Cameras) -> Outputs:  # type: ignore[override]
         if not self.training:
@@ -252,7 +252,7 @@ class DegstalkModel(Model):
         face_motion = mouth_motion = None
         mouth_conditions = self.conditions(mouth_frame)
         if stage is Stage.MOTION:
-            face_motion = self.avatar.face_motion(self.conditions(face_frame))
+            face_motion = self.avatar.face_motion(self.conditions(face_frame, self.schedule.silent(self.step)))
             mouth_motion = self.avatar.mouth_motion(mouth_conditions)
         attention = [face_motion.audio_attention, face_motion.expression_attention] if face_motion is not None else []
         face = self.avatar.render_region(

@@ -3,7 +3,8 @@
 Landmarks slide over the skin by a pixel or two as the head turns and jitter from frame to frame; pores, brows and
 nostrils do not. With the poses from landmarks every frame is unrolled onto the mean face, the mean of these textures is
 matched with each of them by optical flow, and the poses are solved again with these marks. The mean is the same for all
-frames, so nothing drifts. It must know neither MediaPipe nor files.
+frames, so nothing drifts. Ears and the hair beside them are followed too: ten centimetres behind the nose, they tell a
+turn of the head from a shift, which the front of a face hardly does. It must know neither MediaPipe nor files.
 """
 
 from __future__ import annotations
@@ -46,8 +47,17 @@ class AlignmentConfig:
     half of a 512 pixel frame. It does not depend on the size of the frames, and neither do the lengths in texels:
     smaller frames are sampled finer, and larger ones coarser, than they are."""
     half_width: float = 0.062
-    """Half the width of the unwrapped face texture, in metres from the midline of the face. Beyond it the surface of
-    the face turns away from the camera."""
+    """Half the width of the front of the face, in metres from its midline. Beyond it the surface turns away from the
+    camera."""
+    side_width: float = 0.026
+    """Width of the strips to the left and right of the front, in metres, in which ears and hair are followed; 0 leaves
+    them out."""
+    side_slope: float = 2.5
+    """Slope at which the strips fall back beyond the landmarks, depth per width, as from a cheek to an ear. It only
+    unrolls them: where on the head a feature point of a strip lies is triangulated."""
+    side_error: float = 2.0
+    """Maximum of the median error of a feature point of a strip, seen from the poses that the front alone gives, in
+    pixels for a face whose eyes are 100 pixels apart. What is further off, such as hair that swings, is left out."""
     mean_frames: int = 200
     """Number of evenly spaced frames that are averaged into the mean face texture."""
     light_radius: float = 14.0
@@ -60,7 +70,11 @@ class AlignmentConfig:
     """Grey level (0 to 255) to which darker shading is raised before it is divided out, so that noise in dark areas
     does not become texture."""
     marks: int = 80
-    """Maximum number of feature points (Shi-Tomasi corners) that are tracked in the mean face texture."""
+    """Maximum number of feature points (Shi-Tomasi corners) that are tracked in the front of the mean face texture."""
+    side_marks: int = 40
+    """Maximum number of feature points that are tracked in both strips together."""
+    side_seen: float = 0.1
+    """Minimum share of the frames that must show a feature point of a strip."""
     mark_distance: float = 7.0
     """Minimum distance between two feature points, in texels."""
     mark_quality: float = 0.01
@@ -114,8 +128,9 @@ def refine_head_poses(
         progress: called as ``progress(done, total)`` after each matched frame.
 
     Returns:
-        The refined poses, ``mark_residual`` included; the given ones where the face shows too little texture, or where
-        the refined ones contradict the landmarks (``mark_residual`` None), and their ``notes`` say which.
+        The refined poses of the last round that can be believed, ``mark_residual`` included; the given ones where the
+        face shows too little texture, or where the refined ones contradict the landmarks (``mark_residual`` None), and
+        their ``notes`` say which.
     """
     config = config or AlignmentConfig()
     pose_config = pose_config or PoseConfig()
@@ -129,17 +144,24 @@ def refine_head_poses(
         if progress is not None:
             progress(count, steps)
 
-    for _ in range(config.rounds):
+    def solve(marks: Marks, start: HeadPoses) -> HeadPoses:
+        return solve_head_poses(points, valid, width, height, pose_config, marks=marks, start=start)
+
+    for done in range(config.rounds):
         marks = find_marks(frames, valid, poses, config, advance)
         if marks is None:
-            return _kept(poses, f"the skin shows fewer than {config.min_marks} marks that can be followed")
-        refined = solve_head_poses(points, valid, width, height, pose_config, marks=marks, start=poses)
+            reason = f"the skin shows fewer than {config.min_marks} marks that can be followed"
+            return poses if done else _kept(poses, reason)
+        refined = solve(marks.part(~marks.beside), poses)
+        together = fixed_to_head(marks, refined, config.side_error * eyes / EYE_UNIT, config.side_seen)
+        if together.beside.any():
+            refined = solve(together, refined)
         if not (error := float(np.nanmedian(refined.residual))) < worst:
-            return _kept(
-                poses,
+            reason = (
                 f"following the skin's texture leaves the landmarks {error:.2f} px behind (at most {worst:.2f} px are "
-                "believed), so something else moves in front of or on the face",
+                "believed), so something else moves in front of or on the face"
             )
+            return poses if done else _kept(poses, reason)
         poses = refined
     return poses
 
@@ -164,16 +186,11 @@ def find_marks(
     for i, frame in zip(some, frames(some), strict=True):
         mean += _unroll(frame, _texel_pixels(surface, poses, i), config)
     mean_texture = np.clip(np.rint(mean / len(some)), 0, 255).astype(np.uint8)
-    corners = cv2.goodFeaturesToTrack(
-        mean_texture,
-        config.marks,
-        config.mark_quality,
-        config.mark_distance,
-        mask=_mark_area(poses.face, inside, config),
-    )
-    if corners is None or len(corners) < config.min_marks:
+    front, sides = _mark_areas(poses.face, surface, inside, config)
+    corners = _corners(mean_texture, front, config.marks, config)
+    if len(corners) < config.min_marks:
         return None
-    at = np.asarray(corners, dtype=np.float32)
+    at = np.concatenate([corners, _corners(mean_texture, sides, config.side_marks, config)])
     found = np.zeros((len(valid), len(at), 2))
     seen = np.zeros((len(valid), len(at)), dtype=bool)
     for i, frame in zip(index, frames(index), strict=True):
@@ -196,34 +213,99 @@ def find_marks(
         seen[i] = (there[:, 0] > 0) & (again[:, 0] > 0) & (miss < config.round_trip) & within
         found[i] = _sample(pixels, np.asarray(moved[:, 0], dtype=np.float32))
         advance()
-    return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]))
+    beside = np.arange(len(at)) >= len(corners)
+    return Marks(points=found, seen=seen, shape=_sample(surface.astype(np.float32), at[:, 0]), beside=beside)
+
+
+def fixed_to_head(marks: Marks, poses: HeadPoses, most: float, least_seen: float) -> Marks:
+    """The marks in the front, and those beside it that move with the head, placed where the poses see them.
+
+    Args:
+        marks: of all frames.
+        poses: to judge them by.
+        most: maximum of the median error of a mark beside the front, pixels.
+        least_seen: minimum share of the frames that show such a mark.
+    """
+    shape, error = _triangulated(marks, poses)
+    seen = marks.seen[marks.seen.any(axis=1)].mean(axis=0)
+    kept = ~marks.beside | ((seen >= least_seen) & (error <= most))
+    return replace(marks, shape=np.where(marks.beside[:, None], shape, marks.shape)).part(kept)
+
+
+def _triangulated(marks: Marks, poses: HeadPoses) -> tuple[_FloatArray, _FloatArray]:
+    """[M, 3] where on the head each mark is seen (linear least squares over its rays), metres, and [M] its median
+    distance from there, pixels; NaN for a mark that fewer than two frames show."""
+    rays = np.stack(
+        [
+            (marks.points[..., 0] - poses.cx) / poses.focal,
+            (poses.cy - marks.points[..., 1]) / poses.focal,
+            -np.ones(marks.seen.shape),
+        ],
+        axis=-1,
+    )
+    rays = np.einsum("tij,tmj->tmi", poses.c2w[:, :3, :3], rays)
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    across = (np.eye(3) - rays[..., :, None] * rays[..., None, :]) * marks.seen[..., None, None]
+    there = marks.seen.sum(axis=0) > 1
+    shape, error = np.full((len(there), 3), np.nan), np.full(len(there), np.nan)
+    towards = np.einsum("tmij,tj->mi", across, poses.c2w[:, :3, 3])
+    shape[there] = np.linalg.solve(across.sum(axis=0)[there], towards[there][..., None])[..., 0]
+    off = np.linalg.norm(project_points(shape, poses.c2w, poses.focal, poses.cx, poses.cy) - marks.points, axis=-1)
+    error[there] = np.nanmedian(np.where(marks.seen, off, np.nan)[:, there], axis=0)
+    return shape, error
+
+
+def _corners(
+    texture: NDArray[np.uint8], area: NDArray[np.uint8], most: int, config: AlignmentConfig
+) -> NDArray[np.float32]:
+    """[M, 1, 2] the strongest corners, at most ``most``, of the texture where ``area`` is 255; texels."""
+    found = None
+    if most:  # OpenCV takes 0 for no limit
+        found = cv2.goodFeaturesToTrack(texture, most, config.mark_quality, config.mark_distance, mask=area)
+    return np.zeros((0, 1, 2), dtype=np.float32) if found is None else np.asarray(found, dtype=np.float32)
 
 
 def _surface(face: _FloatArray, config: AlignmentConfig) -> tuple[_FloatArray, NDArray[np.bool_]]:
-    """The mean face as a height field over its front: positions [h, w, 3] in metres, and where it is defined [h, w].
+    """The mean face as a height field over its front and the strips beside it: positions [h, w, 3] in metres, and where
+    the face defines it [h, w].
 
-    Rows run from the hairline down to the upper lip; what lies lower moves with speech.
+    Rows run from the hairline down to the upper lip; what lies lower moves with speech. To the left and right of the
+    face the surface falls back with ``side_slope``.
     """
     top, bottom = face[lm.FOREHEAD_TOP, 1], face[lm.BELOW_NOSE, 1]
-    x = np.arange(-config.half_width, config.half_width, config.texel)
+    half = config.half_width + config.side_width
+    x = np.arange(-half, half, config.texel)
     y = np.arange(top, bottom - config.below_nose, -config.texel)
     X, Y = np.meshgrid(x, y)
     mesh = face[: lm.NUM_MESH]
     Z = LinearNDInterpolator(mesh[:, :2], mesh[:, 2])(X, Y)
     inside = np.isfinite(Z)
-    return np.stack([X, Y, np.where(inside, Z, 0.0)], axis=-1), inside
+    for row, known in zip(Z, inside, strict=True):
+        columns = np.flatnonzero(known)
+        if len(columns):
+            first, last = columns[0], columns[-1]
+            row[:first] = row[first] - config.side_slope * (x[first] - x[:first])
+            row[last + 1 :] = row[last] - config.side_slope * (x[last + 1 :] - x[last])
+    return np.stack([X, Y, np.nan_to_num(Z)], axis=-1), inside
 
 
-def _mark_area(face: _FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig) -> NDArray[np.uint8]:
-    """255 where marks may be: on the face, off its rim and off the eyes."""
-    area = 255 * cv2.erode(inside.astype(np.uint8), np.ones((2 * config.rim + 1,) * 2, np.uint8), borderValue=[0.0])
-    left, top = -config.half_width, face[lm.FOREHEAD_TOP, 1]
+def _mark_areas(
+    face: _FloatArray, surface: _FloatArray, inside: NDArray[np.bool_], config: AlignmentConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """255 where marks may be: in the front of the face, off its rim and off the eyes; and in the strips beside it."""
+    across = surface[..., 0]
+    front = inside & (np.abs(across) < config.half_width)
+    rim = np.ones((2 * config.rim + 1,) * 2, np.uint8)
+    area = 255 * cv2.erode(front.astype(np.uint8), rim, borderValue=[0.0])
+    left, top = across[0, 0], face[lm.FOREHEAD_TOP, 1]
     for eye in (lm.RIGHT_EYE, lm.LEFT_EYE):
         ring = face[list(eye), :2]
         ring = ring.mean(axis=0) + config.eye_margin * (ring - ring.mean(axis=0))
         texels = np.stack([(ring[:, 0] - left) / config.texel, (top - ring[:, 1]) / config.texel], axis=-1)
         cv2.fillConvexPoly(area, cv2.convexHull(np.rint(texels).astype(np.int32)), [0.0])
-    return np.asarray(area, dtype=np.uint8)
+    whole = np.pad(np.zeros(np.subtract(front.shape, 2 * config.rim), np.uint8), config.rim, constant_values=1) == 0
+    sides = whole & ~front
+    return np.asarray(area, dtype=np.uint8), np.asarray(255 * sides, dtype=np.uint8)
 
 
 def _texel_pixels(surface: _FloatArray, poses: HeadPoses, i: int) -> NDArray[np.float32]:

@@ -60,6 +60,9 @@ class PoseConfig:
     independent_marks: float = 24.0
     """Effective number of independent measurements in the tracked skin features of one frame, which share fewer errors
     than landmarks do."""
+    independent_side_marks: float = 8.0
+    """The same for those beside the front of the face, on ears and hair. It is lower because some of them lie on
+    outlines, which slide over the head as it turns; their distance from the middle of the head makes up for it."""
     landmarks_beside_marks: float = 0.1
     """Weight of the landmarks, 0 to 1, in frames where skin features are tracked. It is low because landmarks slide
     over the skin when the head turns, and skin features do not."""
@@ -96,8 +99,11 @@ class PoseConfig:
     reweightings: int = 3
     """Number of times the noise of each landmark is estimated again from its residuals."""
     weight_range: tuple[float, float] = (0.5, 3.0)
-    """Lower and upper limit of the noise estimate of a landmark, in multiples of the median over landmarks, so that a
-    few landmarks cannot dominate."""
+    """Lower and upper limit of the noise estimate of a landmark, in multiples of the median over landmarks and marks,
+    so that a few landmarks cannot dominate."""
+    mark_weight_range: tuple[float, float] = (0.5, 8.0)
+    """The same for a mark. The upper limit is higher, because a mark can move on its own: on a brow, on hair that
+    swings, or on the background beside the head."""
     outlier_medians: float = field(default=3.0, metadata=formerly())
     """Multiple of the median residual of a landmark to which larger residuals are clipped when its noise is
     estimated."""
@@ -148,6 +154,12 @@ class Marks:
     """[T, M]."""
     shape: _FloatArray
     """[M, 3] where they are on the head, metres, in the axes of the poses they were found with."""
+    beside: _BoolArray
+    """[M] those beside the front of the face, on ears and hair."""
+
+    def part(self, kept: _BoolArray) -> Marks:
+        """The marks of which ``kept`` [M] is true."""
+        return Marks(self.points[:, kept], self.seen[:, kept], self.shape[kept], self.beside[kept])
 
 
 @dataclass(frozen=True)
@@ -347,13 +359,15 @@ def _observations(
     group = np.full((T, K), min(1.0, config.independent_landmarks / K))
     if marks is None:
         return uv, seen, group
-    M = marks.seen.shape[1]
     mark_seen = marks.seen & valid[:, None]
     uv = np.concatenate([uv, np.where(mark_seen[..., None], marks.points - (cx, cy), 0.0)], axis=1)
     # A frame that shows few marks leans on the landmarks again.
-    part = mark_seen.mean(axis=1, keepdims=True)
+    part = mark_seen[:, ~marks.beside].mean(axis=1, keepdims=True)
     group = group * (1.0 - part * (1.0 - config.landmarks_beside_marks))
-    mark_group = np.full((T, M), min(1.0, config.independent_marks / M))
+    beside = int(marks.beside.sum())
+    each = min(1.0, config.independent_marks / max(len(marks.beside) - beside, 1))
+    each_beside = min(each, config.independent_side_marks / max(beside, 1))
+    mark_group = np.where(marks.beside, each_beside, each) * np.ones((T, 1))
     return uv, np.concatenate([seen, mark_seen], axis=1), np.concatenate([group, mark_group], axis=1)
 
 
@@ -605,7 +619,9 @@ class _Problem:
         error = error[:, known]
         most = self.config.outlier_medians * np.nanmedian(error, axis=0)
         spread = np.sqrt(np.nanmean(np.minimum(error, most) ** 2, axis=0))
-        low, high = self.config.weight_range
+        rigid = len(self.config.landmarks)
+        limits = np.array([self.config.weight_range] * rigid + [self.config.mark_weight_range] * (len(known) - rigid))
+        low, high = limits[known].T
         relative = np.clip(spread / max(float(np.median(spread)), 1e-9), low, high)
         self.landmark_weight[known] = 1.0 / relative**2
 

@@ -79,6 +79,10 @@ class ScheduleConfig:
     fuse_perceptual_start: float = 55_000 / 60_000
     """Point of the run, as a fraction, from which the fuse stage uses the LPIPS loss (55,000 of 60,000 steps, the
     middle of the stage)."""
+    silent_every: int = 0
+    """One in this many motion steps gives the face no sound; 0 for none. The expression then explains what it can, and
+    sound moves only the rest: what goes along with a sound by chance, such as a raised brow, is not learned from few
+    frames. The official DEGSTalk code always gives the sound."""
     sh_degree_every: float = 1_000 / 60_000
     """Interval, as a fraction of the run, at which the degree of the spherical harmonics in use rises by one (1,000 of
     60,000 steps)."""
@@ -193,6 +197,12 @@ class Schedule:
         if self.stage(step) is not Stage.MOTION or step >= self.steps(self.config.hair_free_end):
             return False
         return step % every != 0
+
+    def silent(self, step: int) -> bool:
+        """Whether the face is trained without the sound of its frame at this step: each ``silent_every``-th motion
+        step."""
+        every = self.config.silent_every
+        return self.stage(step) is Stage.MOTION and every > 0 and step % every == 0
 
     def sh_degree(self, step: int, highest: int) -> int:
         """Degree of the spherical harmonics in use, at most ``highest``."""

@@ -93,7 +93,7 @@ class AudioEncoder(nn.Module):
             windows: [8, C, L] float; frames that the track lacks are zero.
 
         Returns:
-            [32] audio features of the frame.
+            [32] audio features of the frame; zero without any window, which is to be no sound rather than a quiet one.
 
         Raises:
             ValueError: the windows have another shape.
@@ -107,7 +107,7 @@ class AudioEncoder(nn.Module):
         per_frame = self.window_layers(_convolved(windows, self.window_convs).mean(dim=1))  # [8, 32]
         scores = _convolved(per_frame[None], self.attention).transpose(1, 2)  # [1, 1, 8]
         weights = self.attention[-3:](scores)  # [1, 8]
-        return cast(Tensor, (weights @ per_frame)[0])
+        return cast(Tensor, (weights @ per_frame)[0] * there.any())
 
     def attention_parameters(self) -> list[nn.Parameter]:
         """Parameters of the attention over frames; they have a learning rate of their own."""
