@@ -155,7 +155,7 @@ def rasterized(
     }
     if both.means.is_cuda:
         face_render, mouth_render = (
-            RegionRender(renders[0], alphas[0], meta)
+            RegionRender(renders.squeeze(0), alphas.squeeze(0), meta)
             for renders, alphas, meta in (
                 rasterize(**{name: part[span] for name, part in splats.items()}, **camera) for span in spans
             )
@@ -277,7 +277,8 @@ class Avatar(nn.Module):
             near_plane=self.config.near_plane,
             passive=len(extras or []) + depth,
         )
-        return RegionRender(renders[0], alphas[0], meta)
+        # Not renders[0]: its gradient would be copied into zeros of its own size.
+        return RegionRender(renders.squeeze(0), alphas.squeeze(0), meta)
 
     def render_both(
         self, view: View, face_offsets: Offsets | None, mouth_offsets: Offsets | None, sh_degree: int

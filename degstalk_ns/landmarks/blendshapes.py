@@ -87,7 +87,9 @@ class Expression:
     """Of the E expression values."""
 
 
-def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) -> Expression:
+def expression(
+    blendshapes: NDArray[np.floating], points: NDArray[np.floating], brows: NDArray[np.floating] | None = None
+) -> Expression:
     """Driving signals from the blendshapes and landmarks of a track.
 
     ``expression_params`` are 62 numbers: the 52 blendshapes without ``_neutral``, those of the brows and the two eye
@@ -98,6 +100,7 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
     Args:
         blendshapes: [T, 52] in [0, 1], order :data:`BLENDSHAPES`.
         points: [T, 478, 3] landmarks, pixels.
+        brows: [T, 4] how far brows are raised in the picture, if that is known, over the distance between the eyes.
 
     Raises:
         UserError: other shapes, lengths that differ, or values that are not finite.
@@ -111,7 +114,7 @@ def expression(blendshapes: NDArray[np.floating], points: NDArray[np.floating]) 
         )
     if not np.isfinite(points).all():
         raise UserError("expression: landmarks are not finite; run the tracking again")
-    return driving_signals(blendshapes, lm.mesh_lip_opening(points), face_measures(points))
+    return driving_signals(blendshapes, lm.mesh_lip_opening(points), face_measures(points, brows))
 
 
 def driving_signals(

@@ -2,8 +2,9 @@
 
 Blendshapes are what a network takes an expression for: two moments with the same ones can have their brows apart by
 more than those usually move (measured on a recording with strong expressions: of the movement of its brows in frames
-that a linear fit had not seen, the blendshapes explained nearly nothing). The mesh follows the picture. Points in,
-series of numbers out. It must know neither MediaPipe's code nor images nor files.
+that a linear fit had not seen, the blendshapes explained nearly nothing). The mesh follows the picture, but for brows
+that are raised far: see ``brows``. Points in, series of numbers out. It must know neither MediaPipe's code nor images
+nor files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks.brows import BROW_NAMES
 
 _Points = NDArray[np.floating]
 _ON_BROW: Final = {"Outer": 0, "Middle": 2, "Inner": 4}
@@ -28,7 +30,7 @@ MEASURE_NAMES: Final[tuple[str, ...]] = (
 """Names of the measures. Those of the mouth begin like its blendshapes."""
 
 
-def face_measures(points: _Points) -> NDArray[np.float64]:
+def face_measures(points: _Points, brows: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
     """The measures of T faces, all over the distance between the eyes, so free of the size of the face; in three
     dimensions, so nearly free of its pose.
 
@@ -39,6 +41,8 @@ def face_measures(points: _Points) -> NDArray[np.float64]:
 
     Args:
         points: [T, 478, 3] mesh points, any unit.
+        brows: [T, 4] how far brows are raised in the picture (:func:`~degstalk_ns.landmarks.brows.brow_heights`), over
+            the distance between the eyes; it stands instead of what the mesh tells of them, but for columns of NaN.
 
     Returns:
         [T, 17] in the order of :data:`MEASURE_NAMES`.
@@ -67,7 +71,13 @@ def face_measures(points: _Points) -> NDArray[np.float64]:
     measures += [apart(points[:, place], points[:, lm.BELOW_NOSE]) for place in (*lm.INNER_LIPS_MIDDLE, lm.CHIN)]
     to_right, to_left = (apart(points[:, lm.CHIN], points[:, ear]) for ear in lm.BESIDE_EARS)
     measures.append(to_right - to_left)
-    return np.stack(measures, axis=1) / unit[:, None]
+    table = np.stack(measures, axis=1) / unit[:, None]
+    if brows is not None:
+        for name, raised in zip(BROW_NAMES, np.asarray(brows, np.float64).T, strict=True):
+            if np.isfinite(raised).all():
+                column = MEASURE_NAMES.index(name)
+                table[:, column] = np.median(table[:, column]) + raised
+    return table
 
 
 def _normalised(vectors: _Points) -> _Points:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator
 
 from degstalk_ns.landmarks import mesh478 as lm
+from degstalk_ns.landmarks.brows import BROW_POINTS
 from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 from degstalk_ns.preprocess.record import formerly
 
@@ -94,6 +95,10 @@ class AlignmentConfig:
     max_landmark_loss: float = 1.5
     """Maximum increase of the median landmark error, in pixels for a face whose eyes are 100 pixels apart. Refined
     poses above it are discarded, because something other than the head was followed."""
+    brow_width: float = 0.007
+    """Width of the strip around a point of a brow, in metres, over which its profile is averaged."""
+    brow_blur: float = 1.5
+    """Standard deviation, in texels, of the blur along such a profile."""
     below_nose: float = 0.004
     """Distance below the nose, in metres, down to which the skin counts as rigid; what lies lower moves with speech."""
     eye_margin: float = 1.25
@@ -164,6 +169,45 @@ def refine_head_poses(
             return poses if done else _kept(poses, reason)
         poses = refined
     return poses
+
+
+def brow_profiles(
+    frames: Frames,
+    valid: NDArray[np.bool_],
+    poses: HeadPoses,
+    config: AlignmentConfig | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[_FloatArray, _FloatArray]:
+    """Brightness along the face through each point of the brows (see :mod:`degstalk_ns.landmarks.brows`).
+
+    One pass over the frames.
+
+    Args:
+        frames: gives the frames of an array of indices, in order.
+        valid: [T] bool, frames that show the face.
+        poses: refined poses of all frames.
+        config: options; defaults where None.
+        advance: called after each frame.
+
+    Returns:
+        [T, B, R] logarithm of the grey level along rows from the hairline down, ``texel`` apart, NaN in frames that are
+        not valid; and [B] the row of each point in the mean face.
+    """
+    config = config or AlignmentConfig()
+    surface, _ = _surface(poses.face, config)
+    points = poses.face[list(BROW_POINTS)]
+    columns = np.rint((points[:, 0] - surface[0, 0, 0]) / config.texel).astype(int)
+    reach = max(round(config.brow_width / 2 / config.texel), 1)
+    beside = np.clip(columns[:, None] + np.arange(-reach, reach + 1), 0, surface.shape[1] - 1)
+    strips = surface[:, beside.reshape(-1)]
+    profiles = np.full((len(valid), len(points), len(surface)), np.nan)
+    index = np.flatnonzero(valid)
+    for i, frame in zip(index, frames(index), strict=True):
+        grey = _grey_at(frame, _texel_pixels(strips, poses, i))
+        bright = cv2.GaussianBlur(grey, (1, 0), sigmaX=1.0, sigmaY=config.brow_blur)
+        profiles[i] = np.log(np.maximum(bright, 1.0)).reshape(len(surface), *beside.shape).mean(axis=2).T
+        advance()
+    return profiles, (surface[0, 0, 1] - points[:, 1]) / config.texel
 
 
 def _kept(poses: HeadPoses, reason: str) -> HeadPoses:
@@ -316,14 +360,18 @@ def _texel_pixels(surface: _FloatArray, poses: HeadPoses, i: int) -> NDArray[np.
 
 def _unroll(frame: NDArray[np.uint8], pixels: NDArray[np.float32], config: AlignmentConfig) -> NDArray[np.float32]:
     """[h, w] relative brightness of the frame at each texel, :data:`MID_GREY` in the middle."""
-    grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    # The centre of the first pixel is at 0.5 for landmarks and cameras, at 0 for OpenCV.
-    texture = cv2.remap(
-        grey, pixels[..., 0] - 0.5, pixels[..., 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    ).astype(np.float32)
+    texture = _grey_at(frame, pixels)
     shading = cv2.GaussianBlur(texture, (0, 0), config.light_radius)
     bright = np.maximum(shading, config.least_shading)
     return np.asarray(MID_GREY + config.contrast * (texture - shading) / bright, dtype=np.float32)
+
+
+def _grey_at(frame: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[h, w] grey level, 0 to 255, at the pixels [h, w, 2]."""
+    grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    # The centre of the first pixel is at 0.5 for landmarks and cameras, at 0 for OpenCV.
+    x, y = pixels[..., 0] - 0.5, pixels[..., 1] - 0.5
+    return cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
 
 
 def _sample(values: NDArray[np.float32], at: NDArray[np.float32]) -> _FloatArray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from degstalk_ns.audio.mel import MelConfig
+from degstalk_ns.landmarks.brows import BrowConfig
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 
 _MOST_WORKERS: Final[int] = 4
@@ -32,6 +33,7 @@ class ProcessConfig:
     tracking: tracking.TrackingConfig = field(default_factory=tracking.TrackingConfig)
     poses: poses.PoseConfig = field(default_factory=poses.PoseConfig)
     alignment: alignment.AlignmentConfig = field(default_factory=alignment.AlignmentConfig)
+    brows: BrowConfig = field(default_factory=BrowConfig)
     parsing: parsing.ParsingConfig = field(default_factory=parsing.ParsingConfig)
     plates: clean_plate.PlatesConfig = field(default_factory=clean_plate.PlatesConfig)
     mel: MelConfig = field(default_factory=MelConfig)

@@ -26,6 +26,8 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks import blendshapes, mesh478, model_files
+from degstalk_ns.landmarks.brows import BROW_NAMES, brow_heights
+from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
 from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
@@ -42,8 +44,8 @@ VERSIONS: Final[dict[str, int]] = {
     "frames": 1,
     "audio": 1,
     "landmarks": 1,
-    "expression": 2,
-    "head poses": 1,
+    "expression": 3,
+    "head poses": 2,
     "masks": 1,
     "plates": 3,
     "audio features": 1,
@@ -89,7 +91,8 @@ def landmark_file(layout: Layout) -> Path:
 
 
 def pose_file(layout: Layout) -> Path:
-    """c2w [T, 4, 4], intrinsics (focal, cx, cy), residual [T]; mark_residual [T] where texture was followed."""
+    """c2w [T, 4, 4], intrinsics (focal, cx, cy), residual [T], brows [T, 4] (metres that they are raised, NaN where the
+    picture does not tell); mark_residual [T] where texture was followed."""
     return layout.root / "poses.npz"
 
 
@@ -117,7 +120,7 @@ class Products:
         video = [self.identity["size"], self.identity["sha1"]]
         settings = {
             name: key_settings(getattr(config, name))
-            for name in ("tracking", "poses", "alignment", "parsing", "plates", "mel")
+            for name in ("tracking", "poses", "alignment", "brows", "parsing", "plates", "mel")
         }
 
         # Lengths are fractions of the height; a key holds the pixels that they are at this size.
@@ -146,19 +149,19 @@ class Products:
                 per_frame=lambda i: [layout.landmarks(i)],
             ),
             Step(
-                "expression",
-                [],
-                needs=("landmarks",),
-                products=one(layout.face_model_npz, layout.action_units),
-                run=self._expression,
-            ),
-            Step(
                 "head poses",
-                [settings["poses"], settings["alignment"]],
+                [settings["poses"], settings["alignment"], settings["brows"]],
                 needs=("landmarks",),
                 products=one(self.pose_file),
                 run=self._poses,
-                ticks=self.count,
+                ticks=2 * self.count,
+            ),
+            Step(
+                "expression",
+                [],
+                needs=("landmarks", "head poses"),
+                products=one(layout.face_model_npz, layout.action_units),
+                run=self._expression,
             ),
             Step(
                 "masks",
@@ -252,7 +255,8 @@ class Products:
     def _expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
         shapes, points = track["blendshapes"], track["points"]
-        writing.write_face_model(self.layout.face_model_npz, blendshapes.expression(shapes, points))
+        brows = np.load(self.pose_file)["brows"] / self.config.poses.interpupillary_distance
+        writing.write_face_model(self.layout.face_model_npz, blendshapes.expression(shapes, points, brows))
         units = blendshapes.au_table(shapes, points, track["valid"], FRAME_RATE)
         writing.write_action_units(self.layout.action_units, units)
         advance(1)
@@ -277,15 +281,20 @@ class Products:
             solved = alignment.refine_head_poses(
                 read, points, valid, size, size, solved, self.config.alignment, self.config.poses, report
             )
+            advance(self.count - shown)
+            profiles, rows = alignment.brow_profiles(read, valid, solved, self.config.alignment, lambda: advance(1))
+        advance(self.count - int(valid.sum()))
+        on_mesh = face_measures(points)[:, [MEASURE_NAMES.index(name) for name in BROW_NAMES]]
+        on_mesh *= self.config.poses.interpupillary_distance
         arrays = {
             "c2w": solved.c2w,
+            "brows": brow_heights(profiles, rows, on_mesh, self.config.alignment.texel, self.config.brows),
             "residual": solved.residual,
             "intrinsics": np.array([solved.focal, solved.cx, solved.cy]),
         }
         if solved.mark_residual is not None:
             arrays["mark_residual"] = solved.mark_residual
         write_whole(self.pose_file, lambda part: np.savez(part, **arrays))
-        advance(self.count - shown)
         return list(solved.notes)
 
     def _parsing(self, advance: Advance, missing: set[int]) -> None:
