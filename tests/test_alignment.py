@@ -173,6 +173,14 @@ def test_marks_beside_the_face_are_placed_where_they_are_seen_and_must_be_seen()
     assert np.abs(kept.shape[FRONT:, 2] - true_depth).max() < 0.01
 
 
+def test_a_head_that_never_turns_keeps_its_marks_where_they_are() -> None:
+    _scene, poses, marks = marked(noise=0.0, sway=0.0)
+    c2w = np.repeat(poses.c2w[:1], 80, axis=0)
+    still = dataclasses.replace(marks, points=np.repeat(marks.points[:1], 80, axis=0))
+    kept = fixed_to_head(still, dataclasses.replace(poses, c2w=c2w), most=100.0, least_seen=0.1)
+    assert kept.beside.sum() == BESIDE and np.abs(kept.shape - still.shape).max() < 0.02
+
+
 def test_the_side_of_the_head_is_followed_beyond_the_front() -> None:
     frames, scene = textured_video(30)
     config = dataclasses.replace(CONFIG, half_width=0.05, side_width=0.02)

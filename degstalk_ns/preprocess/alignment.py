@@ -31,6 +31,9 @@ MID_GREY: Final[float] = 128.0
 """Grey level, 0 to 255, of the unrolled face where it is as bright as its surroundings."""
 OUTSIDE: Final[float] = -1.0
 """Pixel position of texels that the camera cannot see: left of and above any image."""
+SHAPE_PRIOR: Final[float] = 1e-4
+"""Weight of the place that a mark is given before it is triangulated, relative to a frame that sees it: the squared
+sine of an angle, so a head that turns by more than 0.6 degrees overrules it."""
 FLOW_MARGIN: Final[int] = 1
 """Texels along the border of the unrolled face in which a matched mark is not believed: it may have been cut off."""
 
@@ -278,7 +281,8 @@ def fixed_to_head(marks: Marks, poses: HeadPoses, most: float, least_seen: float
 
 def _triangulated(marks: Marks, poses: HeadPoses) -> tuple[_FloatArray, _FloatArray]:
     """[M, 3] where on the head each mark is seen (linear least squares over its rays), metres, and [M] its median
-    distance from there, pixels; NaN for a mark that fewer than two frames show."""
+    distance from there, pixels; NaN for a mark that fewer than two frames show. A head that hardly turns shows no
+    depth: there it stays where the marks have it."""
     rays = np.stack(
         [
             (marks.points[..., 0] - poses.cx) / poses.focal,
@@ -292,8 +296,10 @@ def _triangulated(marks: Marks, poses: HeadPoses) -> tuple[_FloatArray, _FloatAr
     across = (np.eye(3) - rays[..., :, None] * rays[..., None, :]) * marks.seen[..., None, None]
     there = marks.seen.sum(axis=0) > 1
     shape, error = np.full((len(there), 3), np.nan), np.full(len(there), np.nan)
-    towards = np.einsum("tmij,tj->mi", across, poses.c2w[:, :3, 3])
-    shape[there] = np.linalg.solve(across.sum(axis=0)[there], towards[there][..., None])[..., 0]
+    held = SHAPE_PRIOR * marks.seen.sum(axis=0)[:, None]
+    normal = across.sum(axis=0) + held[..., None] * np.eye(3)
+    towards = np.einsum("tmij,tj->mi", across, poses.c2w[:, :3, 3]) + held * marks.shape
+    shape[there] = np.linalg.solve(normal[there], towards[there][..., None])[..., 0]
     off = np.linalg.norm(project_points(shape, poses.c2w, poses.focal, poses.cx, poses.cy) - marks.points, axis=-1)
     error[there] = np.nanmedian(np.where(marks.seen, off, np.nan)[:, there], axis=0)
     return shape, error
