@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -96,3 +97,13 @@ def test_any_thread_may_call_it() -> None:
     for caller in callers:
         caller.join(PATIENCE)
     assert counts == [Counter(dict.fromkeys(range(5), 20))] * 3
+
+
+def test_a_core_is_left_free_only_where_all_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for number, inside in ((4, 3), (5, 4), (3, 3), (1, 1)):
+        torch.set_num_threads(number)
+        with pytest.raises(ZeroDivisionError), threads.a_core_left_free():
+            assert torch.get_num_threads() == inside
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == number

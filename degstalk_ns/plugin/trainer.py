@@ -19,6 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.kernels.memory import keep_freed_memory
+from degstalk_ns.kernels.threads import a_core_left_free
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
@@ -96,7 +97,8 @@ class DegstalkTrainer(Trainer):
         self.config.max_num_iterations = max(total, longest(given, self.config.length)) - self._start_step
         self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._see_progress))
         try:
-            super().train()
+            with a_core_left_free():  # frames are read ahead
+                super().train()
         finally:
             self.config.max_num_iterations = given
             self.callbacks.pop()
