@@ -78,9 +78,8 @@ def _fast_model() -> DegstalkModelConfig:
     wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
     lower opacity threshold. Regions are trained over random background colours. The expression is compressed less and
     moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. The face hears the
-    sound in every second motion step only. The blink window
-    reaches closed eyes (``blink_end``) while Gaussians still move and are densified. Higher learning rates and more
-    blinks are set in ``degstalk_fast``.
+    sound in every second motion step only. The blink window reaches closed eyes (``blink_end``) while Gaussians still
+    move and are densified. Higher learning rates and more blinks are set in ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(

@@ -162,6 +162,15 @@ def test_hair_that_swings_changes_no_pose(monkeypatch: pytest.MonkeyPatch) -> No
     assert not np.array_equal(refined_by(still, scene, poses, monkeypatch).c2w, front.c2w)
 
 
+def test_a_second_round_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, poses, marks = marked(noise=0.0, sway=0.0)
+    once = refined_by(marks, scene, poses, monkeypatch)
+    found = iter([marks, None])
+    monkeypatch.setattr(alignment, "find_marks", lambda *_: next(found))
+    twice = refine_head_poses(lambda _: (), scene.points, every(scene), 512, 512, poses, AlignmentConfig(rounds=2))
+    assert np.array_equal(twice.c2w, once.c2w) and twice.notes == ()
+
+
 def test_marks_beside_the_face_are_placed_where_they_are_seen_and_must_be_seen() -> None:
     _scene, poses, marks = marked(noise=0.0, sway=0.0)
     marks.seen[:, -1] = np.arange(80) < 4
@@ -184,7 +193,17 @@ def test_a_head_that_never_turns_keeps_its_marks_where_they_are() -> None:
 def test_the_side_of_the_head_is_followed_beyond_the_front() -> None:
     frames, scene = textured_video(30)
     config = dataclasses.replace(CONFIG, half_width=0.05, side_width=0.02)
-    marks = alignment.find_marks(lambda indices: (frames[i] for i in indices), every(scene), solved(scene), config)
+
+    def found(config: AlignmentConfig) -> Marks | None:
+        return alignment.find_marks(lambda indices: (frames[i] for i in indices), every(scene), poses, config)
+
+    poses = solved(scene)
+    assert found(dataclasses.replace(config, texel=0.01)) is None  # a texture of a few texels has no room for marks
+    marks = found(config)
     assert marks is not None and marks.beside.sum() >= 5 and (~marks.beside).sum() >= 16
     across = np.abs(marks.shape[:, 0])
+    coarse = dataclasses.replace(config, texel=0.01)  # a texture of a few texels has no room for marks
+    assert (
+        alignment.find_marks(lambda indices: (frames[i] for i in indices), every(scene), solved(scene), coarse) is None
+    )
     assert across[~marks.beside].max() < 0.05 < across[marks.beside].min() and across.max() < 0.07

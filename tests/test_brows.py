@@ -7,7 +7,7 @@ import pytest
 from test_alignment import CONFIG, SIZE, solved, textured_video
 from test_poses import every, make_face
 
-from degstalk_ns.landmarks.brows import BROW_NAMES, BROW_POINTS, BrowConfig, brow_heights
+from degstalk_ns.landmarks.brows import BROW_NAMES, BROW_POINTS, BrowConfig, brow_heights, not_followed
 from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 from degstalk_ns.preprocess.alignment import brow_profiles
 from degstalk_ns.preprocess.poses import project_points
@@ -37,7 +37,7 @@ def test_brows_are_found_where_the_mesh_loses_them() -> None:
     true = acted()
     mesh = 0.15 * true + 0.0005 * np.random.default_rng(1).normal(size=true.shape)
     found = brow_heights(profiles(true), np.full(2, ROW), mesh, TEXEL)
-    assert np.abs(found - (true - np.median(found + 0 * true, axis=0)) + np.median(true, axis=0)).max() < 0.0004
+    assert np.abs(found - true + np.median(true, axis=0)).max() < 0.0004
     assert np.median(found, axis=0) == pytest.approx([0, 0], abs=1e-9)
 
 
@@ -62,6 +62,14 @@ def test_what_does_not_look_like_a_brow_is_not_measured() -> None:
     trusting = BrowConfig(least_movement=0.0)
     assert np.abs(brow_heights(rim, np.full(2, ROW), true, TEXEL, trusting)).max() < 0.0004
     assert np.isnan(brow_heights(np.full_like(rim, np.nan), np.full(2, ROW), true, TEXEL)).all()
+
+
+def test_it_is_said_which_brows_are_not_followed() -> None:
+    heights = np.zeros((5, len(BROW_NAMES)))
+    assert not_followed(heights) == ()
+    heights[:, [0, 2]] = np.nan
+    (note,) = not_followed(heights)
+    assert note.startswith("browRightMiddle and browLeftMiddle:") and "mesh" in note
 
 
 def test_heights_of_another_shape_are_refused() -> None:

@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from degstalk_ns.landmarks import mesh478 as lm
 
 _FloatArray = NDArray[np.float64]
+_Profiles = NDArray[np.float32]
 
 BROW_NAMES: Final[tuple[str, ...]] = ("browRightMiddle", "browRightInner", "browLeftMiddle", "browLeftInner")
 """The points that are followed. The outer ends are not: they are under hair more often than not."""
 BROW_POINTS: Final[tuple[int, ...]] = (lm.RIGHT_BROW[2], lm.RIGHT_BROW[4], lm.LEFT_BROW[2], lm.LEFT_BROW[0])
 """Their landmarks."""
+
+EVEN: Final[float] = 1e-2
+"""Length of a piece of a profile, about its mean, below which it counts as even skin that looks like nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +82,31 @@ def brow_heights(
         known = np.isfinite(profiles[:, b]).all(axis=1)
         if known.sum() > 2:
             own = mesh[:, b] - np.median(mesh[known, b])
-            found, likeness = _followed(np.asarray(profiles[:, b], np.float64), known, rows[b], own, texel, config)
+            found, likeness = _followed(np.asarray(profiles[:, b], np.float32), known, rows[b], own, texel, config)
             still = found[known].std() < config.least_movement * own[known].std()
             if np.median(likeness[known]) >= config.least_likeness and not still:
                 heights[:, b] = found - np.median(found[known])
     return heights
 
 
+def not_followed(heights: _FloatArray) -> tuple[str, ...]:
+    """What a user should know of heights [T, 4] in the order of :data:`BROW_NAMES`: which the picture did not show."""
+    missing = [name for name, column in zip(BROW_NAMES, heights.T, strict=True) if np.isnan(column).any()]
+    if not missing:
+        return ()
+    return (
+        f"{' and '.join(missing)}: hidden, too faint or behind glasses, so not followed in the picture; how far a brow "
+        "is raised there comes from the tracker's mesh, which is less exact",
+    )
+
+
 def _followed(
-    profile: _FloatArray, known: NDArray[np.bool_], row: float, start: _FloatArray, texel: float, config: BrowConfig
+    profile: _Profiles, known: NDArray[np.bool_], row: float, start: _FloatArray, texel: float, config: BrowConfig
 ) -> tuple[_FloatArray, _FloatArray]:
     """[T] heights in metres above ``row``, and [T] correlations there."""
     half, up, down = (max(round(length / texel), 1) for length in (config.half_height, config.up, config.down))
     margin = half + max(up, down)
-    padded = np.pad(np.where(known[:, None], profile, 0.0), ((0, 0), (margin, margin)), mode="edge")
+    padded = np.pad(np.where(known[:, None], profile, np.float32(0)), ((0, 0), (margin, margin)), mode="edge")
     pieces = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=1)  # piece r is around row r - margin
     middle = round(row) + margin - half
     first = np.clip(middle - up, 0, pieces.shape[1] - 1)
@@ -102,7 +117,7 @@ def _followed(
     frames = np.arange(len(profile))
     for _ in range(config.rounds):
         look = _normalised(np.median(pieces[frames, at][known], axis=0))
-        likeness = np.where(known[:, None], pieces @ look, 0.0)
+        likeness = np.where(known[:, None], pieces @ look, 0.0).astype(np.float64)
         at = _path(likeness, config.move_cost * texel)
     between = np.zeros(len(profile))
     inner = (at > 0) & (at < last)
@@ -112,10 +127,11 @@ def _followed(
     return (usual - at - between) * texel, likeness[frames, at]
 
 
-def _normalised(pieces: _FloatArray) -> _FloatArray:
+def _normalised(pieces: _Profiles) -> _Profiles:
     """Pieces [..., n] without their mean, of length 1; nearly even ones stay near zero."""
     away = pieces - pieces.mean(axis=-1, keepdims=True)
-    return np.asarray(away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-2))
+    away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), EVEN)
+    return away
 
 
 def _path(likeness: _FloatArray, cost: float) -> NDArray[np.intp]:

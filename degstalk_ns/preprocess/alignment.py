@@ -180,7 +180,7 @@ def brow_profiles(
     poses: HeadPoses,
     config: AlignmentConfig | None = None,
     advance: Callable[[], None] = lambda: None,
-) -> tuple[_FloatArray, _FloatArray]:
+) -> tuple[NDArray[np.float32], _FloatArray]:
     """Brightness along the face through each point of the brows (see :mod:`degstalk_ns.landmarks.brows`).
 
     One pass over the frames.
@@ -203,7 +203,7 @@ def brow_profiles(
     reach = max(round(config.brow_width / 2 / config.texel), 1)
     beside = np.clip(columns[:, None] + np.arange(-reach, reach + 1), 0, surface.shape[1] - 1)
     strips = surface[:, beside.reshape(-1)]
-    profiles = np.full((len(valid), len(points), len(surface)), np.nan)
+    profiles = np.full((len(valid), len(points), len(surface)), np.nan, dtype=np.float32)
     index = np.flatnonzero(valid)
     for i, frame in zip(index, frames(index), strict=True):
         grey = _grey_at(frame, _texel_pixels(strips, poses, i))
@@ -283,22 +283,17 @@ def _triangulated(marks: Marks, poses: HeadPoses) -> tuple[_FloatArray, _FloatAr
     """[M, 3] where on the head each mark is seen (linear least squares over its rays), metres, and [M] its median
     distance from there, pixels; NaN for a mark that fewer than two frames show. A head that hardly turns shows no
     depth: there it stays where the marks have it."""
-    rays = np.stack(
-        [
-            (marks.points[..., 0] - poses.cx) / poses.focal,
-            (poses.cy - marks.points[..., 1]) / poses.focal,
-            -np.ones(marks.seen.shape),
-        ],
-        axis=-1,
-    )
+    x, y = np.moveaxis(marks.points, -1, 0)
+    rays = np.stack([(x - poses.cx) / poses.focal, (poses.cy - y) / poses.focal, -np.ones_like(x)], axis=-1)
     rays = np.einsum("tij,tmj->tmi", poses.c2w[:, :3, :3], rays)
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    across = (np.eye(3) - rays[..., :, None] * rays[..., None, :]) * marks.seen[..., None, None]
-    there = marks.seen.sum(axis=0) > 1
-    shape, error = np.full((len(there), 3), np.nan), np.full(len(there), np.nan)
-    held = SHAPE_PRIOR * marks.seen.sum(axis=0)[:, None]
-    normal = across.sum(axis=0) + held[..., None] * np.eye(3)
-    towards = np.einsum("tmij,tj->mi", across, poses.c2w[:, :3, 3]) + held * marks.shape
+    rays *= marks.seen[..., None] / np.linalg.norm(rays, axis=-1, keepdims=True)  # zero where a mark is not seen
+    count, eyes = marks.seen.sum(axis=0)[:, None], poses.c2w[:, :3, 3]
+    # The sum of I - d d^T over the rays d that see a mark, and of its product with where they start.
+    normal = (1.0 + SHAPE_PRIOR) * count[..., None] * np.eye(3) - np.einsum("tmi,tmj->mij", rays, rays, optimize=True)
+    towards = marks.seen.T @ eyes - np.einsum("tmi,tm->mi", rays, np.einsum("tmi,ti->tm", rays, eyes))
+    there = count[:, 0] > 1
+    shape, error = np.full(marks.shape.shape, np.nan), np.full(len(there), np.nan)
+    towards += SHAPE_PRIOR * count * marks.shape
     shape[there] = np.linalg.solve(normal[there], towards[there][..., None])[..., 0]
     off = np.linalg.norm(project_points(shape, poses.c2w, poses.focal, poses.cx, poses.cy) - marks.points, axis=-1)
     error[there] = np.nanmedian(np.where(marks.seen, off, np.nan)[:, there], axis=0)
@@ -353,8 +348,9 @@ def _mark_areas(
         ring = ring.mean(axis=0) + config.eye_margin * (ring - ring.mean(axis=0))
         texels = np.stack([(ring[:, 0] - left) / config.texel, (top - ring[:, 1]) / config.texel], axis=-1)
         cv2.fillConvexPoly(area, cv2.convexHull(np.rint(texels).astype(np.int32)), [0.0])
-    whole = np.pad(np.zeros(np.subtract(front.shape, 2 * config.rim), np.uint8), config.rim, constant_values=1) == 0
-    sides = whole & ~front
+    sides = ~front
+    for edge in (sides, sides.T):  # off the border of the texture
+        edge[: config.rim] = edge[max(len(edge) - config.rim, 0) :] = False
     return np.asarray(area, dtype=np.uint8), np.asarray(255 * sides, dtype=np.uint8)
 
 

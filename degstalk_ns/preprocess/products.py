@@ -26,7 +26,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks import blendshapes, mesh478, model_files
-from degstalk_ns.landmarks.brows import BROW_NAMES, brow_heights
+from degstalk_ns.landmarks.brows import BROW_NAMES, brow_heights, not_followed
 from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
@@ -286,16 +286,17 @@ class Products:
         advance(self.count - int(valid.sum()))
         on_mesh = face_measures(points)[:, [MEASURE_NAMES.index(name) for name in BROW_NAMES]]
         on_mesh *= self.config.poses.interpupillary_distance
+        brows = brow_heights(profiles, rows, on_mesh, self.config.alignment.texel, self.config.brows)
         arrays = {
             "c2w": solved.c2w,
-            "brows": brow_heights(profiles, rows, on_mesh, self.config.alignment.texel, self.config.brows),
+            "brows": brows,
             "residual": solved.residual,
             "intrinsics": np.array([solved.focal, solved.cx, solved.cy]),
         }
         if solved.mark_residual is not None:
             arrays["mark_residual"] = solved.mark_residual
         write_whole(self.pose_file, lambda part: np.savez(part, **arrays))
-        return list(solved.notes)
+        return [*solved.notes, *not_followed(brows)]
 
     def _parsing(self, advance: Advance, missing: set[int]) -> None:
         self.layout.parsing(0).parent.mkdir(exist_ok=True)
