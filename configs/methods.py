@@ -62,7 +62,7 @@ degstalk = MethodSpecification(
     description="DEGSTalk: hair-preserving talking portraits by deformable Gaussian splatting, paper's schedule.",
 )
 
-FAST_STEPS = 7_000
+FAST_STEPS = 5_000
 """Number of steps of the short schedule. Chosen for this project."""
 
 FAST_BLINK_EVERY = 5
@@ -72,42 +72,45 @@ of steps however long the run. Chosen for this project."""
 
 
 def _fast_model() -> DegstalkModelConfig:
-    """The same stages, losses and fields, adapted to about a tenth of the steps.
+    """The same stages, losses and fields, adapted to a twelfth of the steps.
 
     Stage boundaries lie at other fractions (the static and perceptual phases are relatively longer; densification has
     wider intervals and ends earlier). A region starts with 5,000 Gaussians and their number is limited. Pruning uses a
     lower opacity threshold. Regions are trained over random background colours. The expression is compressed less and
-    moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. The face hears the
-    sound in every second motion step only. The blink window reaches closed eyes (``blink_end``) while Gaussians still
-    move and are densified. Higher learning rates and more blinks are set in ``degstalk_fast``.
+    moves the mouth interior too, the lips count more, and neighbouring Gaussians are to move alike. Every signal moves
+    its own part of the face, and the face hears the sound in every second motion step only. LPIPS is computed for half
+    of the patches of a step. The blink window reaches closed eyes (``blink_end``) while Gaussians still move and are
+    densified. Higher learning rates and more blinks are set in ``degstalk_fast``.
     """
     model = DegstalkModelConfig()
     model.schedule = ScheduleConfig(
-        static_end=600 / FAST_STEPS,
-        motion_end=6_000 / FAST_STEPS,
-        growth_start=300 / FAST_STEPS,
-        growth_end=4_000 / FAST_STEPS,
-        mouth_growth_end=4_000 / FAST_STEPS,
-        growth_every=100 / FAST_STEPS,
-        size_prune_start=600 / FAST_STEPS,
-        perceptual_start=5_400 / FAST_STEPS,
-        mouth_finish_start=5_700 / FAST_STEPS,
-        curriculum_end=4_500 / FAST_STEPS,
-        blink_end=1_500 / FAST_STEPS,
-        hair_free_end=5_200 / FAST_STEPS,
-        fuse_perceptual_start=6_500 / FAST_STEPS,
+        static_end=430 / FAST_STEPS,
+        motion_end=4_280 / FAST_STEPS,
+        growth_start=215 / FAST_STEPS,
+        growth_end=2_860 / FAST_STEPS,
+        mouth_growth_end=2_860 / FAST_STEPS,
+        growth_every=70 / FAST_STEPS,
+        size_prune_start=430 / FAST_STEPS,
+        perceptual_start=3_860 / FAST_STEPS,
+        mouth_finish_start=4_070 / FAST_STEPS,
+        curriculum_end=3_210 / FAST_STEPS,
+        blink_end=1_070 / FAST_STEPS,
+        hair_free_end=3_710 / FAST_STEPS,
+        fuse_perceptual_start=4_640 / FAST_STEPS,
         silent_every=2,
-        sh_degree_every=500 / FAST_STEPS,
-        lr_means_end=6_000 / FAST_STEPS,
-        lr_fields_half=4_000 / FAST_STEPS,
-        lr_fields_drop=4_500 / FAST_STEPS,
-        lr_fields_tenth=6_000 / FAST_STEPS,
+        sh_degree_every=360 / FAST_STEPS,
+        lr_means_end=4_280 / FAST_STEPS,
+        lr_fields_half=2_860 / FAST_STEPS,
+        lr_fields_drop=3_210 / FAST_STEPS,
+        lr_fields_tenth=4_280 / FAST_STEPS,
     )
     model.losses.random_key = True
     model.losses.lips_l1 = 4.0
     model.losses.smoothness = 0.3
-    model.avatar.face_field.expression_hidden = 64
-    model.avatar.face_field.expression_features = 32
+    model.losses.patch_share = 0.5
+    model.avatar.face_field.parts = True
+    model.avatar.face_field.expression_hidden = 96
+    model.avatar.face_field.expression_features = 48
     model.avatar.face_field.expression_attention_hidden = 32
     model.avatar.mouth_field.expression_features = 8
     model.fuse_opacity_lr = 0.001

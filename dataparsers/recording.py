@@ -35,7 +35,8 @@ from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms, trimmed
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks.ibug68 import lips_rectangles
+from degstalk_ns.landmarks.ibug68 import BELOW_NOSE_68, eye_centres, lips_rectangles
+from degstalk_ns.landmarks.triangulation import triangulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Recording:
         expression: [T, E] float32; eyelids: [T, 2] float32; jaw: [T, 3] float32.
         blink: [T] float32, 0 (open) to 1 (closed).
         mouth_opening: [T] float32, grows with the opening: AU25 intensity, or gap of the lips over eye distance.
+        places: [3, 3] float32, centre of the right eye, of the left one, and the base of the nose in world units, from
+            the landmarks of the training frames.
         lips_rect: [T, 4] int32, rows y0 (inclusive), y1 (exclusive), columns x0, x1, in pixels, never empty.
         notes: what was adapted while reading, one line each.
         expression_names: of the E columns of ``expression``, where the dataset tells them (else empty).
@@ -76,6 +79,7 @@ class Recording:
     blink: Float32
     mouth_opening: Float32
     lips_rect: NDArray[np.int32]
+    places: Float32
     notes: tuple[str, ...] = ()
     expression_names: tuple[str, ...] = ()
 
@@ -181,6 +185,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
         blink=blink(units, landmarks, options)[:track_length],
         mouth_opening=mouth_opening(units, landmarks)[:track_length],
         lips_rect=lips_rectangles(landmarks * scale, height * scale, width * scale, options.lips_margin),
+        places=_places(landmarks, splits["train"], camera, (height, width)),
         notes=tuple(notes),
         expression_names=names,
     )
@@ -188,6 +193,14 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
     return recording
+
+
+def _places(landmarks: Float32, train: FrameTable, camera: Mapping[str, float], size: tuple[int, int]) -> Float32:
+    points = landmarks[train.aud_ids].astype(np.float64)
+    points = np.stack([*eye_centres(points), points[:, BELOW_NOSE_68]], axis=1)
+    centre = camera.get("cx", size[1] / 2), camera.get("cy", size[0] / 2)
+    seen, before = np.ones(points.shape[:2], bool), np.zeros((points.shape[1], 3))
+    return triangulated(points, seen, train.c2w, camera["focal_len"], centre, before).astype(np.float32)
 
 
 # --- files of the frames --------------------------------------------------------------------------------------------

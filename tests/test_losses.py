@@ -87,6 +87,26 @@ def test_patches_cover_the_box_and_weigh_as_the_whole_image() -> None:
     assert patch_perceptual(image, target, (0, 0, 0, 0), (32, 42), _fake_lpips, generator) == 0
 
 
+def test_some_patches_stand_for_all_of_them() -> None:
+    torch.manual_seed(2)
+    image, target = torch.rand(2, 128, 128, 3).unbind()
+    seen: list[int] = []
+
+    def counting(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return _fake_lpips(images, targets)
+
+    generator = torch.Generator().manual_seed(0)
+    arguments = (image, target, (0, 128, 0, 128), (32, 32), counting, generator, None)
+    values = torch.stack([patch_perceptual(*arguments, 0.25) for _ in range(400)])
+    assert set(seen) == {4}
+    assert values.std() > 0
+    assert float(values.mean()) == pytest.approx(float((image - target).abs().mean()), rel=1e-3)
+    seen.clear()
+    patch_perceptual(*arguments, 1e-6)
+    assert seen == [1]
+
+
 def test_patches_larger_than_the_image_are_cut_to_it() -> None:
     image = torch.rand(40, 40, 3)
     value = patch_perceptual(image, image + 0.1, (5, 20, 5, 20), (64, 96), _fake_lpips, torch.Generator())

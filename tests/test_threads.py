@@ -103,7 +103,9 @@ def test_a_core_is_left_free_only_where_all_are_taken(monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     for number, inside in ((4, 3), (5, 4), (3, 3), (1, 1)):
         torch.set_num_threads(number)
-        with pytest.raises(ZeroDivisionError), threads.a_core_left_free():
-            assert torch.get_num_threads() == inside
+        with pytest.raises(ZeroDivisionError), threads.cores_shared() as leave_one:
+            for free in (True, False, True):
+                leave_one(free)
+                assert torch.get_num_threads() == (inside if free else number)
             raise ZeroDivisionError
         assert torch.get_num_threads() == number

@@ -6,6 +6,7 @@ It must not know nerfstudio, files, training steps or losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -179,10 +180,17 @@ class Avatar(nn.Module):
         audio_length: L, time steps in an audio window.
         expression_dim: E, number of expression coefficients.
         seed: random seed of the initial positions.
+        expression_names: names of the expression coefficients, or none.
     """
 
     def __init__(
-        self, config: AvatarConfig, audio_channels: int, audio_length: int, expression_dim: int, seed: int = 0
+        self,
+        config: AvatarConfig,
+        audio_channels: int,
+        audio_length: int,
+        expression_dim: int,
+        seed: int = 0,
+        expression_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.config = config
@@ -193,16 +201,22 @@ class Avatar(nn.Module):
             {"face": EmbeddedGaussians(config.face, seed=seed), "mouth": EmbeddedGaussians(config.mouth, seed=seed + 1)}
         )
         scales = config.standardise
-        self.face_field = FaceField(config.face_field, audio_channels, audio_length, expression_dim, scales)
+        self.face_field = FaceField(
+            config.face_field, audio_channels, audio_length, expression_dim, scales, expression_names
+        )
         self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length, expression_dim, scales)
 
-    def fit_driving(self, track: DrivingTrack, rows: Tensor) -> None:
+    def fit_driving(self, track: DrivingTrack, rows: Tensor, places: Tensor | None = None) -> None:
         """Learns the size and the range of every driving signal; called once, before the training.
 
         Args:
             track: of the recording.
             rows: [n] int64, its training frames.
+            places: [3, 3] centre of the right eye, of the left one, and the base of the nose, world units; None leaves
+                them where they are.
         """
+        if self.face_field.parts is not None and places is not None:
+            self.face_field.parts.places.copy_(places)
         audio = track.audio[rows].flatten(0, 1)
         self.face_field.audio.standardise.fit(audio)
         self.mouth_field.audio.standardise.fit(audio)

@@ -16,8 +16,10 @@ Box = tuple[int, int, int, int]
 
 def union_box(*masks: Tensor) -> Box:
     """Smallest box around all pixels set in any of ``masks`` (bool [H, W]); ``(0, 0, 0, 0)`` if none is set."""
-    rows = torch.stack([mask.any(1) for mask in masks]).any(0).nonzero()
-    columns = torch.stack([mask.any(0) for mask in masks]).any(0).nonzero()
+    # As bytes: their maximum takes a tenth of the time of `any`.
+    rows, columns = (
+        torch.stack([mask.view(torch.uint8).amax(side) for mask in masks]).amax(0).nonzero() for side in (1, 0)
+    )
     if not len(rows):
         return 0, 0, 0, 0
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

@@ -63,16 +63,22 @@ def run(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:
 
 
 @contextmanager
-def a_core_left_free() -> Iterator[None]:
-    """Inside, torch leaves one core to a thread that works beside it, where it would take them all.
+def cores_shared() -> Iterator[Callable[[bool], None]]:
+    """Inside, the function that is given says whether torch leaves one core to a thread that works beside it.
 
-    With two cores and a thread that reads ahead, an operation that is shared by both waits for the slower half: a
-    training step took a tenth longer on two than on one (measured).
+    Where torch would take them all: with two cores and a thread that reads ahead, many small operations wait for the
+    slower half (a step of the motion stage took a tenth longer on two cores than on one), few large ones gain from both
+    (convolutions: a step took a fifth longer on one). At the end torch has as many threads as before.
     """
     threads = torch.get_num_threads()
-    if 1 < threads >= (os.cpu_count() or 1):
-        torch.set_num_threads(threads - 1)
+    fewer = threads - 1 if 1 < threads >= (os.cpu_count() or 1) else threads
+
+    def leave_one(free: bool) -> None:
+        wanted = fewer if free else threads
+        if wanted != torch.get_num_threads():
+            torch.set_num_threads(wanted)
+
     try:
-        yield
+        yield leave_one
     finally:
         torch.set_num_threads(threads)

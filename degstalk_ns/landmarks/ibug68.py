@@ -30,6 +30,8 @@ LEFT_EYE_68: Final[tuple[int, ...]] = (42, 43, 44, 45, 46, 47)
 """The same from left to right in the picture: inner corner first."""
 MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
 """The 20 points of the lips."""
+BELOW_NOSE_68: Final[int] = 33
+"""The base of the nose."""
 INNER_LIPS_ABOVE: Final[list[int]] = [61, 62, 63]
 INNER_LIPS_BELOW: Final[list[int]] = [67, 66, 65]
 """_Points on the lips' inner rims, each above its partner below."""
@@ -71,8 +73,14 @@ def lip_gap(points: _Points) -> _Points:
 def eye_distance(points: _Points) -> _Points:
     """[...] distance between the centres of the eyes (each the mean of its corners), in the unit of ``points``
     [..., 68, 2 or 3]."""
-    right, left = (points[..., [eye[0], eye[3]], :].mean(-2) for eye in (RIGHT_EYE_68, LEFT_EYE_68))
+    right, left = eye_centres(points)
     return np.asarray(np.linalg.norm(left - right, axis=-1))
+
+
+def eye_centres(points: _Points) -> tuple[_Points, _Points]:
+    """[..., 2 or 3] centre of the right eye and of the left one, each the mean of its corners."""
+    right, left = (points[..., [eye[0], eye[3]], :].mean(-2) for eye in (RIGHT_EYE_68, LEFT_EYE_68))
+    return right, left
 
 
 def lip_opening(points: _Points) -> _Points:

@@ -124,14 +124,10 @@ class DegstalkModel(Model):
         self.track = self.recorded_track = recorded_track(recording)
         self.frames = FrameSource(recording, self.config.plates_in_memory)
         self._moments = Moments(self.frames)
-        self.avatar = Avatar(
-            self.config.avatar,
-            self.track.audio_channels,
-            self.track.audio_length,
-            self.track.expression_dim,
-            seed=self.config.seed,
-        )
-        self.avatar.fit_driving(self.track, torch.from_numpy(recording.train.aud_ids.copy()))
+        sizes = self.track.audio_channels, self.track.audio_length, self.track.expression_dim
+        self.avatar = Avatar(self.config.avatar, *sizes, self.config.seed, recording.expression_names)
+        rows, places = (torch.from_numpy(part.copy()) for part in (recording.train.aud_ids, recording.places))
+        self.avatar.fit_driving(self.track, rows, places)
         self.renderer = FrameRenderer(self.avatar)
         # What rendering needs to know of the training so far; in the checkpoint.
         self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))

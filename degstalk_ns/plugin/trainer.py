@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,14 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.kernels.memory import keep_freed_memory
-from degstalk_ns.kernels.threads import a_core_left_free
+from degstalk_ns.kernels.threads import cores_shared
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
 from degstalk_ns.training.convergence import LengthConfig, longer, longest, why_longer
 from degstalk_ns.training.coverage import what_is_missing
+from degstalk_ns.training.stages import Stage
 
 refuse_earlier_runs()
 
@@ -67,6 +69,7 @@ class DegstalkTrainer(Trainer):
     _asked: int
     _total: int
     _trained: int
+    _leave_a_core: Callable[[bool], None]
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         # Not when the methods are listed: looking for a GPU starts the driver, in every program of nerfstudio.
@@ -95,13 +98,15 @@ class DegstalkTrainer(Trainer):
             self._lengthen(total)
         self._asked, self._trained = given, max(self._start_step - 1, 0)
         self.config.max_num_iterations = max(total, longest(given, self.config.length)) - self._start_step
-        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._see_progress))
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        self.callbacks += [TrainingCallback([before], self._share_cores), TrainingCallback([after], self._see_progress)]
         try:
-            with a_core_left_free():  # frames are read ahead
+            with cores_shared() as leave_one:
+                self._leave_a_core = leave_one
                 super().train()
         finally:
             self.config.max_num_iterations = given
-            self.callbacks.pop()
+            del self.callbacks[-2:]
         self._say_what_is_missing()
 
     @property
@@ -113,6 +118,12 @@ class DegstalkTrainer(Trainer):
         self._total = total
         self._pipeline.lengthen(total, self.config.machine.seed)
         writer.GLOBAL_BUFFER["max_iter"] = total
+
+    def _share_cores(self, step: int) -> None:
+        """Before each step: a step of many small operations leaves a core to the thread that reads frames ahead."""
+        schedule = self._pipeline.model.schedule
+        assert schedule is not None
+        self._leave_a_core(schedule.stage(step) is Stage.MOTION and not schedule.perceptual(step))
 
     def _see_progress(self, step: int) -> None:
         """After each step: stop at the last one; at the end of densification, extend a run that has not learned enough

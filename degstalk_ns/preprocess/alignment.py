@@ -20,6 +20,7 @@ from scipy.interpolate import LinearNDInterpolator
 
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks.brows import BROW_POINTS
+from degstalk_ns.landmarks.triangulation import triangulated
 from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 from degstalk_ns.preprocess.record import formerly
 
@@ -31,9 +32,6 @@ MID_GREY: Final[float] = 128.0
 """Grey level, 0 to 255, of the unrolled face where it is as bright as its surroundings."""
 OUTSIDE: Final[float] = -1.0
 """Pixel position of texels that the camera cannot see: left of and above any image."""
-SHAPE_PRIOR: Final[float] = 1e-4
-"""Weight of the place that a mark is given before it is triangulated, relative to a frame that sees it: the squared
-sine of an angle, so a head that turns by more than 0.6 degrees overrules it."""
 FLOW_MARGIN: Final[int] = 1
 """Texels along the border of the unrolled face in which a matched mark is not believed: it may have been cut off."""
 
@@ -283,18 +281,8 @@ def _triangulated(marks: Marks, poses: HeadPoses) -> tuple[_FloatArray, _FloatAr
     """[M, 3] where on the head each mark is seen (linear least squares over its rays), metres, and [M] its median
     distance from there, pixels; NaN for a mark that fewer than two frames show. A head that hardly turns shows no
     depth: there it stays where the marks have it."""
-    x, y = np.moveaxis(marks.points, -1, 0)
-    rays = np.stack([(x - poses.cx) / poses.focal, (poses.cy - y) / poses.focal, -np.ones_like(x)], axis=-1)
-    rays = np.einsum("tij,tmj->tmi", poses.c2w[:, :3, :3], rays)
-    rays *= marks.seen[..., None] / np.linalg.norm(rays, axis=-1, keepdims=True)  # zero where a mark is not seen
-    count, eyes = marks.seen.sum(axis=0)[:, None], poses.c2w[:, :3, 3]
-    # The sum of I - d d^T over the rays d that see a mark, and of its product with where they start.
-    normal = (1.0 + SHAPE_PRIOR) * count[..., None] * np.eye(3) - np.einsum("tmi,tmj->mij", rays, rays, optimize=True)
-    towards = marks.seen.T @ eyes - np.einsum("tmi,tm->mi", rays, np.einsum("tmi,ti->tm", rays, eyes))
-    there = count[:, 0] > 1
-    shape, error = np.full(marks.shape.shape, np.nan), np.full(len(there), np.nan)
-    towards += SHAPE_PRIOR * count * marks.shape
-    shape[there] = np.linalg.solve(normal[there], towards[there][..., None])[..., 0]
+    shape = triangulated(marks.points, marks.seen, poses.c2w, poses.focal, (poses.cx, poses.cy), marks.shape)
+    there, error = marks.seen.sum(axis=0) > 1, np.full(len(shape), np.nan)
     off = np.linalg.norm(project_points(shape, poses.c2w, poses.focal, poses.cx, poses.cy) - marks.points, axis=-1)
     error[there] = np.nanmedian(np.where(marks.seen, off, np.nan)[:, there], axis=0)
     return shape, error

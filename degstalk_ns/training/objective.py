@@ -202,7 +202,7 @@ def face_terms(
         )
         painted_pair = painted(image, lips, key), painted(truth, lips, key)
         terms["face_patch_lpips"] = config.face_patch_perceptual * patch_perceptual(
-            *painted_pair, box, patch, perceptual, generator, area
+            *painted_pair, box, patch, perceptual, generator, area, config.patch_share
         )
     return terms
 
@@ -238,7 +238,7 @@ def mouth_terms(
     terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
     if perceptual is not None:
         terms["mouth_patch_lpips"] = config.mouth_patch_perceptual * patch_perceptual(
-            image, truth, box, patch, perceptual, generator, area
+            image, truth, box, patch, perceptual, generator, area, config.patch_share
         )
     return terms
 
@@ -264,7 +264,7 @@ def fuse_terms(
     terms = {"fuse_l1": l1, "fuse_dssim": config.lambda_dssim * dssim}
     if perceptual is not None:
         terms["fuse_lpips"] = config.fuse_perceptual * patch_perceptual(
-            image, target.image, box, patch, perceptual, generator, area
+            image, target.image, box, patch, perceptual, generator, area, config.patch_share
         )
     return terms
 

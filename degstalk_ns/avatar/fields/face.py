@@ -5,6 +5,7 @@ It must not know how Gaussians are stored or rendered, nor where the conditions 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
-from degstalk_ns.avatar.fields.layers import MLP
+from degstalk_ns.avatar.fields.layers import MLP, PartedMLP
+from degstalk_ns.avatar.fields.parts import FacePart, FaceParts, allotted, connections, part_of
 from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.avatar.gaussians import Offsets
@@ -47,6 +49,10 @@ class FaceFieldConfig:
     """Hidden width of the network for the channel attention on expression and eyelids."""
     hidden: int = 64
     """Width of the two hidden layers of the network that predicts the offsets."""
+    parts: bool = False
+    """Whether each driving signal moves only its own part of the face: sound and the mouth's values the lower face, the
+    eyes' and the brows' values what is around them. It needs names of the expression values. In the official DEGSTalk
+    code every signal can move every Gaussian."""
     mean_scale: float = 0.01
     """Factor from the network output to the position offset of a Gaussian, in world units (about metres)."""
 
@@ -85,6 +91,8 @@ class PreparedFace:
 class FaceField(nn.Module):
     """Deformation of embedded Gaussians by audio and expression. Source: DEGSTalk, method section."""
 
+    gate_parts: Tensor
+
     def __init__(
         self,
         config: FaceFieldConfig,
@@ -92,6 +100,7 @@ class FaceField(nn.Module):
         audio_length: int,
         expression_dim: int,
         standardise: StandardiseConfig | None = None,
+        expression_names: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -100,6 +109,7 @@ class FaceField(nn.Module):
             audio_length: L, time steps in an audio window.
             expression_dim: E, expression coefficients per frame (50 for a monocular 3DMM tracker).
             standardise: how the driving signals are brought to one size.
+            expression_names: names of the expression coefficients, or none: then every one can move the whole face.
         """
         super().__init__()
         self.config = c = config
@@ -108,7 +118,17 @@ class FaceField(nn.Module):
         self.audio = AudioEncoder(audio_channels, audio_length, c.audio, standardise)
         self.standardise_expression = Standardise(expression_dim, standardise)
         self.standardise_eyelids = Standardise(EYELIDS, standardise)
-        self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
+        self.parts: FaceParts | None = None
+        self.expression: MLP
+        if c.parts and expression_names:
+            inputs = [part_of(name) for name in expression_names]
+            hidden, features = (allotted(width, inputs) for width in (c.expression_hidden, c.expression_features))
+            self.expression = PartedMLP(connections(inputs, hidden, features))
+            self.parts = FaceParts()
+            gates = [FacePart.LOWER] * c.audio.features + features + [FacePart.EYES] * EYELIDS
+            self.register_buffer("gate_parts", torch.tensor(gates), persistent=False)
+        else:
+            self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
         self.where_dim = c.encoding.output_dim + c.embedding_dim
         joined = c.expression_features + EYELIDS
         self.audio_channel_attention = MLP(self.where_dim, c.audio_attention_hidden, c.audio.features)
@@ -143,8 +163,12 @@ class FaceField(nn.Module):
         first = F.linear(where, torch.cat(firsts)).split([len(weight) for weight in firsts], dim=1)
         audio_gate = self.audio_channel_attention.after_first(first[0])  # [N, 32]
         expression_gate = F.relu(self.expression_channel_attention.after_first(first[1]))  # [N, 16]
+        gates = torch.cat([audio_gate, expression_gate], dim=1)
+        if self.parts is not None:
+            gates = gates * self.parts(means)[:, self.gate_parts]
+        audio_gate, expression_gate = gates.split([audio_gate.shape[1], expression_gate.shape[1]], dim=1)
         return PreparedFace(
-            gates=torch.cat([audio_gate, expression_gate], dim=1),
+            gates=gates,
             hidden=first[2],
             audio_attention=torch.linalg.vector_norm(audio_gate, dim=1),
             expression_attention=torch.linalg.vector_norm(expression_gate, dim=1),

@@ -5,9 +5,11 @@ They must not know what their inputs mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,4 +41,26 @@ class MLP(nn.Module):
         """The rest of the network, given the (not yet activated) output of its first layer."""
         for layer in self.layers[1:]:
             x = layer(F.relu(x))
+        return x
+
+
+class PartedMLP(MLP):
+    """An MLP whose outputs each see only some inputs: several networks in one."""
+
+    def __init__(self, sees: Sequence[Tensor]) -> None:
+        """
+        Args:
+            sees: for each layer, bool [out, in], which of its inputs each of its units sees.
+        """
+        super().__init__(sees[0].shape[1], *(len(seen) for seen in sees))
+        for index, seen in enumerate(sees):
+            self.register_buffer(f"sees_{index}", seen.float(), persistent=False)
+            with torch.no_grad():  # at the start as large as those of a network of these inputs alone
+                weight = cast(nn.Linear, self.layers[index]).weight
+                weight *= (seen.shape[1] / seen.sum(1, keepdim=True).clamp(min=1)).sqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in] -> [N, out]."""
+        for index, layer in enumerate(self.layers):
+            x = F.linear(F.relu(x) if index else x, cast(nn.Linear, layer).weight * getattr(self, f"sees_{index}"))
         return x
