@@ -113,13 +113,14 @@ def _fast_model() -> DegstalkModelConfig:
     model.avatar.face_field.expression_features = 48
     model.avatar.face_field.expression_attention_hidden = 32
     model.avatar.mouth_field.expression_features = 8
+    model.avatar.mouth_field.parts = True
     model.fuse_opacity_lr = 0.001
     model.avatar.face.num_points = 5_000
     model.avatar.mouth.num_points = 5_000
     for growth in (model.face_growth, model.mouth_growth):
         growth.prune_opacity_start = 0.01
         growth.prune_opacity_end = 0.1
-    model.face_growth.max_gaussians = 10_000
+    model.face_growth.max_gaussians = 9_000
     model.mouth_growth.max_gaussians = 8_000
     return model
 

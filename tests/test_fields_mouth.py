@@ -127,3 +127,19 @@ def test_the_expression_drives_beside_the_audio_where_it_is_asked_to_and_the_jaw
     torch.testing.assert_close(prepared.d_means, base.offsets.d_means)
     grouped = [parameter for group in made.parameter_groups().values() for parameter in group]
     assert len(grouped) == len(list(made.parameters())) == len({id(parameter) for parameter in grouped})
+
+
+def test_values_of_the_upper_face_do_not_move_the_mouth_where_parts_are_kept_apart() -> None:
+    names = ("eyeBlinkLeft", "browDownLeft", "gazeLeftX", "jawOpen", "mouthPucker", "unknown")
+    torch.manual_seed(0)
+    config = MouthFieldConfig(expression_features=4, parts=True)
+    made = MouthField(config, C, L, expression_dim=len(names), expression_names=names)
+    with torch.no_grad():
+        for parameter in made.encoding.parameters():
+            parameter.normal_()
+    (means, z), given = gaussians(), conditions()
+    expression = torch.randn(len(names), requires_grad=True)
+    moved = made(means, z, Conditions(given.audio, expression, given.eyelids, given.jaw)).offsets.d_means
+    assert moved is not None
+    (gradient,) = torch.autograd.grad(moved.square().sum(), expression)
+    assert (gradient != 0).tolist() == [False, False, False, True, True, True]

@@ -51,12 +51,13 @@ def test_every_value_that_we_write_has_its_part() -> None:
     assert part_of("exp_17") is FacePart.WHOLE
 
 
-def test_features_are_shared_out_evenly() -> None:
+def test_features_are_shared_out_and_the_lower_face_gets_two_shares() -> None:
     parts = [FacePart.EYES] * 10 + [FacePart.BROWS] * 2 + [FacePart.LOWER] * 20
-    assert Counter(allotted(33, parts)) == Counter([FacePart.EYES, FacePart.BROWS, FacePart.LOWER] * 11)
-    assert sorted(allotted(4, parts)) == allotted(4, parts)
-    with pytest.raises(UserError, match="2 features"):
-        allotted(2, parts)
+    assert Counter(allotted(48, parts)) == {FacePart.EYES: 12, FacePart.BROWS: 12, FacePart.LOWER: 24}
+    assert sorted(allotted(7, parts)) == allotted(7, parts)
+    assert set(allotted(4, parts)) == set(parts)
+    with pytest.raises(UserError, match="3 features"):
+        allotted(3, parts)
 
 
 def test_parts_are_where_they_are_on_a_face_however_it_stands() -> None:
@@ -78,7 +79,7 @@ def test_parts_are_where_they_are_on_a_face_however_it_stands() -> None:
 def test_values_reach_the_features_of_their_part_alone() -> None:
     torch.manual_seed(0)
     values = [FacePart.EYES, FacePart.BROWS, FacePart.LOWER]
-    features = allotted(6, values)
+    features = allotted(8, values)
     network = PartedMLP(connections(values, allotted(30, values), features))
     jacobian = torch.autograd.functional.jacobian(network, torch.randn(1, 3))[0, :, 0]
     reached = [(jacobian[torch.tensor(features) == part] != 0).any(0).tolist() for part in values]

@@ -204,7 +204,9 @@ class Avatar(nn.Module):
         self.face_field = FaceField(
             config.face_field, audio_channels, audio_length, expression_dim, scales, expression_names
         )
-        self.mouth_field = MouthField(config.mouth_field, audio_channels, audio_length, expression_dim, scales)
+        self.mouth_field = MouthField(
+            config.mouth_field, audio_channels, audio_length, expression_dim, scales, expression_names
+        )
 
     def fit_driving(self, track: DrivingTrack, rows: Tensor, places: Tensor | None = None) -> None:
         """Learns the size and the range of every driving signal; called once, before the training.

@@ -91,7 +91,8 @@ class PreparedFace:
 class FaceField(nn.Module):
     """Deformation of embedded Gaussians by audio and expression. Source: DEGSTalk, method section."""
 
-    gate_parts: Tensor
+    of_part: Tensor
+    """[4, channels] 1 where a channel of the gates belongs to a part of the face."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class FaceField(nn.Module):
             self.expression = PartedMLP(connections(inputs, hidden, features))
             self.parts = FaceParts()
             gates = [FacePart.LOWER] * c.audio.features + features + [FacePart.EYES] * EYELIDS
-            self.register_buffer("gate_parts", torch.tensor(gates), persistent=False)
+            self.register_buffer("of_part", F.one_hot(torch.tensor(gates), len(FacePart)).T.float(), persistent=False)
         else:
             self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
         self.where_dim = c.encoding.output_dim + c.embedding_dim
@@ -165,7 +166,7 @@ class FaceField(nn.Module):
         expression_gate = F.relu(self.expression_channel_attention.after_first(first[1]))  # [N, 16]
         gates = torch.cat([audio_gate, expression_gate], dim=1)
         if self.parts is not None:
-            gates = gates * self.parts(means)[:, self.gate_parts]
+            gates = gates * (self.parts(means) @ self.of_part.to(means.dtype))
         audio_gate, expression_gate = gates.split([audio_gate.shape[1], expression_gate.shape[1]], dim=1)
         return PreparedFace(
             gates=gates,

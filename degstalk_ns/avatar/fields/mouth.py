@@ -6,6 +6,7 @@ It must not know how Gaussians are stored or rendered, nor where the conditions 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from degstalk_ns.avatar.fields.audio import AudioEncoder, AudioEncoderConfig
 from degstalk_ns.avatar.fields.layers import MLP
+from degstalk_ns.avatar.fields.parts import LOWER_MOVERS, part_of
 from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 from degstalk_ns.avatar.fields.triplane import TriPlane, TriPlaneConfig
 from degstalk_ns.avatar.gaussians import Offsets
@@ -49,6 +51,8 @@ class MouthFieldConfig:
     expression_features: int = 0
     """Number of features of the expression that move the mouth interior beside the audio; 0, as in the official
     DEGSTalk code, leaves it to the audio, which does not tell where the lower teeth and the tongue are."""
+    parts: bool = False
+    """Whether only those expression values move the mouth interior that move the lower face. It needs their names."""
     mean_scale: tuple[float, float, float] = (0.01 / 5, 0.01, 0.01 / 5)
     """Factors from the network output to the position offset of a Gaussian along x, y and z, in world units (about
     metres). They are largest along y because the mouth moves mostly up and down."""
@@ -82,6 +86,9 @@ class PreparedMouth:
 class MouthField(nn.Module):
     """Translation of the mouth's Gaussians by audio. Source: DEGSTalk, method section."""
 
+    acting: Tensor
+    """[E] 1 for the expression coefficients that are used, 0 for the others."""
+
     def __init__(
         self,
         config: MouthFieldConfig,
@@ -89,6 +96,7 @@ class MouthField(nn.Module):
         audio_length: int,
         expression_dim: int = 0,
         standardise: StandardiseConfig | None = None,
+        expression_names: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -97,6 +105,7 @@ class MouthField(nn.Module):
             audio_length: L, time steps in an audio window.
             expression_dim: E, expression coefficients per frame; not needed if the config does not use them.
             standardise: how the driving signals are brought to one size.
+            expression_names: names of the expression coefficients, or none: then every one can move the mouth.
         """
         super().__init__()
         self.config = c = config
@@ -108,6 +117,10 @@ class MouthField(nn.Module):
         if c.expression_features:
             self.standardise_expression = Standardise(expression_dim, standardise)
             self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
+            acting = torch.ones(expression_dim)
+            if c.parts and expression_names:
+                acting = torch.tensor([float(part_of(name) in LOWER_MOVERS) for name in expression_names])
+            self.register_buffer("acting", acting, persistent=False)
         self.where_dim = c.encoding.output_dim + c.embedding_dim
         width = self.where_dim + c.audio.features
         self.output_layers = MLP(width + c.expression_features, c.hidden, c.hidden, 3)
@@ -158,7 +171,7 @@ class MouthField(nn.Module):
         """Offsets from the first layer on position and embedding [N, 32], the audio [32] and the expression."""
         driving = audio
         if self.expression is not None:
-            seen = self.expression(self.standardise_expression(conditions.expression)[None])[0]
+            seen = self.expression((self.standardise_expression(conditions.expression) * self.acting)[None])[0]
             driving = torch.cat([audio, seen])
         # The contribution of what drives is the same for all Gaussians.
         return self._offsets(hidden + self.output_layers.first_weight[:, self.where_dim :] @ driving)

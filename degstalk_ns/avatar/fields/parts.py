@@ -30,6 +30,8 @@ NAMES: Final[dict[FacePart, tuple[str, ...]]] = {
     FacePart.LOWER: ("jaw", "mouth", "innerLip", "cheek", "nose", "tongue"),
 }
 """Beginnings of the names of the expression values that move each part (ARKit's blendshapes and our measures)."""
+LOWER_MOVERS: Final = (FacePart.LOWER, FacePart.WHOLE)
+"""Parts whose values move the mouth interior."""
 EYES_REACH: Final = (0.42, 0.75)
 """Distance from the centre of the nearer eye up to which the eyes' values act fully, and from which they do not."""
 BROWS_DOWN_TO: Final = (0.05, 0.45)
@@ -47,18 +49,19 @@ def part_of(name: str) -> FacePart:
 
 
 def allotted(total: int, parts: Sequence[FacePart]) -> list[FacePart]:
-    """``total`` features shared out evenly over the parts that any value moves.
+    """``total`` features shared out over the parts that any value moves: the lower face, which has the lips, gets twice
+    as many as each other one.
 
     Raises:
-        UserError: fewer features than parts.
+        UserError: fewer features than shares.
     """
-    present = sorted(set(parts))
-    if total < len(present):
+    shares = [part for part in sorted(set(parts)) for _ in range(1 + (part is FacePart.LOWER))]
+    if total < len(shares):
         raise UserError(
-            f"an expression of {total} features cannot drive {len(present)} parts of the face separately; raise "
+            f"an expression of {total} features cannot drive {len(set(parts))} parts of the face separately; raise "
             "expression_hidden and expression_features of the face field, or turn its option `parts` off"
         )
-    return [present[index * len(present) // total] for index in range(total)]
+    return [shares[index * len(shares) // total] for index in range(total)]
 
 
 def connections(values: Sequence[FacePart], hidden: Sequence[FacePart], features: Sequence[FacePart]) -> list[Tensor]:
