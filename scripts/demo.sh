@@ -34,7 +34,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 # The schedule is in fractions of its length: a machine with a single core trains half as long.
 steps=5000
-if [ "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -lt 2 ] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then steps=3500; fi
+if [ "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -lt 2 ] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then steps=2500; fi
 
 if [ -n "$video" ]; then
     say "1/4  a dataset from $video"

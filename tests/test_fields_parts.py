@@ -76,6 +76,12 @@ def test_parts_are_where_they_are_on_a_face_however_it_stands() -> None:
     assert ((table >= 0) & (table <= 1)).all()
 
 
+@pytest.mark.parametrize("bad", [torch.zeros(3, 3), torch.eye(3) * torch.nan, torch.arange(3.0)[:, None].expand(3, 3)])
+def test_landmarks_that_show_no_face_are_refused(bad: torch.Tensor) -> None:
+    with pytest.raises(UserError, match="lie on one line"):
+        FaceParts().stand(bad)
+
+
 def test_values_reach_the_features_of_their_part_alone() -> None:
     torch.manual_seed(0)
     values = [FacePart.EYES, FacePart.BROWS, FacePart.LOWER]
@@ -83,6 +89,8 @@ def test_values_reach_the_features_of_their_part_alone() -> None:
     network = PartedMLP(connections(values, allotted(30, values), features))
     jacobian = torch.autograd.functional.jacobian(network, torch.randn(1, 3))[0, :, 0]
     reached = [(jacobian[torch.tensor(features) == part] != 0).any(0).tolist() for part in values]
+    given = torch.randn(5, 3)
+    torch.testing.assert_close(network.after_first(given @ network.first_weight.T), network(given))
     assert reached == [[True, True, False], [True, True, False], [False, False, True]]
 
 

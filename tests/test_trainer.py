@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
 from degstalk_ns.training.convergence import LengthConfig
+from degstalk_ns.training.stages import Schedule, ScheduleConfig
 
 STEPS = 6
 
@@ -180,3 +182,14 @@ def test_the_command_line_is_not_looked_at_where_the_host_was_chosen(monkeypatch
     config = DegstalkTrainerConfig(method_name="degstalk", viewer=ViewerConfig(websocket_host="127.0.0.1"))
     config.viewer = ViewerConfig(websocket_host="10.0.0.7")
     assert config.viewer.websocket_host == "10.0.0.7"
+
+
+def test_only_motion_steps_without_perceptual_losses_leave_a_core_free() -> None:
+    schedule = Schedule(ScheduleConfig(), 60_000)
+    said: list[bool] = []
+    trainer: Any = SimpleNamespace(
+        _pipeline=SimpleNamespace(model=SimpleNamespace(schedule=schedule)), _leave_a_core=said.append
+    )
+    for step in (0, 10_000, 48_000, 51_000, 58_000):  # static, motion, its perceptual phase, fuse, its second part
+        DegstalkTrainer._share_cores(trainer, step)
+    assert said == [False, True, False, False, False]

@@ -214,11 +214,17 @@ class Avatar(nn.Module):
         Args:
             track: of the recording.
             rows: [n] int64, its training frames.
-            places: [3, 3] centre of the right eye, of the left one, and the base of the nose, world units; None leaves
-                them where they are.
+            places: [3, 3] centre of the right eye, of the left one, and the base of the nose, world units; needed where
+                the face is moved in parts.
+
+        Raises:
+            ValueError: places are needed and not given.
+            UserError: they do not span a face.
         """
-        if self.face_field.parts is not None and places is not None:
-            self.face_field.parts.places.copy_(places)
+        if self.face_field.parts is not None:
+            if places is None:
+                raise ValueError("a face that is moved in parts needs the places of its eyes and its nose")
+            self.face_field.parts.stand(places)
         audio = track.audio[rows].flatten(0, 1)
         self.face_field.audio.standardise.fit(audio)
         self.mouth_field.audio.standardise.fit(audio)

@@ -59,8 +59,17 @@ class PartedMLP(MLP):
                 weight = cast(nn.Linear, self.layers[index]).weight
                 weight *= (seen.shape[1] / seen.sum(1, keepdim=True).clamp(min=1)).sqrt()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, in] -> [N, out]."""
-        for index, layer in enumerate(self.layers):
-            x = F.linear(F.relu(x) if index else x, cast(nn.Linear, layer).weight * getattr(self, f"sees_{index}"))
+    def _weight(self, index: int) -> Tensor:
+        weight: Tensor = cast(nn.Linear, self.layers[index]).weight * getattr(self, f"sees_{index}")
+        return weight
+
+    @property
+    def first_weight(self) -> Tensor:
+        """[out, in] weight of the first layer, 0 for what a unit does not see."""
+        return self._weight(0)
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """As :meth:`MLP.after_first`."""
+        for index in range(1, len(self.layers)):
+            x = F.linear(F.relu(x), self._weight(index))
         return x

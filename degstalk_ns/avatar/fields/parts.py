@@ -24,7 +24,7 @@ class FacePart(IntEnum):
     WHOLE = 3
 
 
-NAMES: Final[dict[FacePart, tuple[str, ...]]] = {
+MOVED_BY: Final[dict[FacePart, tuple[str, ...]]] = {
     FacePart.EYES: ("eye", "gaze"),
     FacePart.BROWS: ("brow",),
     FacePart.LOWER: ("jaw", "mouth", "innerLip", "cheek", "nose", "tongue"),
@@ -45,7 +45,7 @@ effect fades smoothly. Chosen for this project."""
 
 def part_of(name: str) -> FacePart:
     """The part that an expression value moves, by its name; the whole face for a name that is not known."""
-    return next((part for part, beginnings in NAMES.items() if name.startswith(beginnings)), FacePart.WHOLE)
+    return next((part for part, beginnings in MOVED_BY.items() if name.startswith(beginnings)), FacePart.WHOLE)
 
 
 def allotted(total: int, parts: Sequence[FacePart]) -> list[FacePart]:
@@ -93,6 +93,20 @@ class FaceParts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("places", torch.tensor([[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, -0.75, 0.0]]))
+
+    def stand(self, places: Tensor) -> None:
+        """Sets :attr:`places` [3, 3].
+
+        Raises:
+            UserError: they do not span a face.
+        """
+        right, left, nose = places
+        if not bool(torch.linalg.vector_norm(torch.linalg.cross(left - right, nose - right)) > 0):  # NaN is refused too
+            raise UserError(
+                "the landmarks of the training frames show no face: both eyes and the base of the nose lie on one "
+                "line; check the .lms files of the dataset, or turn the option `parts` of the face field off"
+            )
+        self.places.copy_(places)
 
     def forward(self, means: Tensor) -> Tensor:
         """[N, 3] positions, world units -> [N, 4] factors in 0..1, a column for each :class:`FacePart`."""
