@@ -15,11 +15,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.features import read_windows
+from degstalk_ns.audio.features import read_vectors, read_windows
+from degstalk_ns.audio.whisper import VECTORS_PER_SECOND
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
 
 Float32 = NDArray[np.float32]
@@ -27,6 +29,8 @@ Float32 = NDArray[np.float32]
 
 AUDIO_PREFERENCE: Final[tuple[str, ...]] = ("mel", "hu", "ds")
 """Order in which ``audio="auto"`` looks for features."""
+PHONETIC: Final[str] = "whisper-base"
+"""The features that new audio moves the mouth by."""
 
 
 def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[str, Float32]:
@@ -43,7 +47,20 @@ def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[st
             f"{' or '.join(str(layout.audio_features(name)) for name in names)}: missing"
             f"{', but there is audio ' + ', '.join(there) if there else ''}; {remedy(layout.root)}"
         )
-    return name, np.ascontiguousarray(read_windows(layout.audio_features(name)))
+    return name, read_windows(layout.audio_features(name))
+
+
+def read_phonetic_vectors(layout: Layout, splits: Mapping[str, FrameTable]) -> NDArray[np.floating] | None:
+    """Vectors of Whisper's base model [V, 512], from the first frame of the video on; None where there are none."""
+    path = layout.audio_features(PHONETIC)
+    if not path.exists():
+        return None
+    vectors = read_vectors(path)
+    table = next(iter(splits.values()))
+    early = int(table.aud_ids[0] - table.img_ids[0]) * VECTORS_PER_SECOND // int(FRAME_RATE)
+    if early >= 0:
+        return vectors[early:]
+    return np.concatenate([vectors[:1].repeat(-early, 0), vectors])
 
 
 def on_video_clock(

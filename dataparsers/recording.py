@@ -29,6 +29,7 @@ from degstalk_ns.dataparsers.driving_files import (
     read_audio_windows,
     read_face_model,
     read_landmarks,
+    read_phonetic_vectors,
 )
 from degstalk_ns.dataparsers.frame import check_masks, frame_size
 from degstalk_ns.dataparsers.layout import Layout, remedy
@@ -52,6 +53,8 @@ class Recording:
         train, val: the splits.
         audio: [T, L, C] float32, a window of L feature vectors a frame.
         audio_name: "mel", "hu", "ds" or another name of ``aud_<name>.npy``.
+        phonetic: [V, 512] float16 or float32, vectors of Whisper's base model, 50 a second, from the first frame on;
+            None where the dataset has none.
         expression: [T, E] float32; eyelids: [T, 2] float32; jaw: [T, 3] float32.
         blink: [T] float32, 0 (open) to 1 (closed).
         mouth_opening: [T] float32, grows with the opening: AU25 intensity, or gap of the lips over eye distance.
@@ -82,6 +85,7 @@ class Recording:
     places: Float32
     notes: tuple[str, ...] = ()
     expression_names: tuple[str, ...] = ()
+    phonetic: NDArray[np.floating] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -136,6 +140,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
     video_length = max(on_disk["frames"]) + 1
 
     audio_name, windows = read_audio_windows(layout, audio, notes)
+    phonetic = read_phonetic_vectors(layout, splits)
     face_file, face_model = read_face_model(layout)
     units = read_action_units(layout, notes)
 
@@ -188,6 +193,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
         places=_places(landmarks, splits["train"], camera, (height, width)),
         notes=tuple(notes),
         expression_names=names,
+        phonetic=phonetic,
     )
     for array in (*vars(recording).values(), *vars(recording.train).values(), *vars(recording.val).values()):
         if isinstance(array, np.ndarray):

@@ -50,9 +50,9 @@ def write_sound(path: Path, samples: NDArray[np.float32]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def write_audio_windows(path: Path, windows: NDArray[np.float32]) -> None:
-    """Writes `aud_<name>.npy`: windows [T, L, C]."""
-    _write_npy(path, windows)
+def write_audio_features(path: Path, features: NDArray[np.floating]) -> None:
+    """Writes `aud_<name>.npy`: windows [T, L, C], or vectors [V, C]."""
+    _write_npy(path, features)
 
 
 def write_teeth(path: Path, teeth: NDArray[np.bool_]) -> None:

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "sample": "Make a synthetic talking-head dataset: this program generates the pictures and the voice.",
     "render": "Render a video of a trained avatar: speaking new audio, as recorded, or along a camera path.",
     "measure": "Measure how well the lips in a video follow the audio, and whether the eyes blink.",
+    "phonemes": "Speak a text with known times of its phonemes, to measure how lips shut and open.",
     "export": "Export a trained avatar as a Gaussian-splatting .ply file.",
     "bench": "Benchmark rendering, training and preprocessing, and compare with the limits of this hardware.",
 }

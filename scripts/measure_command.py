@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -13,6 +14,8 @@ from degstalk_ns.console.progress import Progress
 from degstalk_ns.console.report import Report, Table, check_writable
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.comparison import SHORTEST_COMPARED, compared_video, draw_worst
+from degstalk_ns.metrics.lips_and_eyes import wide_opening
+from degstalk_ns.metrics.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
 from degstalk_ns.preprocess.decode import MINIMUM_SECONDS
 
@@ -26,6 +29,7 @@ def command(
     output: Path | None = None,
     against: Path | None = None,
     sheet: Path | None = None,
+    phonemes: Path | None = None,
 ) -> None:
     """Measure how well the lips in a video follow the audio, how still they are in silence, and how often eyes blink.
 
@@ -38,9 +42,12 @@ def command(
         against: Dataset folder whose recorded frames the video renders (degstalk render --track): the worst twelve
             moments (seam, lips, eyes, jitter) are drawn beside what was recorded.
         sheet: PNG file of these moments; by default beside the video, <video>_worst.png.
+        phonemes: JSON file with what is said when, pairs of seconds and phoneme (degstalk phonemes writes one), to
+            measure whether lips shut at p, b and m and open at open vowels. How far is open is told by --recording.
     """
     console = Console(highlight=False)
     check_writable(output)
+    said = None if phonemes is None else read_phonemes(phonemes)
     if against is not None:
         sheet = sheet or video.with_name(f"{video.stem}_worst.png")
         check_writable(sheet)
@@ -54,9 +61,10 @@ def command(
         most = max(sources["video"].count, LEAST_RECORDED) if recording.is_dir() else None
         sources["recording"] = talking_source(recording, most)
     progress = Progress(console)
-    report = build_report(
-        video.name, {title: measure_talking(source, progress=progress) for title, source in sources.items()}
-    )
+    found = {title: measure_talking(source, progress=progress) for title, source in sources.items()}
+    report = build_report(video.name, found)
+    if said is not None:
+        add_phonemes(report, found, said)
     report.show(console)
     if output is not None:
         report.save(output)
@@ -87,6 +95,27 @@ def build_report(name: str, found: dict[str, TalkingReport]) -> Report:
         report.data["jaw_jitter_ratio"] = own / real
         table.add("jitter, video divided by recording", f"{own / real:.2f}", "")
     return report
+
+
+def add_phonemes(report: Report, found: dict[str, TalkingReport], said: TimedPhonemes) -> None:
+    """What the video's lips do at phonemes, as a table beside a control, and as data."""
+    known = found.get("recording", found["video"]).openings
+    wide = wide_opening(known[np.isfinite(known)].tolist())
+    assert wide is not None  # a video without faces is refused before
+    lips = measure_phonemes(found["video"].openings, said, wide)
+    table = Table(
+        f"Lips at {len(said.names)} phonemes; wide open as in the {'recording' if 'recording' in found else 'video'}",
+        ("", "measured", "phonemes moved by 0.7 to 3.1 s"),
+    )
+    for title, name in (
+        (f"closed at p, b, m ({lips.measured.bilabials})", "closed"),
+        (f"open at open vowels ({lips.measured.open_vowels})", "opened"),
+        ("further open at an open vowel than at p, b, m", "chance"),
+    ):
+        table.add(title, *(_number(getattr(part, name), 1, 100.0, " %") for part in (lips.measured, lips.control)))
+    table.add("lips late against the phonemes, frames", "not measurable" if lips.lag is None else str(lips.lag), "")
+    report.tables.append(table)
+    report.data["phonemes"] = lips.to_json()
 
 
 def _number(value: float | None, digits: int, factor: float = 1.0, unit: str = "") -> str:

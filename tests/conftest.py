@@ -15,6 +15,9 @@ from synthetic import make_dataset
 if TYPE_CHECKING:
     from degstalk_ns.plugin.trainer import DegstalkTrainer
 
+# Tests fetch no models.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 # Model files for offline use, where they are; a user's own settings come first.

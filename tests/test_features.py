@@ -26,7 +26,8 @@ def test_window_files_are_read(tmp_path: Path, name: str, shape: tuple[int, ...]
     [
         ("ds", (30, 16, 44), "16 x 44, expected 16 x 29"),
         ("mel", (30, 8, 64), "8 x 64, expected 16 x C"),
-        ("mel", (30, 64), "expected numbers"),
+        ("ds", (30, 29), "expected numbers"),
+        ("whisper-base", (30, 64), "64 channels, expected 512"),
     ],
 )
 def test_window_files_of_the_wrong_shape(tmp_path: Path, name: str, shape: tuple[int, ...], message: str) -> None:

@@ -117,7 +117,7 @@ def test_without_a_face_nothing_is_compared() -> None:
 
 
 def test_lmd_without_model_file_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from degstalk_ns.landmarks import model_files
+    from degstalk_ns import model_files
 
     def absent() -> Path:
         raise UserError("face_landmarker.task: not found,\nput it somewhere")

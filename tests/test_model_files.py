@@ -6,8 +6,8 @@ from pathlib import Path
 import pooch
 import pytest
 
+from degstalk_ns import model_files
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks import model_files
 
 CONTENT = b"a model"
 MODEL = model_files.ModelFile("a.task", "https://example.invalid/a.task", hashlib.sha256(CONTENT).hexdigest())
@@ -74,6 +74,6 @@ def test_importing_downloads_nothing() -> None:
         "import socket\n"
         "def refuse(*a, **k): raise SystemExit('network used at import')\n"
         "socket.socket.connect = refuse\n"
-        "import degstalk_ns.landmarks.model_files"
+        "import degstalk_ns.model_files"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -58,6 +58,7 @@ def test_what_is_switched_off_is_not_measured(
 ) -> None:
     monkeypatch.setattr(pipeline.config, "measure_lips", False)
     monkeypatch.setattr(pipeline.config, "measure_driving", False)
+    monkeypatch.setattr(pipeline.config, "measure_spoken", False)
     monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
     results = pipeline.get_average_eval_image_metrics()
     assert "LMD is left out: measure_lips is off" in capsys.readouterr().out
@@ -76,10 +77,11 @@ def test_lips_are_compared_over_all_frames_and_again_over_those_of_the_training(
     class Landmarks(FaceLandmarks):
         def __call__(self, image: Any, target: Any) -> FaceComparison:
             rendered, true = next(pairs)
-            return FaceComparison(1.0, 2.0, 3.0, rendered, true, 0.3, 0.3)
+            return FaceComparison(1.0, 2.0, 3.0, rendered, true, 0.3, 0.3, (0, 8, 0, 8), (8, 16, 0, 8))
 
     monkeypatch.setattr(pipeline_module, "FaceLandmarks", Landmarks)
     monkeypatch.setattr(pipeline_module, "lmd_availability", lambda: None)
+    monkeypatch.setattr(pipeline.config, "measure_spoken", False)
     results = pipeline.get_average_eval_image_metrics()
     assert next(pairs, None) is None
     assert results["lip_slope"] == pytest.approx(0.5) and results["lip_spread"] == pytest.approx(0.5)
@@ -90,6 +92,24 @@ def test_lips_are_compared_over_all_frames_and_again_over_those_of_the_training(
     closed = (results["lips_shut"], results["lips_closed"], results["train_lips_shut"], results["train_lips_closed"])
     assert closed == (1, 1, 3, 3)
     assert results["lip_gap"] == pytest.approx(0.05) and results["lip_gap_true"] == pytest.approx(0.1)
+
+
+def test_lips_that_sound_alone_drives_are_measured_beside_controls(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Landmarks(FaceLandmarks):
+        def __call__(self, image: Any, target: Any) -> FaceComparison:
+            rendered, true = float(np.asarray(image)[10:50].mean()), float(np.asarray(target)[10:50].mean())
+            return FaceComparison(1.5, 2.0, 3.0, rendered, true, 0.3, 0.3, (0, 8, 0, 64), (24, 48, 16, 48))
+
+    monkeypatch.setattr(pipeline_module, "FaceLandmarks", Landmarks)
+    monkeypatch.setattr(pipeline_module, "lmd_availability", lambda: None)
+    monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
+    results = pipeline.get_average_eval_image_metrics()
+    for name in ("spoken", "shuffled", "still", "hushed"):
+        assert results[f"{name}_lmd"] == 1.5 and results[f"{name}_gap"] > 0
+    assert results["sound_moves_mouth"] > 0
+    assert results["bleed"] == pytest.approx(results["sound_moves_upper"] / results["sound_moves_mouth"])
 
 
 @pytest.mark.parametrize("what", ["moving", "still", "no model"])
@@ -104,7 +124,7 @@ def test_how_far_the_lips_move_is_looked_at_in_training_frames_as_rendered(
             np.testing.assert_array_equal(target, truths.pop(0))
             assert not np.array_equal(image, target)
             opening = next(true)
-            return FaceComparison(1.0, 2.0, 3.0, 0.6 * opening, opening, 0.3, 0.3)
+            return FaceComparison(1.0, 2.0, 3.0, 0.6 * opening, opening, 0.3, 0.3, (0, 8, 0, 8), (8, 16, 0, 8))
 
     monkeypatch.setattr(pipeline_module, "FaceLandmarks", Landmarks)
     monkeypatch.setattr(pipeline_module, "lmd_availability", lambda: "no model" if what == "no model" else None)

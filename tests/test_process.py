@@ -14,13 +14,12 @@ import pytest
 import soundfile
 from video_files import tone, write_video
 
-from degstalk_ns import files
+from degstalk_ns import files, model_files
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, TRACKED_NAMES
 from degstalk_ns.landmarks.tracker import FaceObservation
 from degstalk_ns.preprocess import parsing, pipeline, poses, products, record, tracking
@@ -28,7 +27,7 @@ from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, proce
 
 SIZE = 64
 FRAMES = 104
-CONFIG = ProcessConfig(size=SIZE, workers=2, poses=poses.PoseConfig(iterations=4, reweightings=0))
+CONFIG = ProcessConfig(size=SIZE, workers=2, audio="mel", poses=poses.PoseConfig(iterations=4, reweightings=0))
 
 
 def turn(i: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from degstalk_ns.landmarks import model_files
+from degstalk_ns import model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.preprocess import decode
 

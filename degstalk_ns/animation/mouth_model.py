@@ -3,63 +3,118 @@
 The model is fitted to a recording within seconds. It must not know files, networks, images or the upper face.
 
 Why it is needed: the face field gets audio and expression, and the tracked expression tells it the position of the lips
-far more precisely than the audio does; so it learns to follow the expression. (Measured on one recording: with the
-mouth's expression held still, the opening of the rendered lips keeps a fifth of its spread; with silent audio it keeps
-nine tenths and follows the recorded lips at r = 0.96.) With new audio, the recorded coefficients would speak the
-recorded words. They are therefore replaced by the predictions of this module.
+far more precisely than the audio does; so it learns to follow the expression. With new audio, the recorded coefficients
+would speak the recorded words. They are therefore replaced by the predictions of this module.
+
+What is heard of a frame are phonetic vectors (Whisper's, or log-mel bands), and where it is known, what the lips of any
+speaker do for that sound (:mod:`degstalk_ns.audio.lip_motion`). The former teach a long recording how this person
+speaks; the latter stand in where a recording is too short to teach anything, and shut the lips at p, b and m.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+
+from degstalk_ns.audio.phonemes import LIP_TARGETS
 
 _Array = NDArray[np.float64]
 
 PARABOLA_RIDGE: Final[float] = 1e-6
 """Regularisation, per frame, of the parabola that maps the opening to the expression; it only keeps the fit defined if
 the opening never changes. Chosen for this project."""
+MOVED_BY_LIPS: Final[dict[str, tuple[str, float]]] = {
+    "mouthPucker": ("rounding", 1.0),
+    "mouthFunnel": ("rounding", 0.7),
+    "mouthWidth": ("rounding", -1.0),
+    "mouthStretch": ("spreading", 0.7),
+    "mouthRollLower": ("labiodental", 0.7),
+    "mouthRollUpper": ("closure", 0.7),
+    "mouthPress": ("closure", 0.7),
+}
+"""What moves along with the lips of any speaker beside the opening: beginnings of the coefficients' names, the lip
+target, and the share and sign of it. From the blendshapes' definitions."""
+_NO_SPREAD: Final[float] = 1e-6
 
 
 @dataclass(frozen=True)
 class MouthModelConfig:
-    """How the mouth follows the audio. The defaults were chosen for this project on one recording, unless an option
+    """How the mouth follows the audio. The defaults were chosen for this project on three recordings, unless an option
     says otherwise."""
 
-    loudness_share: float = 0.5
-    """Fraction of the mouth opening that follows the loudness of the audio; the rest follows a mapping learned from the
-    recording. Lip opening and loudness are correlated in all speakers (Chandrasekaran et al., PLoS Comput Biol
-    2009)."""
-    loudness_exponent: float = 0.6
-    """Exponent from amplitude to perceived loudness (Stevens 1955)."""
-    quiet_db: float = -32.0
+    reach_frames: int = 2
+    """Number of frames before and after a frame whose phonetic vectors tell its mouth. Whisper's vectors know their
+    surroundings themselves."""
+    reach_frames_mel: int = 5
+    """The same for log-mel bands, which know nothing of their surroundings."""
+    lips_reach_frames: int = 3
+    """The same for what the lips of any speaker do."""
+    lips_weight: float = 3.0
+    """Weight of what the lips of any speaker do, against one channel of the phonetic vectors."""
+    prior: float = 0.5
+    """Correlation of this person's lips with those of any speaker that is assumed before the recording has taught
+    anything, 0 to 1."""
+    components: float = 0.98
+    """Fraction of the variance of the mouth's coefficients, beside their opening, that is predicted, by principal
+    components."""
+    quiet_db: float = -42.0
     """Level, in dB relative to normal speech, below which the mouth is closed."""
-    speaking_db: float = -20.0
-    """Level, in dB relative to normal speech, above which the mouth opens fully as predicted. Between the quiet level
-    and this one it opens gradually."""
+    speaking_db: float = -30.0
+    """Level, in dB relative to normal speech, above which the mouth moves fully as predicted. Between the quiet level
+    and this one it does in part."""
+    hold_frames: int = 2
+    """Number of frames by which speech lasts before and after it is loud enough: plosives are silent for a moment."""
     closed_percentile: float = 3.0
     """Percentile of the recorded mouth openings that counts as closed lips."""
-    open_percentile: float = 95.0
-    """Percentile of the recorded mouth openings that speech at the normal level reaches by its loudness."""
     widest_percentile: float = 99.0
     """Percentile of the recorded mouth openings that the mouth never exceeds. Larger openings are yawns or wrong
     landmarks."""
+    closure_from: float = 0.4
+    """Closure of any speaker's lips from which on they are pressed together, 0 to 1."""
+    closure_to: float = 0.65
+    """Closure from which on they are shut entirely."""
     least_skill: float = 0.2
-    """Minimum correlation of learned and recorded openings, in cross-validation, above which the learned openings are
-    scaled to the range of the recorded ones. Below it the mapping is not scaled, because that would amplify noise."""
-    smoothing_frames: float = 1.0
+    """Minimum correlation of predicted and recorded values, in cross-validation, above which the predicted values are
+    scaled to the spread of the recorded ones. Below it they are not scaled, because that would amplify noise."""
+    most_stretch: float = 2.0
+    """Maximum factor of that scaling."""
+    smoothing_frames: float = 0.5
     """Standard deviation of the smoothing over time, in video frames of 40 ms. A jaw does not move faster than about
     8 Hz."""
-    strengths: tuple[float, ...] = (1.0, 3.0, 10.0)
+    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6)
     """Regularisation strengths of the ridge regression from audio to mouth, per frame of the recording. The best one is
-    chosen by cross-validation."""
-    folds: int = 4
+    chosen by cross-validation; with the last, nothing is learned from the recording but its range."""
+    folds: int = 5
     """Number of contiguous parts of the recording for the cross-validation of the ridge regression."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What is heard of N frames.
+
+    Attributes:
+        vectors: [N, C] phonetic vectors.
+        phonetic: whether they know their surroundings (Whisper), or not (log-mel).
+        lips: [N, 5] what the lips of any speaker do, as :data:`~degstalk_ns.audio.phonemes.LIP_TARGETS`; None where
+            that is not known.
+    """
+
+    vectors: NDArray[np.floating]
+    phonetic: bool
+    lips: NDArray[np.floating] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def rows(self, rows: NDArray[np.integer] | slice) -> Heard:
+        """Some of the frames."""
+        return Heard(self.vectors[rows], self.phonetic, None if self.lips is None else self.lips[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,110 +123,207 @@ class MouthModel:
 
     Attributes:
         config: how the mouth follows the audio.
-        centre: [D] mean of the flattened audio windows.
-        weights: [D, 1 + M] from the audio windows to the opening and to the part of the coefficients that the opening
+        centre, scale: [C + 5] mean and spread of what is heard of a frame.
+        weights: [D, 1 + K] from what is heard around a frame to the opening and to the components of what the opening
             does not explain, both relative to their means.
+        basis: [K, M] those components, as coefficients.
         posture: [3, M] coefficients of the mouth as a parabola of the opening: constant, linear, square.
         mean_opening: mean of the recorded openings.
+        shut: [M] coefficients of the recorded closed lips.
         closed: opening of closed lips.
-        wide: opening at the normal level of speech.
         widest: opening that is never exceeded.
-        stretch: factor that restores the spread of the learned opening, which the ridge regression shrinks.
-        skill: correlation of the learned opening with the recorded one, in cross-validation.
+        stretch: [1 + K] factors that restore the spread, which the ridge regression shrinks.
+        skill: correlation of the predicted opening with the recorded one, in cross-validation.
+        skills: [M] the same for each coefficient.
+        strengths: the regularisation that was chosen for the opening, and for the components.
+        limits: [2, M] least and largest coefficients that the recording shows.
     """
 
     config: MouthModelConfig
     centre: _Array
+    scale: _Array
     weights: _Array
+    basis: _Array
     posture: _Array
     mean_opening: float
+    shut: _Array
     closed: float
-    wide: float
     widest: float
-    stretch: float
+    stretch: _Array
     skill: float
+    skills: _Array
+    strengths: tuple[float, float]
+    limits: _Array
 
     @staticmethod
     def fit(
-        windows: NDArray[np.floating],
+        heard: Heard,
         opening: NDArray[np.floating],
         values: NDArray[np.floating],
+        names: Sequence[str] = (),
         config: MouthModelConfig | None = None,
     ) -> MouthModel:
         """Fits the model to a recording.
 
         Args:
-            windows: [T, L, C] audio windows.
+            heard: what is heard of its T frames.
             opening: [T] mouth openings, 0 is closed, any unit.
             values: [T, M] expression coefficients that belong to the mouth.
+            names: of the M coefficients, where they are known.
             config: how the mouth follows the audio; the defaults for None.
         """
         config = config or MouthModelConfig()
-        inputs = windows.reshape(len(windows), -1).astype(np.float64)
         opening, values = opening.astype(np.float64), values.astype(np.float64)
-        levels = [config.closed_percentile, config.open_percentile, config.widest_percentile]
-        low, high, top = np.percentile(opening, levels)
+        raw = _joined(heard)
+        centre, scale = raw.mean(0), np.maximum(raw.std(0), _NO_SPREAD)
+        inputs = _surroundings(heard, centre, scale, config)
+        low, top = np.percentile(opening, [config.closed_percentile, config.widest_percentile])
         posture = _parabola(opening, values)
         rest = values - _powers(opening) @ posture
-        targets = np.concatenate([opening[:, None], rest], 1)
-        guesses = _held_out(inputs, targets, config.strengths, config.folds)
-        strength = min(guesses, key=lambda s: float(((guesses[s][:, 0] - opening) ** 2).mean()))
-        guess = guesses[strength][:, 0]
-        spread = float(guess.std())
-        skill = float(np.corrcoef(guess, opening)[0, 1]) if spread > 0 and opening.std() > 0 else 0.0
-        centre, (weights,) = _ridge(inputs, targets, strength)
+        spreads = rest.std(0)
+        basis = _components(rest, spreads, config.components)
+        targets = np.concatenate([opening[:, None], (rest / np.maximum(spreads, _NO_SPREAD)) @ basis.T], 1)
+        prior = _prior(heard, inputs.shape[1], targets, basis, names, config)
+        guesses = _held_out(inputs, targets, prior, config.strengths, config.folds)
+        # Opening and form of the mouth are taught apart: a short recording may tell one and not the other.
+        worth = 1.0 / np.maximum(targets.var(0), _NO_SPREAD)
+        guess, weights, chosen = np.empty_like(targets), np.empty((inputs.shape[1], targets.shape[1])), []
+        for part in (slice(0, 1), slice(1, None)):
+            error = {s: float((worth * (g - targets) ** 2)[:, part].sum()) for s, g in guesses.items()}
+            chosen.append(min(error, key=error.__getitem__))
+            guess[:, part] = guesses[chosen[-1]][:, part]
+            weights[:, part] = _ridge(inputs, targets, prior, chosen[-1])[0][:, part]
+        stretch = np.array(
+            [_stretch(guess[:, k], targets[:, k], config) for k in range(targets.shape[1])], dtype=np.float64
+        )
+        unscaled = basis * np.maximum(spreads, _NO_SPREAD)
+        told = _powers(guess[:, 0]) @ posture + guess[:, 1:] @ unscaled
         return MouthModel(
             config=config,
             centre=centre,
+            scale=scale,
             weights=weights,
+            basis=unscaled,
             posture=posture,
             mean_opening=float(opening.mean()),
+            shut=values[opening <= low].mean(0),
             closed=float(low),
-            wide=float(high),
-            widest=float(max(top, high)),
-            stretch=float(opening.std()) / spread if skill > config.least_skill else 1.0,
-            skill=skill,
+            widest=float(top),
+            stretch=stretch,
+            skill=_correlation(guess[:, 0], opening),
+            skills=np.array([_correlation(a, b) for a, b in zip(told.T, values.T, strict=True)]),
+            strengths=(chosen[0], chosen[1]),
+            limits=np.stack([values.min(0), values.max(0)]),
         )
 
-    def values(
-        self, windows: NDArray[np.floating], levels: NDArray[np.floating], share: float | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def values(self, heard: Heard, levels: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Expression coefficients of the mouth for new audio.
 
         Args:
-            windows: [N, L, C] audio windows, at the level of those of the recording.
+            heard: what is heard of N frames, at the level of the recording.
             levels: [N] level of each frame relative to normal speech, dB.
-            share: replaces ``config.loudness_share``.
 
         Returns:
             [N, M] coefficients and [N] the openings that they belong to.
         """
         c = self.config
-        share = c.loudness_share if share is None else share
-        told = (windows.reshape(len(windows), -1) - self.centre) @ self.weights
-        learned = self.mean_opening + self.stretch * told[:, 0]
-        loud = np.minimum(10 ** (np.asarray(levels, np.float64) / 20), 1.0) ** c.loudness_exponent
-        by_loudness = self.closed + (self.wide - self.closed) * loud
-        step = np.clip((np.asarray(levels, np.float64) - c.quiet_db) / (c.speaking_db - c.quiet_db), 0.0, 1.0)
-        gate = step * step * (3 - 2 * step)
-        opening = self.closed + gate * (share * by_loudness + (1 - share) * learned - self.closed)
-        opening = _smooth(np.clip(opening, self.closed, self.widest), c.smoothing_frames)
-        rest = _smooth(gate[:, None] * told[:, 1:], c.smoothing_frames)
-        values = _powers(opening) @ self.posture + rest
-        return values.astype(np.float32), opening.astype(np.float32)
+        told = self._told(heard) * self.stretch
+        opening: _Array = np.clip(self.mean_opening + told[:, 0], self.closed, self.widest)
+        values: _Array = _powers(opening) @ self.posture + told[:, 1:] @ self.basis
+        shut = 1.0 - _step(
+            maximum_filter1d(np.asarray(levels, np.float64), 2 * c.hold_frames + 1), c.quiet_db, c.speaking_db
+        )
+        if heard.lips is not None:
+            closure = np.asarray(heard.lips, np.float64)[:, LIP_TARGETS.index("closure")]
+            shut = np.maximum(shut, _step(closure, c.closure_from, c.closure_to))
+        opening = _smooth(opening + shut * (self.closed - opening), c.smoothing_frames)
+        values = _smooth(values + shut[:, None] * (self.shut - values), c.smoothing_frames)
+        return np.clip(values, *self.limits).astype(np.float32), opening.astype(np.float32)
 
-    def explained(self, windows: NDArray[np.floating], opening: NDArray[np.floating]) -> NDArray[np.float32]:
+    def explained(self, heard: Heard, opening: NDArray[np.floating]) -> NDArray[np.float32]:
         """The part of the recorded coefficients that audio and measured opening explain.
 
         Args:
-            windows: [T, L, C] audio windows.
+            heard: what is heard of T frames.
             opening: [T] measured mouth openings.
 
         Returns:
             [T, M] coefficients.
         """
-        told = (windows.reshape(len(windows), -1) - self.centre) @ self.weights
-        return (_powers(np.asarray(opening, np.float64)) @ self.posture + told[:, 1:]).astype(np.float32)
+        told = (self._told(heard) * self.stretch)[:, 1:] @ self.basis
+        return (_powers(np.asarray(opening, np.float64)) @ self.posture + told).astype(np.float32)
+
+    def _told(self, heard: Heard) -> _Array:
+        return _surroundings(heard, self.centre, self.scale, self.config) @ self.weights
+
+
+def _joined(heard: Heard) -> _Array:
+    parts = [heard.vectors] if heard.lips is None else [heard.vectors, heard.lips]
+    return np.concatenate(parts, 1).astype(np.float64)
+
+
+def _surroundings(heard: Heard, centre: _Array, scale: _Array, config: MouthModelConfig) -> _Array:
+    """[N, D] what is heard of each frame and of its neighbours, standardised."""
+    about = (_joined(heard) - centre) / scale
+    channels = heard.vectors.shape[1]
+    reach = config.reach_frames if heard.phonetic else config.reach_frames_mel
+    parts = [_neighbours(about[:, :channels], reach)]
+    if heard.lips is not None:
+        parts.append(config.lips_weight * _neighbours(about[:, channels:], config.lips_reach_frames))
+    return np.concatenate(parts, 1)
+
+
+def _neighbours(series: _Array, reach: int) -> _Array:
+    """[N, (2 reach + 1) C] each row with those before and after it; the ends are repeated."""
+    rows = np.arange(len(series))[:, None] + np.arange(-reach, reach + 1)
+    return series[np.clip(rows, 0, len(series) - 1)].reshape(len(series), -1)
+
+
+def _prior(
+    heard: Heard, width: int, targets: _Array, basis: _Array, names: Sequence[str], config: MouthModelConfig
+) -> _Array:
+    """Weights [D, 1 + K] before anything is learned: lips open, round, spread and press as any speaker's do."""
+    weights = np.zeros((width, targets.shape[1]))
+    if heard.lips is None:
+        return weights
+    lips = len(LIP_TARGETS)
+    now = width - (config.lips_reach_frames + 1) * lips  # the columns of the frame itself
+    share = config.prior / config.lips_weight
+    weights[now + LIP_TARGETS.index("opening"), 0] = share * targets[:, 0].std()
+    for column, name in enumerate(names):
+        for beginning, (target, sign) in MOVED_BY_LIPS.items():
+            if name.startswith(beginning):
+                weights[now + LIP_TARGETS.index(target), 1:] += share * sign * basis[:, column]
+    return weights
+
+
+def _components(rest: _Array, spreads: _Array, kept: float) -> _Array:
+    """[K, M] principal components of the standardised columns that hold the fraction ``kept`` of their variance."""
+    moves = spreads > _NO_SPREAD
+    if not moves.any():
+        return np.zeros((0, rest.shape[1]))
+    standard = np.where(moves, (rest - rest.mean(0)) / np.maximum(spreads, _NO_SPREAD), 0.0)
+    variance, vectors = np.linalg.eigh(standard.T @ standard)
+    variance, vectors = variance[::-1], vectors[:, ::-1]
+    count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), kept)) + 1
+    return vectors[:, : min(count, int(moves.sum()))].T
+
+
+def _stretch(guess: _Array, target: _Array, config: MouthModelConfig) -> float:
+    spread = float(guess.std())
+    if spread <= _NO_SPREAD or _correlation(guess, target) < config.least_skill:
+        return 1.0
+    return float(np.clip(target.std() / spread, 1.0, config.most_stretch))
+
+
+def _correlation(a: _Array, b: _Array) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > _NO_SPREAD and b.std() > _NO_SPREAD else 0.0
+
+
+def _step(x: _Array, low: float, high: float) -> _Array:
+    """0 up to ``low``, 1 from ``high`` on, smooth between."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def _smooth(series: _Array, frames: float) -> _Array:
@@ -189,10 +341,11 @@ def _parabola(opening: _Array, values: _Array) -> _Array:
     return np.linalg.solve(gram + PARABOLA_RIDGE * len(opening) * np.eye(3), powers.T @ values)
 
 
-def _ridge(inputs: _Array, targets: _Array, *strengths: float) -> tuple[_Array, list[_Array]]:
-    """Mean of the inputs, and for each strength the weights [D, K] from inputs to targets, both about their means."""
-    centre = inputs.mean(0)
-    about, wanted = inputs - centre, targets - targets.mean(0)
+def _ridge(inputs: _Array, targets: _Array, prior: _Array, *strengths: float) -> list[_Array]:
+    """For each strength the weights [D, K] from inputs, which are about their means, to targets about theirs, drawn
+    towards ``prior``."""
+    about = inputs - inputs.mean(0)
+    wanted = targets - targets.mean(0) - about @ prior
     # Of the two equal forms, the one with the smaller matrix: frames x frames or inputs x inputs.
     dual = len(about) < about.shape[1]
     gram, right = (about @ about.T, wanted) if dual else (about.T @ about, about.T @ wanted)
@@ -201,11 +354,13 @@ def _ridge(inputs: _Array, targets: _Array, *strengths: float) -> tuple[_Array, 
         strong = gram.copy()
         strong[np.diag_indices_from(strong)] += strength * len(inputs)
         solved = cho_solve(cho_factor(strong, overwrite_a=True, check_finite=False), right, check_finite=False)
-        weights.append(about.T @ solved if dual else solved)
-    return centre, weights
+        weights.append(prior + (about.T @ solved if dual else solved))
+    return weights
 
 
-def _held_out(inputs: _Array, targets: _Array, strengths: tuple[float, ...], folds: int) -> dict[float, _Array]:
+def _held_out(
+    inputs: _Array, targets: _Array, prior: _Array, strengths: tuple[float, ...], folds: int
+) -> dict[float, _Array]:
     """For each strength, each contiguous part of the recording as the others predict it, [T, K]."""
     part = np.arange(len(inputs)) * folds // len(inputs)
     guesses = {strength: np.broadcast_to(targets.mean(0), targets.shape).copy() for strength in strengths}
@@ -213,7 +368,6 @@ def _held_out(inputs: _Array, targets: _Array, strengths: tuple[float, ...], fol
         return guesses
     for k in np.unique(part):
         held = part == k
-        centre, weights = _ridge(inputs[~held], targets[~held], *strengths)
-        for strength, weight in zip(strengths, weights, strict=True):
-            guesses[strength][held] = (inputs[held] - centre) @ weight + targets[~held].mean(0)
+        for strength, weight in zip(strengths, _ridge(inputs[~held], targets[~held], prior, *strengths), strict=True):
+            guesses[strength][held] = (inputs[held] - inputs[~held].mean(0)) @ weight + targets[~held].mean(0)
     return guesses

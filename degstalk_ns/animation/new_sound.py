@@ -1,5 +1,5 @@
-"""Turns new audio into the driving track of an avatar: audio windows, the mouth's expression from `mouth_model.py`, and
-recorded moments that provide head motion, eyes and plate (`ping_pong.py`).
+"""Turns new audio into the driving track of an avatar: audio windows, the mouth's expression (`mouth_model.py`) from
+what is heard (`hearing.py`), and recorded moments that provide head motion, eyes and plate (`ping_pong.py`).
 
 It must not know nerfstudio, images, or files other than precomputed audio features.
 """
@@ -7,6 +7,7 @@ It must not know nerfstudio, images, or files other than precomputed audio featu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,22 +15,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from degstalk_ns.animation.mouth_model import MouthModel, MouthModelConfig
+from degstalk_ns.animation.hearing import ChosenEars, Ears, choose_ears, frames_heard, recording_heard
+from degstalk_ns.animation.mouth_model import Heard, MouthModel, MouthModelConfig
 from degstalk_ns.animation.ping_pong import PingPongConfig, Rows, calm_turns, longest_run, ping_pong
-from degstalk_ns.audio.features import read_windows
+from degstalk_ns.audio.features import FEATURES, computed_windows, read_windows
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import frame_count, mel_windows
-from degstalk_ns.audio.sound import Sound
+from degstalk_ns.audio.sound import UNLIMITED, Sound, load_sound
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 
 UpperFace = Literal["source", "neutral"]
 MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip")
 """Beginnings of the names of expression coefficients that belong to the mouth."""
+USUAL_LEVEL_DB: Final[float] = -25.0
+"""Level of speech, in dB, where a recording does not tell its own. About that of videos from the net."""
 MOST_GAIN_DB: Final[float] = 20.0
 """Maximum change of level, in dB, by which new audio is brought to the speech level of the recording; a larger one
 would turn noise into speech. Chosen for this project."""
+LEAST_CLOSED: Final[float] = 0.15
+"""Fraction of the widest opening up to which lips count as closed."""
 FEATURES_TOLERANCE: Final[int] = 10
 """Number of video frames by which precomputed features may be shorter or longer than the audio. Chosen for this
 project."""
@@ -39,8 +46,11 @@ project."""
 class NewSoundConfig:
     """These options control how new audio drives the avatar."""
 
+    ears: Ears = "auto"
+    """What the mouth follows: whisper (the phonetic vectors of Whisper's base model), mel (log-mel bands), or auto
+    (whisper where its model is at hand or can be downloaded)."""
     mouth: MouthModelConfig = field(default_factory=MouthModelConfig)
-    """How the mouth follows the audio. The defaults were chosen for this project on one recording, unless an option
+    """How the mouth follows the audio. The defaults were chosen for this project on three recordings, unless an option
     says otherwise."""
     ping_pong: PingPongConfig = field(default_factory=PingPongConfig)
     """Where the recorded head motion reverses: it is played forward and backward in turn for as long as the audio
@@ -81,26 +91,26 @@ def driven_by_sound(
     """
     config = config or NewSoundConfig()
     rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.ping_pong)
-    windows, levels, notes = _heard(sound, recording, None if features is None else Path(features))
+    windows, samples, levels, notes = _heard(sound, recording, None if features is None else Path(features))
+    ears, ears_notes = choose_ears(recording, config.ears)
+    mouth, heard, mouth_notes = fitted_mouth(recording, ears, config.mouth)
+    notes += ears_notes + mouth_notes
     columns = mouth_columns(recording)
     if not named_columns(recording):
         notes += (
             f"{recording.layout.root}: the dataset does not name its expression values, so all of them follow the new "
             "audio and a trace of the recorded mouth stays; `degstalk process` names them",
         )
+    spoken, _ = mouth.values(frames_heard(samples, windows, ears), levels)
     train = recording.train.aud_ids
-    values = recording.expression[train][:, columns]
-    openings = recording.mouth_opening[train]
-    mouth = MouthModel.fit(recording.audio[train], openings, values, config.mouth)
-    spoken, _ = mouth.values(windows, levels)
     held = recording.expression[train].mean(0)
     expression = recording.expression[rows] if upper_face == "source" else np.tile(held, (len(rows), 1))
     expression = expression.copy()
     if len(columns) < expression.shape[1]:
         expression[:, columns] = spoken
     elif upper_face == "source":
-        stretch = recording.audio[first : last + 1], recording.mouth_opening[first : last + 1]
-        expression += spoken - mouth.explained(*stretch)[rows - first]
+        stretch = slice(first, last + 1)
+        expression += spoken - mouth.explained(heard.rows(stretch), recording.mouth_opening[stretch])[rows - first]
     else:
         expression = spoken
     track = DrivingTrack(
@@ -110,6 +120,31 @@ def driven_by_sound(
         jaw=torch.from_numpy(recording.jaw[rows]),
     )
     return track, rows, (*sound.notes, *notes)
+
+
+@lru_cache(maxsize=4)
+def fitted_mouth(
+    recording: Recording, ears: ChosenEars, config: MouthModelConfig
+) -> tuple[MouthModel, Heard, tuple[str, ...]]:
+    """The model of the mouth, fitted to the training part of a recording; what is heard of all its frames; notes."""
+    heard, _, notes = recording_heard(recording, ears)
+    train, columns = recording.train.aud_ids, mouth_columns(recording)
+    names = [recording.expression_names[k] for k in named_columns(recording)]
+    opening = recording.mouth_opening
+    mouth = MouthModel.fit(heard.rows(train), opening[train], recording.expression[train][:, columns], names, config)
+    if mouth.skill < config.least_skill:
+        taught = "it speaks as any speaker would" if ears == "whisper" else "its lips hardly follow the audio"
+        notes += (
+            f"{recording.layout.root}: {len(train) / FRAME_RATE:.0f} s of speech teach too little of how this mouth "
+            f"moves (r {mouth.skill:.2f} in cross-validation); {taught}",
+        )
+    least = float(np.percentile(opening[train], config.closed_percentile)) / max(mouth.widest, 1e-6)
+    if least > LEAST_CLOSED:
+        notes += (
+            f"{recording.layout.root}: the recorded lips hardly ever shut; they close to {least:.0%} of their widest "
+            "opening",
+        )
+    return mouth, heard, notes
 
 
 def named_columns(recording: Recording) -> list[int]:
@@ -134,36 +169,46 @@ def _moments(recording: Recording, count: int, config: PingPongConfig) -> tuple[
 
 def _heard(
     sound: Sound, recording: Recording, features: Path | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
-    """Audio windows [N, L, C], levels [N] in dB relative to the recorded speech, and notes."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], tuple[str, ...]]:
+    """Audio windows [N, L, C], samples [S] at the level of the recorded speech, levels [N] in dB relative to it, and
+    notes."""
     heard = mel_windows(sound.samples)
     levels = frame_levels(heard)
     own = speech_level(levels)
-    mel = recording.audio_name == "mel"
-    reference = speech_level(frame_levels(recording.audio)) if mel else own
+    reference = recorded_level(recording)
     gain = float(np.clip(reference - own, -MOST_GAIN_DB, MOST_GAIN_DB))
+    samples = (sound.samples * 10 ** (gain / 20)).astype(np.float32)
     notes: tuple[str, ...] = ()
     if features is not None:
         windows = _fitted(read_windows(features), len(heard), recording, features)
-    elif mel:
-        windows = mel_windows((sound.samples * 10 ** (gain / 20)).astype(np.float32))
+    elif recording.audio_name in FEATURES:
+        windows = computed_windows(recording.audio_name, samples, len(heard))
         if windows.shape[1:] != recording.audio.shape[1:]:
             raise UserError(
-                f"this avatar was trained on audio windows of {list(recording.audio.shape[1:])}, and log-mel windows "
-                f"are {list(windows.shape[1:])}: its dataset was made by another version of degstalk-ns; process it "
-                "again"
+                f"this avatar was trained on audio windows of {list(recording.audio.shape[1:])}, and those of "
+                f"{recording.audio_name} are {list(windows.shape[1:])}: its dataset was made by another version of "
+                "degstalk-ns; process it again"
             )
-        levels = frame_levels(windows)
     else:
         raise UserError(
             f"this avatar was trained on {recording.audio_name!r} audio features, which degstalk-ns cannot compute: "
             f"give them with --audio-features FILE.npy (as aud_{recording.audio_name}.npy, made by its extractor for "
-            "this audio), or train an avatar on log-mel (ns-train ... talking-head --audio mel)"
+            f"this audio), or train an avatar on others (ns-train ... talking-head --audio {' or '.join(FEATURES)})"
         )
+    levels = frame_levels(mel_windows(samples))
     if abs(reference - own) > MOST_GAIN_DB and not sound.notes:
         change = "louder" if reference > own else "softer"
         notes = (f"{sound.name}: was made only {MOST_GAIN_DB:g} dB {change}; its level is far from the recording's",)
-    return windows, levels - reference, notes
+    return windows, samples, levels - reference, notes
+
+
+def recorded_level(recording: Recording) -> float:
+    """Level of the recorded speech, dB; that of usual speech where the dataset holds no sound to tell it."""
+    if recording.audio_name == "mel":
+        return speech_level(frame_levels(recording.audio))
+    if recording.layout.audio.is_file():
+        return speech_level(frame_levels(mel_windows(load_sound(recording.layout.audio, UNLIMITED).samples)))
+    return USUAL_LEVEL_DB
 
 
 def _fitted(windows: NDArray[np.float32], count: int, recording: Recording, path: Path) -> NDArray[np.float32]:

@@ -1,28 +1,122 @@
-"""Reads the audio windows of a dataset, ``aud_<name>.npy``.
+"""Audio features, one interface: what each is called, its width, how far it looks ahead, how it is computed from any
+sound, and how a dataset stores it (``aud_<name>.npy``).
 
-It must not know how windows are made, networks or nerfstudio.
+Vectors are stored once, [V, C]; the windows of frames, which overlap, are views of them. Files of the AD-NeRF family's
+extractors hold the windows themselves, [T, L, C]. It must not know networks that are driven by features, or nerfstudio.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.audio.mel import MelConfig, log_mel
+from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_vectors
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 
+WINDOW: Final[int] = 16
+"""Vectors in the window of a frame (320 ms), as in AD-NeRF and DEGSTalk."""
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
 """Window length L and width C of the features with known names; None is any width."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A kind of audio features that can be computed for any sound.
+
+    Attributes:
+        name: ``<name>`` of ``aud_<name>.npy``.
+        channels: C.
+        look_ahead: seconds by which a vector depends on sound that comes after it; the window of a frame adds 0.16 s.
+        compute: [S] samples at 16 kHz -> [V, C], vector ``j`` centred on ``j / 50`` s.
+        silence: value of every channel where there is no sound; None where that is not one value.
+    """
+
+    name: str
+    channels: int
+    look_ahead: float
+    compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    silence: float | None = None
+
+
+_WHISPER_AHEAD: Final[float] = WhisperConfig().step_seconds + WhisperConfig().context_seconds
+FEATURES: Final[dict[str, Feature]] = {
+    feature.name: feature
+    for feature in (
+        Feature("mel", MelConfig().channels, 0.032, log_mel, MelConfig().silence),
+        Feature("whisper-tiny", 384, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("tiny"))),
+        Feature("whisper-base", 512, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("base"))),
+        Feature("whisper-small", 768, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("small"))),
+    )
+}
+"""Features that can be computed here."""
+
+
+def windows_of(vectors: NDArray[np.floating], num_frames: int, silence: float | None = None) -> NDArray[np.float32]:
+    """The windows of the frames of a 25 fps video: views of the vectors, so they take no more memory than those.
+
+    Args:
+        vectors: [V, C], 50 a second.
+        num_frames: T.
+        silence: what lies before the first vector and after the last one; None repeats them.
+
+    Returns:
+        float32 [T, 16, C], read-only. Window ``i`` holds the vectors from ``2 i - 7`` to ``2 i + 8``.
+    """
+    stride, first = VECTORS_PER_SECOND // int(FRAME_RATE), WINDOW // 2 - 1
+    needed = stride * num_frames + WINDOW
+    inside = vectors[: needed - first]
+    after = needed - first - len(inside)
+    if silence is None:
+        padded = np.pad(inside, ((first, after), (0, 0)), mode="edge")
+    else:
+        padded = np.pad(inside, ((first, after), (0, 0)), constant_values=silence)
+    seen = np.lib.stride_tricks.sliding_window_view(padded.astype(np.float32, copy=False), WINDOW, axis=0)
+    return seen[: stride * num_frames : stride].transpose(0, 2, 1)
+
+
+def computed_windows(name: str, waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Windows [T, 16, C] of a sound [S] (16 kHz) for the features called ``name``, one of :data:`FEATURES`.
+
+    Raises:
+        UserError: the model that they need cannot be had.
+    """
+    feature = FEATURES[name]
+    return windows_of(feature.compute(waveform), num_frames, feature.silence)
+
+
+def read_vectors(path: Path) -> NDArray[np.floating]:
+    """Read the vectors [V, C] of ``aud_<name>.npy``, as they are stored (float16 or float32).
+
+    Raises:
+        UserError: the file is missing or unreadable, of the wrong rank or width, or holds NaN.
+    """
+    vectors = _read(path)
+    feature = FEATURES.get(_name(path))
+    if vectors.ndim != 2 or not len(vectors):
+        raise UserError(f"{path}: expected vectors [V, C], got {list(vectors.shape)}; make it again")
+    if feature is not None and vectors.shape[1] != feature.channels:
+        raise UserError(
+            f"{path}: vectors have {vectors.shape[1]} channels, expected {feature.channels} of {feature.name}; make it "
+            "again"
+        )
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{path}: holds NaN or infinity; make it again")
+    return vectors
 
 
 def read_windows(path: Path) -> NDArray[np.float32]:
     """Read the audio windows of a dataset.
 
     Args:
-        path: ``aud_<name>.npy``: mel [T, 16, C], ds (DeepSpeech) [T, 16, 29], hu (HuBERT) [T, 2, 1024]; another
-            name may have any [T, L, C].
+        path: ``aud_<name>.npy``: mel [T, 16, C], ds (DeepSpeech) [T, 16, 29], hu (HuBERT) [T, 2, 1024], the vectors
+            [V, C] of a feature of :data:`FEATURES`; another name may have any [T, L, C].
 
     Returns:
         float32 [T, L, C].
@@ -30,19 +124,13 @@ def read_windows(path: Path) -> NDArray[np.float32]:
     Raises:
         UserError: the file is missing or unreadable, or of the wrong rank or width, or holds NaN.
     """
-    name = path.stem.removeprefix("aud_")
-    if not path.is_file():
-        raise UserError(
-            f"{path}: missing; expected audio windows [T, L, C], made by `degstalk process` (mel) "
-            f"or by the extractor of {name!r}"
-        )
-    try:
-        windows = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: not a numpy array file ({str(error).splitlines()[0]}); make it again") from None
-    if not isinstance(windows, np.ndarray) or windows.ndim != 3 or not np.issubdtype(windows.dtype, np.number):
-        shape = getattr(windows, "shape", type(windows).__name__)
-        raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {shape}; make it again")
+    name = _name(path)
+    windows = _read(path)
+    if windows.ndim == 2 and name in FEATURES:
+        vectors = read_vectors(path)
+        return windows_of(vectors, len(vectors) * int(FRAME_RATE) // VECTORS_PER_SECOND, FEATURES[name].silence)
+    if windows.ndim != 3:
+        raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {windows.shape}; make it again")
     windows = windows.astype(np.float32, copy=False)
     length, width = SHAPES.get(name, (windows.shape[1], None))
     if windows.shape[1] != length or (width is not None and windows.shape[2] != width):
@@ -54,3 +142,23 @@ def read_windows(path: Path) -> NDArray[np.float32]:
         frame = int(np.flatnonzero(~np.isfinite(windows).all((1, 2)))[0])
         raise UserError(f"{path}: holds NaN or infinity (first in frame {frame}); make it again")
     return windows
+
+
+def _name(path: Path) -> str:
+    return path.stem.removeprefix("aud_")
+
+
+def _read(path: Path) -> NDArray[np.floating]:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: missing; expected audio features, made by `degstalk process` ({', '.join(FEATURES)}) "
+            f"or by the extractor of {_name(path)!r}"
+        )
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a numpy array file ({str(error).splitlines()[0]}); make it again") from None
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
+        shape = getattr(array, "shape", type(array).__name__)
+        raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {shape}; make it again")
+    return array

@@ -168,6 +168,15 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
         raise _unreadable(name, error) from None
 
 
+def shifted(samples: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
+    """The samples [S] (16 kHz) later by ``seconds`` (earlier where negative), with silence where nothing is left."""
+    by = round(seconds * SAMPLE_RATE)
+    moved = np.zeros_like(samples)
+    first, end = max(by, 0), min(len(samples), len(samples) + by)
+    moved[first:end] = samples[first - by : end - by]
+    return moved
+
+
 def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
     """Rate in Hz (44,100 or 48,000, which every player takes) and layout ("mono" or "stereo") for a soundtrack."""
     try:

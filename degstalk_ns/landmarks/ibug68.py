@@ -28,6 +28,8 @@ RIGHT_EYE_68: Final[tuple[int, ...]] = (36, 37, 38, 39, 40, 41)
 picture, then back."""
 LEFT_EYE_68: Final[tuple[int, ...]] = (42, 43, 44, 45, 46, 47)
 """The same from left to right in the picture: inner corner first."""
+UPPER_FACE: Final[tuple[int, ...]] = (*range(17, 27), *range(36, 48))
+"""Brows and eyes."""
 MOUTH_LANDMARKS: Final[slice] = slice(48, 68)
 """The 20 points of the lips."""
 BELOW_NOSE_68: Final[int] = 33
@@ -95,6 +97,12 @@ def lip_opening(points: _Points) -> _Points:
         [...] 0 for closed lips, about 0.5 for a wide open mouth. In two dimensions it grows as the head turns aside.
     """
     return np.asarray(lip_gap(points) / np.maximum(eye_distance(points), 1e-9))
+
+
+def lips_width(points: _Points) -> _Points:
+    """Width of the mouth, corner to corner, over :func:`eye_distance`; arguments as for :func:`lip_opening`."""
+    right, left = points[..., MOUTH_LANDMARKS, :][..., 0, :], points[..., MOUTH_LANDMARKS, :][..., 6, :]
+    return np.asarray(np.linalg.norm(left - right, axis=-1) / np.maximum(eye_distance(points), 1e-9))
 
 
 def eye_opening(points: _Points) -> _Float32:

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns import model_files
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks import model_files
 
 FACES_LOOKED_FOR: Final[int] = 2
 """One is followed; a second one tells that somebody else is in the picture."""
@@ -46,7 +46,7 @@ class FaceTracker:
     detects every frame anew, exactly as IMAGE mode does. Smoothing is ours, over whole tracks, where it needs no lag.
 
     Raises:
-        UserError: the model file cannot be had (see :mod:`degstalk_ns.landmarks.model_files`).
+        UserError: the model file cannot be had (see :mod:`degstalk_ns.model_files`).
     """
 
     def __init__(self) -> None:

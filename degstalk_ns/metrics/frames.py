@@ -6,11 +6,13 @@ It ties the metrics of images together. It must not know nerfstudio, models or d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from degstalk_ns.avatar.boxes import Box, cropped, grown_to, union_box
+from degstalk_ns.metrics.audio_driven import audio_driven
 from degstalk_ns.metrics.image import correlation, psnr, ssim
 from degstalk_ns.metrics.lips_and_eyes import lip_movement
 from degstalk_ns.metrics.lpips import LPIPS_MINIMUM, Lpips, prepare_lpips
@@ -143,4 +145,26 @@ def lips_and_cracks(table: MetricTable, wide: float | None, height: int) -> dict
     related = correlation(*gaps)
     if related is not None:
         result["lip_gap_r"] = related
+    return result
+
+
+def spoken_metrics(table: MetricTable, names: Sequence[str]) -> dict[str, float]:
+    """How well lips that sound alone drives follow the recorded ones, and what else the sound moves.
+
+    Args:
+        table: with ``<name>_gap`` and ``<name>_gap_true`` of consecutive frames, ``sound_moves_upper`` and
+            ``sound_moves_mouth``, as far as they were measured.
+        names: of the drivings.
+
+    Returns:
+        ``<name>_r``, ``<name>_spread`` and ``<name>_lag`` (:func:`~degstalk_ns.metrics.audio_driven.audio_driven`), and
+        ``bleed``: how much the sound changes eyes and brows, over how much it changes the mouth.
+    """
+    result: dict[str, float] = {}
+    for name in names:
+        told = audio_driven(*table.columns(f"{name}_gap", f"{name}_gap_true"))
+        result |= {f"{name}_{key}": value for key, value in told.items()}
+    means = table.mean()
+    if means.get("sound_moves_mouth", 0.0) > 0:
+        result["bleed"] = means["sound_moves_upper"] / means["sound_moves_mouth"]
     return result

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from degstalk_ns.avatar.boxes import Box
 from degstalk_ns.errors import UserError
-from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS, NUM_POINTS_68, eye_opening, lip_gap
+from degstalk_ns.landmarks.ibug68 import MOUTH_LANDMARKS, NUM_POINTS_68, UPPER_FACE, eye_opening, lip_gap
 from degstalk_ns.landmarks.mesh478 import lip_gap_between_eye_corners, to_68
 
 CLOSED_SHARE = 0.5
@@ -133,8 +134,8 @@ def _as_bytes(image: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
 def lmd_availability() -> str | None:
     """None where LMD can be computed, else one line that says why not (no MediaPipe, or its model file is absent)."""
     try:
-        from degstalk_ns.landmarks.model_files import face_landmarker
         from degstalk_ns.landmarks.tracker import FaceTracker
+        from degstalk_ns.model_files import face_landmarker
 
         face_landmarker()
         with FaceTracker():  # its libraries are loaded only when a task is made
@@ -154,6 +155,8 @@ class FaceComparison:
         relative, true_relative: gap between the lips over the distance of the eye corners
             (:func:`~degstalk_ns.landmarks.mesh478.lip_gap_between_eye_corners`).
         eyes, true_eyes: opening of the eyes (:func:`~degstalk_ns.landmarks.ibug68.eye_opening`).
+        upper_box, mouth_box: rows and columns (y0, y1, x0, x1; ends excluded) of eyes and brows, and of the lips, in
+            the true frame.
     """
 
     distance: float
@@ -163,6 +166,16 @@ class FaceComparison:
     true_relative: float
     eyes: float
     true_eyes: float
+    upper_box: Box
+    mouth_box: Box
+
+
+def _box(points: Landmarks, shape: Sequence[int]) -> Box:
+    """Around ``points`` [P, 2], within a picture of this shape (rows, columns, ...), at least one pixel large."""
+    size = np.array(shape[1::-1])
+    low = np.clip(np.floor(points.min(0)), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(points.max(0)) + 1, low + 1, size).astype(int)
+    return int(low[1]), int(high[1]), int(low[0]), int(high[0])
 
 
 class FaceLandmarks:
@@ -186,12 +199,17 @@ class FaceLandmarks:
         meshes = [points for points in found if points is not None]
         if len(meshes) < 2:
             return None
-        points = [to_68(mesh) for mesh in meshes]
+        (shape, true_shape), (mesh, true_mesh) = [to_68(mesh) for mesh in meshes], meshes
         return FaceComparison(
-            lip_landmark_distance(points[0], points[1]),
-            *(float(lip_gap(shape)) for shape in points),
-            *(float(lip_gap_between_eye_corners(mesh)) for mesh in meshes),
-            *(float(eye_opening(shape)) for shape in points),
+            distance=lip_landmark_distance(shape, true_shape),
+            opening=float(lip_gap(shape)),
+            true_opening=float(lip_gap(true_shape)),
+            relative=float(lip_gap_between_eye_corners(mesh)),
+            true_relative=float(lip_gap_between_eye_corners(true_mesh)),
+            eyes=float(eye_opening(shape)),
+            true_eyes=float(eye_opening(true_shape)),
+            upper_box=_box(true_shape[[*UPPER_FACE]], target.shape),
+            mouth_box=_box(true_shape[MOUTH_LANDMARKS], target.shape),
         )
 
     def _landmarks(self, image: NDArray[np.uint8]) -> Landmarks | None:

@@ -7,7 +7,7 @@ sound only. None of it must know how the frames were made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -104,6 +104,7 @@ class TalkingReport:
         silent_frames: number of silent frames, from which ``opening_in_silence`` is measured.
         blinks_per_minute: number of blinks per minute.
         jaw_jitter: root mean square of second differences in time in the band between jaw and neck, grey levels.
+        openings: [T] gap between the lips over the distance between the eyes; NaN without a face.
     """
 
     frames: int
@@ -113,9 +114,10 @@ class TalkingReport:
     silent_frames: int
     blinks_per_minute: float
     jaw_jitter: float | None
+    openings: Series = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def to_json(self) -> dict[str, float | int | None]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "openings"}
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,7 @@ def measure_frames(
         silent_frames=int(silent.sum()),
         blinks_per_minute=blinks(seen.closure) / (count / FRAME_RATE / 60),
         jaw_jitter=_jaw_jitter(frames(), seen, advance),
+        openings=seen.opening,
     )
 
 

@@ -18,11 +18,13 @@ from rich.progress import track
 from torch import Tensor
 
 from degstalk_ns.animation.animation import silent_track
+from degstalk_ns.animation.spoken import spoken_tracks
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.errors import one_line_errors
 from degstalk_ns.files import write_png
-from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks
+from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks, spoken_metrics
 from degstalk_ns.metrics.lips_and_eyes import (
+    FaceComparison,
     FaceLandmarks,
     LipMovement,
     eye_closing,
@@ -49,6 +51,9 @@ class DegstalkPipelineConfig(VanillaPipelineConfig):
     measure_driving: bool = True
     """During full evaluation, also render all frames with the driving signals frozen at the first frame and with silent
     audio, to test how much the audio moves the mouth."""
+    measure_spoken: bool = True
+    """During full evaluation, also render all frames with a mouth that the audio alone moves, as new audio does, and
+    with three controls: the sound of another moment, a still mouth, and silence."""
     measure_training_frames: int = 200
     """During full evaluation, number of frames of the training part in which lips and the border of the face are
     measured too: what is wrong there was not learned at all. 0 turns it off."""
@@ -119,7 +124,9 @@ class DegstalkPipeline(VanillaPipeline):
         crack that is plain to see), lips and cracks again over training frames (``train_...``), ``lips_l1``
         (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything that drives
         is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each
-        moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``.
+        moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``. With
+        ``measure_spoken`` what :func:`~degstalk_ns.metrics.frames.spoken_metrics` tells of
+        :func:`~degstalk_ns.animation.spoken.spoken_tracks`.
         """
         model = self.model
         assert isinstance(model, DegstalkModel)
@@ -128,6 +135,7 @@ class DegstalkPipeline(VanillaPipeline):
             output_path.mkdir(parents=True, exist_ok=True)
         no_lips = lmd_availability() if self.config.measure_lips else "LMD is left out: measure_lips is off"
         others = self._other_drivings() if self.config.measure_driving else {}
+        spoken = self._spoken_drivings() if self.config.measure_spoken and not no_lips else {}
         # The first frame pays for compilation and caches; it is rendered once before the clock counts.
         model.get_outputs_for_camera(data_loader[0][0])["rgb"]
         table, seconds = MetricTable(), []
@@ -159,6 +167,8 @@ class DegstalkPipeline(VanillaPipeline):
                         other = model.get_outputs_for_camera(camera)["rgb"]
                     metrics[f"lips_l1_{name}"] = box_l1(other, truth, lips)
                     metrics[f"lips_l1_change_{name}"] = box_l1(other, image["rgb"], lips)
+                if found is not None and spoken:
+                    metrics |= self._spoken(spoken, camera, truth, found, face_landmarks)
                 table.add(metrics)
                 if output_path is not None:
                     for name, picture in pictures.items():
@@ -176,6 +186,7 @@ class DegstalkPipeline(VanillaPipeline):
         wide = wide_opening(trained.column("lip_gap_true") or table.column("lip_gap_true"))
         for prefix, measured in (("", table), ("train_", trained)):
             result |= {f"{prefix}{name}": value for name, value in lips_and_cracks(measured, wide, height).items()}
+        result |= spoken_metrics(table, list(spoken))
         for name, other in (("jaw", "recorded_jaw"), ("truth", "lip_opening_true")):
             related = table.relate("lip_opening", other)
             if related is not None:
@@ -189,6 +200,35 @@ class DegstalkPipeline(VanillaPipeline):
         elif not no_lips:
             CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
+
+    def _spoken(
+        self,
+        drivings: dict[str, DrivingTrack],
+        camera: Any,
+        truth: Tensor,
+        found: FaceComparison,
+        face_landmarks: FaceLandmarks,
+    ) -> dict[str, float]:
+        """Metrics of one frame with each of the drivings of :func:`spoken_tracks`."""
+        model, metrics, images = self.model, dict[str, float](), dict[str, Tensor]()
+        assert isinstance(model, DegstalkModel)
+        for name, driving in drivings.items():
+            with model.driven_by(driving):
+                images[name] = model.get_outputs_for_camera(camera)["rgb"]
+            seen = face_landmarks(images[name], truth)
+            if seen is not None:
+                metrics |= {f"{name}_lmd": seen.distance, f"{name}_gap": seen.relative}
+                metrics[f"{name}_gap_true"] = seen.true_relative
+        for part, box in (("upper", found.upper_box), ("mouth", found.mouth_box)):
+            metrics[f"sound_moves_{part}"] = box_l1(images["spoken"], images["hushed"], box)
+        return metrics
+
+    def _spoken_drivings(self) -> dict[str, DrivingTrack]:
+        assert isinstance(self.model, DegstalkModel)
+        drivings, notes = spoken_tracks(self.model.recording)
+        for note in notes:
+            CONSOLE.print(f"[yellow]{note}")
+        return drivings
 
     def _training_frames(self, face_landmarks: FaceLandmarks | None, count: int) -> MetricTable:
         """Lips and cracks in ``count`` frames of the training part."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.landmarks.brows import BrowConfig
@@ -27,6 +27,15 @@ class ProcessConfig:
     """Number of worker threads; 0 uses one per CPU core, but at most 4."""
     overwrite: bool = False
     """Delete the results of an earlier run in the output folder and start from the beginning."""
+    audio: Literal["auto", "whisper", "mel"] = "auto"
+    """What new audio will move the mouth by: the phonetic vectors of Whisper's base model (whisper), log-mel bands
+    (mel), or auto: whisper where its model is at hand or can be downloaded (145 MB), else mel. Log-mel windows are
+    always written."""
+    sync: Literal["auto", "off"] = "auto"
+    """Move the sound of a video in which it is early or late against the lips (auto), which needs whisper, or leave it
+    as it is (off)."""
+    only: Literal["all", "audio"] = "all"
+    """Make everything (all), or only the sound and its features in a dataset that is there already (audio)."""
     minimum_seconds: float = decode.MINIMUM_SECONDS
     """Minimum length of the video, in seconds; shorter videos are rejected."""
     crop: crop.CropConfig = field(default_factory=crop.CropConfig)

@@ -15,17 +15,25 @@ from typing import Any
 
 import numpy as np
 
+from degstalk_ns import model_files
+from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Progress, quiet_native_messages
+from degstalk_ns.dataparsers.driving_files import PHONETIC
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.frame_rate import FRAME_RATE
-from degstalk_ns.landmarks import model_files
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.products import VERSIONS, Products, Step, landmark_file, naming_video, pose_file
-from degstalk_ns.preprocess.record import RECORD_NAME, Record, check_dataset_folder, stage_key
+from degstalk_ns.preprocess.products import (
+    SOUND_STEPS,
+    VERSIONS,
+    Products,
+    landmark_file,
+    pose_file,
+)
+from degstalk_ns.preprocess.record import RECORD_NAME, Record, Step, check_dataset_folder, stage_key
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,9 @@ def process(
         # Found or fetched before anything is written; a dataset that is there may need neither.
         model_files.face_landmarker()
         model_files.selfie_segmenter()
+    if config.only == "audio" and (record is None or not landmark_file(Layout(output)).is_file()):
+        raise UserError(f"{output}: --only audio adds to a dataset that `degstalk process` made; make it first")
+    whisper, without_whisper = _whisper(config)
     square, crop_key = _find_crop(info, origin, record, config, progress)
 
     new = not output.exists()
@@ -104,8 +115,8 @@ def process(
         record.video = origin
         record.facts |= {"frames": info.num_frames, "crop": dataclasses.asdict(square), "crop_key": crop_key}
         record.save()
-        products = Products(info, origin, square, Layout(output), config)
-        seconds = _run(products, record, progress)
+        products = Products(info, origin, square, Layout(output), config, whisper)
+        seconds = _run(products, record, progress, config.only)
     except UserError:
         # The input turned out bad: leave the place as it was found.
         if empty:
@@ -122,8 +133,26 @@ def process(
         reprojection=float(np.nanmedian(solved["residual"])),
         texture=float(np.nanmedian(solved["mark_residual"])) if "mark_residual" in solved else None,
         lost=[(int(first), int(last)) for first, last in track["gaps"]],
-        warnings=_warnings(info, square, config, record, unreadable),
+        warnings=without_whisper + _warnings(info, square, config, record, unreadable),
     )
+
+
+def _whisper(config: ProcessConfig) -> tuple[bool, list[str]]:
+    """Whether Whisper's vectors are made, and a line where they cannot be.
+
+    Raises:
+        UserError: they were asked for and cannot be had.
+    """
+    if config.audio == "mel":
+        return False, []
+    missing = whisper_availability()
+    if missing is None:
+        return True, []
+    if config.audio == "whisper":
+        raise UserError(missing)
+    return False, [
+        f"without a Whisper model lips follow other voices less well, and the sound's offset is not checked ({missing})"
+    ]
 
 
 def _warnings(
@@ -169,7 +198,7 @@ def _find_crop(
     coarse = dataclasses.replace(
         config.tracking, frame_rate=rate, max_lost_fraction=1.0, max_other_face_frames=max(len(indices) // 20, 1)
     )
-    with naming_video(info.path):
+    with tracking.naming_video(info.path):
         tracking.assemble(observations, coarse)
     found = [observation.points[:, :2] for observation in observations if observation is not None]
     boxes = np.array([[*points.min(0), *points.max(0)] for points in found], np.float32)
@@ -191,6 +220,7 @@ def _remove_products(output: Path) -> None:
         layout.clean_plate,
         layout.audio,
         layout.audio_features("mel"),
+        layout.audio_features(PHONETIC),
         layout.action_units,
         layout.face_model_npz,
         layout.contact_sheet,
@@ -201,8 +231,8 @@ def _remove_products(output: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _run(products: Products, record: Record, progress: Progress) -> dict[str, float]:
-    """Run what is missing or stale; seconds of each step that ran."""
+def _run(products: Products, record: Record, progress: Progress, only: str) -> dict[str, float]:
+    """Run what is missing or stale, or of that ``only`` what belongs to the sound; seconds of each step that ran."""
     count, layout, steps = products.count, products.layout, products.steps()
     keys: dict[str, str] = {}
     todo: list[tuple[Step, set[int], bool]] = []
@@ -211,7 +241,8 @@ def _run(products: Products, record: Record, progress: Progress) -> dict[str, fl
         current = record.is_current(step.name, keys[step.name])
         missing = _missing_frames(step, count) if current else set(range(count))
         whole = current and not missing and all(path.is_file() for path in step.products())
-        if not (whole and record.is_complete(step.name, keys[step.name])):
+        wanted = only == "all" or step.name in (*SOUND_STEPS, steps[-1].name)
+        if wanted and not (whole and record.is_complete(step.name, keys[step.name])):
             todo.append((step, missing, current))
     if not todo:
         return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -16,17 +15,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns import files
+from degstalk_ns import files, model_files
+from degstalk_ns.audio.features import FEATURES
+from degstalk_ns.audio.in_step import in_step
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Advance, quiet_native_messages
 from degstalk_ns.dataparsers import contact_sheet, writing
+from degstalk_ns.dataparsers.driving_files import PHONETIC
 from degstalk_ns.dataparsers.layout import Layout
-from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
 from degstalk_ns.frame_rate import FRAME_RATE
-from degstalk_ns.landmarks import blendshapes, mesh478, model_files
+from degstalk_ns.landmarks import blendshapes, mesh478
 from degstalk_ns.landmarks.brows import BROW_NAMES, brow_heights, not_followed
+from degstalk_ns.landmarks.ibug68 import lip_opening, lips_width
 from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
@@ -34,7 +36,7 @@ from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
 from degstalk_ns.plates.hair import with_hair_in_front
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.record import key_settings
+from degstalk_ns.preprocess.record import Step, key_settings
 
 _AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
@@ -42,47 +44,19 @@ _AHEAD: Final[int] = 3
 
 VERSIONS: Final[dict[str, int]] = {
     "frames": 1,
-    "audio": 1,
+    "audio": 2,
     "landmarks": 1,
     "expression": 3,
     "head poses": 2,
     "masks": 1,
     "plates": 3,
-    "audio features": 1,
+    "audio features": 2,
     "contact sheet": 1,
     "transforms": 1,
 }
 """Raise a step's number when its code writes something else: datasets made before are then stale."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the pipeline: what it depends on, what it writes, and how."""
-
-    name: str
-    settings: Any
-    needs: tuple[str, ...]
-    products: Callable[[], list[Path]]
-    run: Callable[[Advance, set[int]], list[str] | None]
-    """Called with a progress callback and the frames whose products are missing; returns what a user should know of
-    what was made, one line each."""
-    per_frame: Callable[[int], list[Path]] | None = None
-    ticks: int = 1
-    """Length of the progress bar of a step that is not ``per_frame``."""
-
-
-class naming_video:
-    """Put the video's name before a message that only speaks of frames."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError):
-            raise UserError(f"{self._path}: {str(error).removeprefix('tracking: ')}") from None
+SOUND_STEPS: Final[tuple[str, ...]] = ("audio", "audio features")
+"""The steps of ``--only audio``."""
 
 
 def landmark_file(layout: Layout) -> Path:
@@ -106,8 +80,10 @@ class Products:
         square: crop.Crop,
         layout: Layout,
         config: ProcessConfig,
+        whisper: bool,
     ) -> None:
-        """``identity`` is :func:`decode.identity` of the video."""
+        """``identity`` is :func:`decode.identity` of the video; ``whisper``: whether its vectors are made."""
+        self.whisper = whisper
         self.info, self.identity, self.square = info, identity, square
         self.layout, self.config = layout, config
         self.count = info.num_frames
@@ -139,7 +115,6 @@ class Products:
                 run=self._frames,
                 per_frame=lambda i: [layout.frame(i)],
             ),
-            Step("audio", [video, self.count], needs=(), products=one(layout.audio), run=self._audio),
             Step(
                 "landmarks",
                 settings["tracking"],
@@ -147,6 +122,13 @@ class Products:
                 products=one(self.landmark_file),
                 run=self._landmarks,
                 per_frame=lambda i: [layout.landmarks(i)],
+            ),
+            Step(
+                "audio",
+                [video, self.count, self.whisper and config.sync],
+                needs=("landmarks",),
+                products=one(layout.audio),
+                run=self._audio,
             ),
             Step(
                 "head poses",
@@ -181,9 +163,9 @@ class Products:
             ),
             Step(
                 "audio features",
-                settings["mel"],
+                [settings["mel"], self.whisper],
                 needs=("audio",),
-                products=one(layout.audio_features("mel")),
+                products=one(*map(layout.audio_features, ["mel", *[PHONETIC] * self.whisper])),
                 run=self._features,
             ),
             Step(
@@ -224,9 +206,15 @@ class Products:
             for _ in in_order(pool, write, wanted, self._ahead):
                 advance(1)
 
-    def _audio(self, advance: Advance, missing: set[int]) -> None:
-        writing.write_sound(self.layout.audio, decode.read_audio(self.info))
+    def _audio(self, advance: Advance, missing: set[int]) -> list[str]:
+        samples, notes = decode.read_audio(self.info), []
+        if self.whisper and self.config.sync == "auto":
+            marks = mesh478.to_68(np.load(self.landmark_file)["points"])
+            samples, moved = in_step(samples, lip_opening(marks), lips_width(marks))
+            notes = [f"the sound was {moved} and was moved; --sync off leaves it as it is"] if moved else []
+        writing.write_sound(self.layout.audio, samples)
         advance(1)
+        return notes
 
     def _landmarks(self, advance: Advance, missing: set[int]) -> list[str]:
         notes = [] if self.landmark_file.is_file() else self._track(advance)
@@ -239,7 +227,7 @@ class Products:
         def report(done: int, total: int) -> None:
             advance(1)
 
-        with self._pool() as pool, quiet_native_messages(), naming_video(self.info.path):
+        with self._pool() as pool, quiet_native_messages(), tracking.naming_video(self.info.path):
             paths = (self.layout.frame(i) for i in range(self.count))
             frames = in_order(pool, files.read_rgb, paths, self._ahead)
             track = tracking.track(frames, self.count, report, self.config.tracking)
@@ -384,7 +372,10 @@ class Products:
     def _features(self, advance: Advance, missing: set[int]) -> None:
         samples = load_sound(self.layout.audio, UNLIMITED).samples
         windows = mel_windows(samples, self.count, self.config.mel)
-        writing.write_audio_windows(self.layout.audio_features("mel"), windows)
+        writing.write_audio_features(self.layout.audio_features("mel"), windows)
+        if self.whisper:
+            vectors = FEATURES[PHONETIC].compute(samples).astype(np.float16)
+            writing.write_audio_features(self.layout.audio_features(PHONETIC), vectors)
         advance(1)
 
     def _sheet(self, advance: Advance, missing: set[int]) -> None:

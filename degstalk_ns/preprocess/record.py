@@ -1,4 +1,5 @@
-"""What of a dataset is done: ``process.json``, stage keys, and files that are whole or not there at all.
+"""What a step is, and what of a dataset is done: ``process.json``, stage keys, and files that are whole or not there at
+all.
 
 It must not know what any stage computes.
 """
@@ -7,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from degstalk_ns.console.progress import Advance
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 
@@ -43,6 +46,22 @@ def key_settings(config: Any) -> dict[str, Any]:
         else:
             settings[option.name] = values[option.name]
     return settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the pipeline: what it depends on, what it writes, and how."""
+
+    name: str
+    settings: Any
+    needs: tuple[str, ...]
+    products: Callable[[], list[Path]]
+    run: Callable[[Advance, set[int]], list[str] | None]
+    """Called with a progress callback and the frames whose products are missing; returns what a user should know of
+    what was made, one line each."""
+    per_frame: Callable[[int], list[Path]] | None = None
+    ticks: int = 1
+    """Length of the progress bar of a step that is not ``per_frame``."""
 
 
 @dataclass

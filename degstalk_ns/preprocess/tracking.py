@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -181,3 +182,17 @@ def _times(flags: NDArray[np.bool_], rate: float) -> str:
     runs = _runs(flags)
     text = ", ".join(f"{a / rate:.1f}-{(b + 1) / rate:.1f} s" for a, b in runs[:TIMES_NAMED])
     return text + (f" and {len(runs) - TIMES_NAMED} more" if len(runs) > TIMES_NAMED else "")
+
+
+class naming_video:
+    """Put the video's name before a message that only speaks of frames."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            raise UserError(f"{self._path}: {str(error).removeprefix('tracking: ')}") from None

@@ -293,7 +293,7 @@ def _write_sound(layout: Layout, sound: NDArray[np.float32], count: int) -> None
     writing.write_sound(layout.audio, sound)
     # From the file, as `degstalk process` does it: what is rounded there is rounded here.
     samples = load_sound(layout.audio, UNLIMITED).samples
-    writing.write_audio_windows(layout.audio_features("mel"), mel_windows(samples, count))
+    writing.write_audio_features(layout.audio_features("mel"), mel_windows(samples, count))
 
 
 _COLOURS: Final = np.array([PALETTE[name] for name in MASK_REGIONS], np.uint8)

@@ -1,6 +1,7 @@
-"""Where MediaPipe's two model files are: the user's folder, the user's cache, or one checked download.
+"""Where the model files of others are (MediaPipe's two, Whisper's): the user's folder, the user's cache, or one checked
+download.
 
-It knows names, addresses and hashes only; it must not know MediaPipe, nor what the models are used for.
+It knows names, addresses and hashes only; it must not know MediaPipe or Whisper, nor what the models are used for.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,13 @@ from degstalk_ns.errors import UserError
 
 MODELS_VARIABLE: Final[str] = "DEGSTALK_MODELS"
 """Environment variable that names a folder with the model files."""
+WHISPER_SIZES: Final[tuple[str, ...]] = ("tiny", "base", "small")
+"""Whisper's multilingual models that are used: 39, 74 and 244 million parameters."""
+
+OFFLINE_VARIABLE: Final[str] = "HF_HUB_OFFLINE"
+"""Environment variable that keeps programs from fetching Whisper's models, here as in the hub's own tools."""
+LARGE_FILE: Final[str] = "model.bin"
+"""What takes long enough to fetch that a line says so."""
 
 CONNECT_TIMEOUT: Final[float] = 5.0
 """Seconds to wait for the server, so that a machine without a network fails at once."""
@@ -45,6 +54,33 @@ SELFIE_SEGMENTER: Final = ModelFile(
 )
 
 
+_HUB: Final[str] = "https://huggingface.co/Systran/faster-whisper-{size}/resolve/{revision}/{file}"
+"""Whisper's models (MIT) as CTranslate2 reads them."""
+_WHISPER_REVISIONS: Final[dict[str, str]] = {
+    "tiny": "d90ca5fe260221311c53c58e660288d3deb8d356",
+    "base": "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66",
+    "small": "536b0662742c02347bc0e980a01041f333bce120",
+}
+_WHISPER_HASHES: Final[dict[str, dict[str, str]]] = {
+    "tiny": {
+        "config.json": "a73a28cdfe1c43ccc7202fa333d1f89c202477271407ae9a7f19afa52039cac8",
+        "model.bin": "dcb76c6586fc06cbdac6dd21f14cfd129cc4cdd9dce19bf4ffa62e59cbe6e6d1",
+    },
+    "base": {
+        "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+        "model.bin": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+    },
+    "small": {
+        "config.json": "b55496ac7940a7ae47d2c01eab40edfd8701feec1229d9cce3b40014383fb828",
+        "model.bin": "3e305921506d8872816023e4c273e75d2419fb89b24da97b4fe7bce14170d671",
+    },
+}
+_WHISPER_VOCABULARY: Final[tuple[str, str]] = (
+    "vocabulary.txt",
+    "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+)
+
+
 def face_landmarker() -> Path:
     """Path of the FaceLandmarker bundle (478 landmarks, 52 blendshapes). Raises ``UserError``; see :func:`locate`."""
     return locate(FACE_LANDMARKER)
@@ -53,6 +89,31 @@ def face_landmarker() -> Path:
 def selfie_segmenter() -> Path:
     """Path of the multiclass selfie segmenter. Raises ``UserError``; see :func:`locate`."""
     return locate(SELFIE_SEGMENTER)
+
+
+def whisper_model(size: str) -> Path:
+    """Folder of a Whisper model as CTranslate2 reads it: ``whisper-<size>`` in ``$DEGSTALK_MODELS``, which may be the
+    user's own conversion, else in the user's cache, else downloaded into it (tiny 76 MB, base 145 MB, small 484 MB).
+
+    Raises:
+        UserError: no such size; a file in the cache is damaged; or it cannot be downloaded.
+    """
+    if size not in WHISPER_SIZES:
+        raise UserError(f"Whisper has no model {size!r} here; expected one of {', '.join(WHISPER_SIZES)}")
+    name = f"whisper-{size}"
+    folder = os.environ.get(MODELS_VARIABLE)
+    if folder and (own := Path(folder).expanduser() / name).is_dir():
+        return own
+    hashes = dict([*_WHISPER_HASHES[size].items(), _WHISPER_VOCABULARY])
+    for file, sha256 in hashes.items():
+        if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0") and not (cache_folder() / name / file).is_file():
+            raise UserError(
+                f"{name}/{file}: not found in ${MODELS_VARIABLE} nor {cache_folder()}, and {OFFLINE_VARIABLE} is set: "
+                f"unset it, or put the model into a folder and set {MODELS_VARIABLE} to it"
+            )
+        url = _HUB.format(size=size, revision=_WHISPER_REVISIONS[size], file=file)
+        locate(ModelFile(f"{name}/{file}", url, sha256))
+    return cache_folder() / name
 
 
 def cache_folder() -> Path:
@@ -92,6 +153,8 @@ def _checked(path: Path, model: ModelFile) -> Path:
 
 
 def _download(model: ModelFile) -> Path:
+    if Path(model.name).name == LARGE_FILE:
+        print(f"fetching {model.url} ...", file=sys.stderr, flush=True)
     logger = pooch.get_logger()
     level = logger.level
     # pooch announces each download at INFO and each failed attempt with a traceback-like line; ours is one line.
@@ -101,8 +164,8 @@ def _download(model: ModelFile) -> Path:
             pooch.retrieve(
                 url=model.url,
                 known_hash=f"sha256:{model.sha256}",
-                fname=model.name,
-                path=cache_folder(),
+                fname=Path(model.name).name,
+                path=cache_folder() / Path(model.name).parent,
                 downloader=pooch.HTTPDownloader(timeout=CONNECT_TIMEOUT),
             )
         )

@@ -1,0 +1,66 @@
+"""The recorded track with a mouth that follows the recorded sound alone, and the controls that such a test needs.
+
+It must not know how frames are rendered or measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from degstalk_ns.animation.animation import recorded_track, silent_track
+from degstalk_ns.animation.hearing import choose_ears
+from degstalk_ns.animation.new_sound import NewSoundConfig, fitted_mouth, mouth_columns, named_columns
+from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.dataparsers.recording import Recording
+
+HUSHED_DB = -200.0
+"""Level of a frame in which nothing is said."""
+
+
+def spoken_tracks(
+    recording: Recording, config: NewSoundConfig | None = None
+) -> tuple[dict[str, DrivingTrack], tuple[str, ...]]:
+    """Tracks in which the mouth of the held-out frames is driven by sound alone; all else is as recorded.
+
+    The model of the mouth is fitted to the training part. Where expression values have no names, what the sound
+    explains of them is exchanged (:func:`~degstalk_ns.animation.new_sound.driven_by_sound`).
+
+    Returns:
+        "spoken": by the sound of the frame itself. "shuffled": by that of another held-out moment, half of the held-out
+        part away. "still": the mouth is held at its mean. "hushed": lips shut, in silence. And notes, one line each.
+    """
+    config = config or NewSoundConfig()
+    ears, notes = choose_ears(recording, config.ears)
+    mouth, heard, more = fitted_mouth(recording, ears, config.mouth)
+    rows, columns = recording.val.aud_ids, mouth_columns(recording)
+    moved = np.roll(rows, len(rows) // 2)
+    loud = np.zeros(len(rows))
+    base = recorded_track(recording)
+    silence = silent_track(recording)
+    own = mouth.values(heard.rows(rows), loud)[0]
+
+    def exchanged(values: NDArray[np.floating], audio: torch.Tensor) -> DrivingTrack:
+        expression = base.expression.clone()
+        if named_columns(recording):
+            expression[np.ix_(rows, columns)] = torch.from_numpy(values.astype(np.float32))
+        else:
+            explained = mouth.explained(heard.rows(rows), recording.mouth_opening[rows])
+            expression[rows] += torch.from_numpy((values - explained).astype(np.float32))
+        return replace(base, expression=expression, audio=audio)
+
+    other = base.audio.clone()
+    other[rows] = base.audio[moved]
+    mean = recording.expression[recording.train.aud_ids][:, columns].mean(0)
+    tracks = {
+        "spoken": exchanged(own, base.audio),
+        "shuffled": exchanged(mouth.values(heard.rows(moved), loud)[0], other),
+        "still": exchanged(np.tile(mean, (len(rows), 1)), base.audio),
+        "hushed": exchanged(
+            mouth.values(heard.rows(rows), loud + HUSHED_DB)[0], base.audio if silence is None else silence.audio
+        ),
+    }
+    return tracks, (*notes, *more)
