@@ -1,4 +1,4 @@
-"""Trains the network of `degstalk_ns/audio/lip_motion.py` and writes its weights: a tool of the project, not of users.
+"""Trains the network of `degstalk_ns/speech/lip_motion.py` and writes its weights: a tool of the project, not of users.
 
 It needs espeak-ng and Whisper's base model. Speech is made of Whisper's own vocabulary, read by the voices of many
 languages, at other pitches, speeds and formants, through other filters, rooms and noise. It takes about 10 minutes on
@@ -21,11 +21,11 @@ from scipy.signal import fftconvolve
 from torch import Tensor, nn
 
 from degstalk_ns import model_files
-from degstalk_ns.audio.espeak import SpeakerConfig, speak
-from degstalk_ns.audio.lip_motion import WEIGHTS
-from degstalk_ns.audio.phonemes import LIP_TARGETS, lip_targets
 from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, whisper_vectors
 from degstalk_ns.frame_rate import SAMPLE_RATE
+from degstalk_ns.speech.espeak import SpeakerConfig, speak
+from degstalk_ns.speech.lip_motion import WEIGHTS
+from degstalk_ns.speech.phonemes import LIP_TARGETS, lip_targets
 
 LANGUAGES = (
     *("en-us",) * 4, "en-gb-scotland", "de", "fr", "es", "it", "pt-br", "nl", "pl", "ru", "sv", "tr", "ro", "id",

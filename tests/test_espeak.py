@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.audio import espeak
-from degstalk_ns.audio.espeak import SpeakerConfig, espeak_availability, speak
-from degstalk_ns.audio.lip_motion import lip_motion
-from degstalk_ns.audio.phonemes import LIP_TARGETS, is_bilabial, lip_targets
 from degstalk_ns.audio.whisper import whisper_availability, whisper_vectors
 from degstalk_ns.errors import UserError
+from degstalk_ns.speech import espeak
+from degstalk_ns.speech.espeak import SpeakerConfig, espeak_availability, speak
+from degstalk_ns.speech.lip_motion import lip_motion
+from degstalk_ns.speech.phonemes import LIP_TARGETS, is_bilabial, lip_targets
 
 needs_espeak = pytest.mark.skipif(espeak_availability() is not None, reason=str(espeak_availability()))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from degstalk_ns.audio.lip_sync import LipSyncConfig, lip_sync, recorded_lip_sync
-from degstalk_ns.audio.phonemes import LIP_TARGETS
+from degstalk_ns.speech.lip_sync import LipSyncConfig, lip_sync, recorded_lip_sync
+from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 LEAD = LipSyncConfig().lead_seconds
 

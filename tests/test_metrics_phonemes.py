@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from degstalk_ns.audio.espeak import espeak_availability
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.audio_driven import audio_driven, lip_lag
 from degstalk_ns.metrics.phonemes import TimedPhonemes, measure_phonemes, phonemes_text, read_phonemes
 from degstalk_ns.scripts import cli
+from degstalk_ns.speech.espeak import espeak_availability
 
 NAMES = ("p", "a", "t", "i", "", "m", "ɑ", "s", "u", "", "b", "æ", "n", "o", "k", "e")
 SAID = TimedPhonemes(0.2 + 0.25 * np.arange(3 * len(NAMES)), 3 * NAMES)

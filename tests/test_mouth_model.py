@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from degstalk_ns.animation.mouth_model import Heard, MouthModel, MouthModelConfig, _ridge
-from degstalk_ns.audio.phonemes import LIP_TARGETS
+from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 Recorded = tuple[Heard, np.ndarray, np.ndarray]
 NAMES = ("jawOpen", "mouthPucker", "mouthSmileLeft")

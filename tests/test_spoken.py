@@ -9,9 +9,9 @@ import pytest
 from degstalk_ns.animation import hearing
 from degstalk_ns.animation.hearing import choose_ears, recording_heard
 from degstalk_ns.animation.spoken import spoken_tracks
-from degstalk_ns.audio.lip_sync import LipSync
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
+from degstalk_ns.speech.lip_sync import LipSync
 
 
 @pytest.fixture(scope="module")

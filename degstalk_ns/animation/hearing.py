@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.animation.mouth_model import Heard
-from degstalk_ns.audio.lip_motion import lip_motion
-from degstalk_ns.audio.lip_sync import LipSync, recorded_lip_sync
 from degstalk_ns.audio.mel import log_mel
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, whisper_availability, whisper_vectors
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.speech.lip_motion import lip_motion
+from degstalk_ns.speech.lip_sync import LipSync, recorded_lip_sync
 
 Ears = Literal["auto", "whisper", "mel"]
 ChosenEars = Literal["whisper", "mel", "own"]

@@ -7,7 +7,7 @@ far more precisely than the audio does; so it learns to follow the expression. W
 would speak the recorded words. They are therefore replaced by the predictions of this module.
 
 What is heard of a frame are phonetic vectors (Whisper's, or log-mel bands), and where it is known, what the lips of any
-speaker do for that sound (:mod:`degstalk_ns.audio.lip_motion`). The former teach a long recording how this person
+speaker do for that sound (:mod:`degstalk_ns.speech.lip_motion`). The former teach a long recording how this person
 speaks; the latter stand in where a recording is too short to teach anything, and shut the lips at p, b and m.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
-from degstalk_ns.audio.phonemes import LIP_TARGETS
+from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 _Array = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ class Heard:
     Attributes:
         vectors: [N, C] phonetic vectors.
         phonetic: whether they know their surroundings (Whisper), or not (log-mel).
-        lips: [N, 5] what the lips of any speaker do, as :data:`~degstalk_ns.audio.phonemes.LIP_TARGETS`; None where
+        lips: [N, 5] what the lips of any speaker do, as :data:`~degstalk_ns.speech.phonemes.LIP_TARGETS`; None where
             that is not known.
     """
 

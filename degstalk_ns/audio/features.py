@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.mel import MelConfig, log_mel
+from degstalk_ns.audio.transformer_features import hidden_states
 from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_vectors
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -32,14 +33,14 @@ class Feature:
 
     Attributes:
         name: ``<name>`` of ``aud_<name>.npy``.
-        channels: C.
+        channels: C; None where it is that of the model which is used.
         look_ahead: seconds by which a vector depends on sound that comes after it; the window of a frame adds 0.16 s.
         compute: [S] samples at 16 kHz -> [V, C], vector ``j`` centred on ``j / 50`` s.
         silence: value of every channel where there is no sound; None where that is not one value.
     """
 
     name: str
-    channels: int
+    channels: int | None
     look_ahead: float
     compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     silence: float | None = None
@@ -52,6 +53,8 @@ FEATURES: Final[dict[str, Feature]] = {
         Feature("mel", MelConfig().channels, 0.032, log_mel, MelConfig().silence),
         Feature("whisper-tiny", 384, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("tiny"))),
         Feature("whisper-base", 512, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("base"))),
+        Feature("hubert", None, 25.0, lambda s: hidden_states("hubert", s)),
+        Feature("wav2vec2", None, 25.0, lambda s: hidden_states("wav2vec2", s)),
         Feature("whisper-small", 768, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("small"))),
     )
 }
@@ -101,7 +104,7 @@ def read_vectors(path: Path) -> NDArray[np.floating]:
     feature = FEATURES.get(_name(path))
     if vectors.ndim != 2 or not len(vectors):
         raise UserError(f"{path}: expected vectors [V, C], got {list(vectors.shape)}; make it again")
-    if feature is not None and vectors.shape[1] != feature.channels:
+    if feature is not None and feature.channels not in (None, vectors.shape[1]):
         raise UserError(
             f"{path}: vectors have {vectors.shape[1]} channels, expected {feature.channels} of {feature.name}; make it "
             "again"

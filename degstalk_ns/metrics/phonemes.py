@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.phonemes import is_bilabial, is_open_vowel, lip_targets
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.metrics.audio_driven import lip_lag
 from degstalk_ns.metrics.lips_and_eyes import CLOSED_LIPS
+from degstalk_ns.speech.phonemes import is_bilabial, is_open_vowel, lip_targets
 
 NEAR_SECONDS: Final[float] = 0.06
 """Time around a phoneme in which its lips may come, in seconds. Origin: chosen for this project."""
@@ -38,7 +38,7 @@ class TimedPhonemes:
 
     Attributes:
         starts: [P] seconds, ascending; each phoneme lasts until the next one.
-        names: [P], as :func:`~degstalk_ns.audio.phonemes.ipa` takes them.
+        names: [P], as :func:`~degstalk_ns.speech.phonemes.ipa` takes them.
     """
 
     starts: NDArray[np.float64]

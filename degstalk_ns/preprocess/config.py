@@ -31,6 +31,9 @@ class ProcessConfig:
     """What new audio will move the mouth by: the phonetic vectors of Whisper's base model (whisper), log-mel bands
     (mel), or auto: whisper where its model is at hand or can be downloaded (145 MB), else mel. Log-mel windows are
     always written."""
+    features: tuple[str, ...] = ()
+    """Further audio features to compute, for avatars that are trained on them (ns-train ... talking-head --audio NAME):
+    whisper-tiny, whisper-base, whisper-small, hubert, wav2vec2."""
     sync: Literal["auto", "off"] = "auto"
     """Move the sound of a video in which it is early or late against the lips (auto), which needs whisper, or leave it
     as it is (off)."""

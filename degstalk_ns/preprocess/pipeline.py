@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from degstalk_ns import model_files
+from degstalk_ns.audio.features import FEATURES
 from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Progress, quiet_native_messages
-from degstalk_ns.dataparsers.driving_files import PHONETIC
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
@@ -81,6 +81,10 @@ def process(
         raise UserError(f"--size {config.size}: expected an even number of pixels, at least 64")
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
+    unknown = [name for name in config.features if name not in FEATURES or name == "mel"]
+    if unknown:
+        known = ", ".join(name for name in FEATURES if name != "mel")
+        raise UserError(f"--features {unknown[0]}: cannot be computed here; expected some of {known}")
     progress = progress or Progress(None)
     check_dataset_folder(output, config.overwrite)
     info = decode.probe(video, config.minimum_seconds)
@@ -219,8 +223,7 @@ def _remove_products(output: Path) -> None:
     for file in (
         layout.clean_plate,
         layout.audio,
-        layout.audio_features("mel"),
-        layout.audio_features(PHONETIC),
+        *map(layout.audio_features, FEATURES),
         layout.action_units,
         layout.face_model_npz,
         layout.contact_sheet,

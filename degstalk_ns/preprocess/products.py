@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from degstalk_ns import files, model_files
 from degstalk_ns.audio.features import FEATURES
-from degstalk_ns.audio.in_step import in_step
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Advance, quiet_native_messages
@@ -37,6 +36,7 @@ from degstalk_ns.plates.hair import with_hair_in_front
 from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.record import Step, key_settings
+from degstalk_ns.speech.in_step import in_step
 
 _AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
@@ -84,6 +84,7 @@ class Products:
     ) -> None:
         """``identity`` is :func:`decode.identity` of the video; ``whisper``: whether its vectors are made."""
         self.whisper = whisper
+        self.vectors = tuple(dict.fromkeys([*[PHONETIC] * whisper, *config.features]))
         self.info, self.identity, self.square = info, identity, square
         self.layout, self.config = layout, config
         self.count = info.num_frames
@@ -163,9 +164,9 @@ class Products:
             ),
             Step(
                 "audio features",
-                [settings["mel"], self.whisper],
+                [settings["mel"], self.vectors],
                 needs=("audio",),
-                products=one(*map(layout.audio_features, ["mel", *[PHONETIC] * self.whisper])),
+                products=one(*map(layout.audio_features, ("mel", *self.vectors))),
                 run=self._features,
             ),
             Step(
@@ -373,9 +374,9 @@ class Products:
         samples = load_sound(self.layout.audio, UNLIMITED).samples
         windows = mel_windows(samples, self.count, self.config.mel)
         writing.write_audio_features(self.layout.audio_features("mel"), windows)
-        if self.whisper:
-            vectors = FEATURES[PHONETIC].compute(samples).astype(np.float16)
-            writing.write_audio_features(self.layout.audio_features(PHONETIC), vectors)
+        for name in self.vectors:
+            vectors = FEATURES[name].compute(samples).astype(np.float16)
+            writing.write_audio_features(self.layout.audio_features(name), vectors)
         advance(1)
 
     def _sheet(self, advance: Advance, missing: set[int]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.phonemes import LIP_TARGETS
+from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 WEIGHTS: Final[Path] = Path(__file__).with_name("lip_motion.npz")
 """The trained network, for the vectors of Whisper's base model."""
@@ -26,7 +26,7 @@ def lip_motion(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
         vectors: [V, 512], 50 a second, of :func:`~degstalk_ns.audio.whisper.whisper_vectors` with the base model.
 
     Returns:
-        float32 [V, 5] in (0, 1), in the order of :data:`~degstalk_ns.audio.phonemes.LIP_TARGETS`.
+        float32 [V, 5] in (0, 1), in the order of :data:`~degstalk_ns.speech.phonemes.LIP_TARGETS`.
 
     Raises:
         ValueError: vectors of another width.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from degstalk_ns.audio.phonemes import LIP_TARGETS
+from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 LIP_RATE: Final[float] = 50.0
 """Values a second of what the sound tells of the lips."""
@@ -70,7 +70,7 @@ def recorded_lip_sync(
 
     Args:
         opening, width: [T] opening and width of the mouth in each frame, any units.
-        lips: [V, 5] what the lips of any speaker do for its sound (:func:`~degstalk_ns.audio.lip_motion.lip_motion`).
+        lips: [V, 5] what the lips of any speaker do for its sound (:func:`~degstalk_ns.speech.lip_motion.lip_motion`).
         frame_rate: frames a second.
     """
     told = dict(zip(LIP_TARGETS, np.asarray(lips, np.float64).T, strict=True))

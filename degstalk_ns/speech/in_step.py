@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.lip_motion import lip_motion
-from degstalk_ns.audio.lip_sync import recorded_lip_sync
 from degstalk_ns.audio.sound import shifted
 from degstalk_ns.audio.whisper import whisper_vectors
 from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.speech.lip_motion import lip_motion
+from degstalk_ns.speech.lip_sync import recorded_lip_sync
 
 
 def in_step(

@@ -1,0 +1,1 @@
+"""What is said, and what lips do for it."""
