@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from rich.console import Console
 
 from degstalk_ns.console.progress import Progress
@@ -15,7 +16,8 @@ from degstalk_ns.console.report import Report, Table, check_writable
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.comparison import SHORTEST_COMPARED, compared_video, draw_worst
 from degstalk_ns.metrics.lips_and_eyes import wide_opening
-from degstalk_ns.metrics.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
+from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
+from degstalk_ns.metrics.speech.sync_margin import LipsWithSound, own_margin
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
 from degstalk_ns.preprocess.decode import MINIMUM_SECONDS
 from degstalk_ns.speech.recogniser import recognised_phonemes
@@ -69,6 +71,8 @@ def command(
     progress = Progress(console)
     found = {title: measure_talking(source, progress=progress) for title, source in sources.items()}
     report = build_report(video.name, found)
+    if "recording" in found:
+        add_sync(report, found, {title: source.sound for title, source in sources.items()})
     if said is not None:
         add_phonemes(report, found, said)
     report.show(console)
@@ -103,12 +107,21 @@ def build_report(name: str, found: dict[str, TalkingReport]) -> Report:
     return report
 
 
+def add_sync(report: Report, found: dict[str, TalkingReport], sounds: dict[str, NDArray[np.float32]]) -> None:
+    """How much better lips go with their own sound than with others, by what the recording teaches."""
+    learned = LipsWithSound.fit(sounds["recording"], found["recording"].lips)
+    video = None if learned is None else learned.margin(sounds["video"], found["video"].lips)
+    own = own_margin(sounds["recording"], found["recording"].lips)
+    report.tables[0].add("sync margin, by log-mel bands", _number(video, 2), _number(own, 2))
+    report.data["sync_margin"] = {"video": video, "recording": own}
+
+
 def add_phonemes(report: Report, found: dict[str, TalkingReport], said: TimedPhonemes) -> None:
     """What the video's lips do at phonemes, as a table beside a control, and as data."""
-    known = found.get("recording", found["video"]).openings
+    known = found.get("recording", found["video"]).lips[:, 0]
     wide = wide_opening(known[np.isfinite(known)].tolist())
     assert wide is not None  # a video without faces is refused before
-    lips = measure_phonemes(found["video"].openings, said, wide)
+    lips = measure_phonemes(found["video"].lips[:, 0], said, wide)
     table = Table(
         f"Lips at {len(said.names)} phonemes; wide open as in the {'recording' if 'recording' in found else 'video'}",
         ("", "measured", "control"),

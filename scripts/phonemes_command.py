@@ -12,7 +12,7 @@ from degstalk_ns.console.report import check_writable
 from degstalk_ns.dataparsers.writing import write_sound
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
-from degstalk_ns.metrics.phonemes import TimedPhonemes, phonemes_text
+from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, phonemes_text
 from degstalk_ns.speech.espeak import SpeakerConfig, speak
 from degstalk_ns.speech.phonemes import is_bilabial, is_open_vowel
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.metrics.audio_driven import audio_driven, lip_lag
-from degstalk_ns.metrics.phonemes import TimedPhonemes, measure_phonemes, phonemes_text, read_phonemes
+from degstalk_ns.metrics.speech.audio_driven import audio_driven, lip_lag
+from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, measure_phonemes, phonemes_text, read_phonemes
 from degstalk_ns.scripts import cli
 from degstalk_ns.speech.espeak import espeak_availability
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from degstalk_ns.avatar.boxes import Box, cropped, grown_to, union_box
-from degstalk_ns.metrics.audio_driven import audio_driven
 from degstalk_ns.metrics.image import correlation, psnr, ssim
 from degstalk_ns.metrics.lips_and_eyes import lip_movement
 from degstalk_ns.metrics.lpips import LPIPS_MINIMUM, Lpips, prepare_lpips
 from degstalk_ns.metrics.seam import is_plain, seam_errors, sharpness
+from degstalk_ns.metrics.speech.audio_driven import audio_driven
 
 
 def box_l1(image: Tensor, target: Tensor, box: Box) -> float:
@@ -157,8 +157,9 @@ def spoken_metrics(table: MetricTable, names: Sequence[str]) -> dict[str, float]
         names: of the drivings.
 
     Returns:
-        ``<name>_r``, ``<name>_spread`` and ``<name>_lag`` (:func:`~degstalk_ns.metrics.audio_driven.audio_driven`), and
-        ``bleed``: how much the sound changes eyes and brows, over how much it changes the mouth.
+        ``<name>_r``, ``<name>_spread`` and ``<name>_lag`` of
+        :func:`~degstalk_ns.metrics.speech.audio_driven.audio_driven`, and ``bleed``: how much the sound changes eyes and
+        brows, over how much it changes the mouth.
     """
     result: dict[str, float] = {}
     for name in names:

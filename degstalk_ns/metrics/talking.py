@@ -22,7 +22,7 @@ from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 from degstalk_ns.landmarks.blendshapes import BLENDSHAPES, EYELID_NAMES
-from degstalk_ns.landmarks.ibug68 import JAW_LINE, NUM_POINTS_68, lip_opening
+from degstalk_ns.landmarks.ibug68 import JAW_LINE, NUM_POINTS_68, lip_opening, lips_width
 from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, to_68
 from degstalk_ns.landmarks.tracker import FaceTracker
 from degstalk_ns.metrics.image import correlation, temporal_jitter
@@ -77,12 +77,13 @@ class Observed:
     """A face over T frames; NaN where it was not found.
 
     Attributes:
-        opening: [T] gap between the lips over the distance between the eyes.
+        opening, width: [T] gap between the lips, and width of the mouth, over the distance between the eyes.
         closure: [T] of the lids, 0 to 1.
         jaw: [T, P, 2] line of the jaw, pixels. height: [T] of the face, pixels.
     """
 
     opening: Series
+    width: Series
     closure: Series
     jaw: Series
     height: Series
@@ -104,7 +105,8 @@ class TalkingReport:
         silent_frames: number of silent frames, from which ``opening_in_silence`` is measured.
         blinks_per_minute: number of blinks per minute.
         jaw_jitter: root mean square of second differences in time in the band between jaw and neck, grey levels.
-        openings: [T] gap between the lips over the distance between the eyes; NaN without a face.
+        lips: [T, 2] gap between the lips, and width of the mouth, over the distance between the eyes; NaN without a
+            face.
     """
 
     frames: int
@@ -114,10 +116,10 @@ class TalkingReport:
     silent_frames: int
     blinks_per_minute: float
     jaw_jitter: float | None
-    openings: Series = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    lips: Series = field(default_factory=lambda: np.empty((0, 2)), repr=False, compare=False)
 
     def to_json(self) -> dict[str, float | int | None]:
-        return {name: value for name, value in asdict(self).items() if name != "openings"}
+        return {name: value for name, value in asdict(self).items() if name != "lips"}
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def measure_frames(
         silent_frames=int(silent.sum()),
         blinks_per_minute=blinks(seen.closure) / (count / FRAME_RATE / 60),
         jaw_jitter=_jaw_jitter(frames(), seen, advance),
-        openings=seen.opening,
+        lips=np.stack([seen.opening, seen.width], 1),
     )
 
 
@@ -290,12 +292,13 @@ def _observed(
 ) -> Observed:
     lids = [BLENDSHAPES.index(name) for name in EYELID_NAMES]
     points = len(range(*JAW_LINE.indices(NUM_POINTS_68)))
-    opening, closure, jaw, height = [], [], [], []
+    opening, width, closure, jaw, height = [], [], [], [], []
     for image in frames:
         face = observe(image)
         advance(1)
         if face is None:
             opening.append(np.nan)
+            width.append(np.nan)
             closure.append(np.nan)
             jaw.append(np.full((points, 2), np.nan))
             height.append(np.nan)
@@ -303,10 +306,11 @@ def _observed(
         flat = face.points[:, :2]
         marks = to_68(face.points)
         opening.append(float(lip_opening(marks)))
+        width.append(float(lips_width(marks)))
         closure.append(float(face.blendshapes[lids].mean()))
         jaw.append(marks[JAW_LINE])
         height.append(float(np.linalg.norm(flat[CHIN] - flat[FOREHEAD_TOP])))
-    return Observed(*(np.asarray(values, np.float64) for values in (opening, closure, jaw, height)))
+    return Observed(*(np.asarray(values, np.float64) for values in (opening, width, closure, jaw, height)))
 
 
 def _jaw_jitter(frames: Iterable[_Image], seen: Observed, advance: Callable[[int], None]) -> float | None:

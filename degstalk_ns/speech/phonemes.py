@@ -26,8 +26,8 @@ _VOWELS: Final[dict[str, tuple[float, float, float]]] = {
 """Opening, rounding and spreading of vowels, from their places on the IPA's vowel chart (height, rounding, front or
 back). Chosen for this project, as are the consonants' targets."""
 _CONSONANTS: Final[dict[str, tuple[tuple[float, float, float, float, float], float]]] = {
-    **dict.fromkeys("pbmɓɸβʙ", ((0.0, 1.0, 0.0, 0.0, 0.0), 6.0)),
-    **dict.fromkeys("fvɱʋ", ((0.15, 0.0, 0.0, 0.0, 1.0), 6.0)),
+    **dict.fromkeys("pbmɓɸβʙ", ((0.0, 1.0, 0.0, 0.0, 0.0), 4.0)),
+    **dict.fromkeys("fvɱʋ", ((0.15, 0.0, 0.0, 0.0, 1.0), 4.0)),
     **dict.fromkeys("wʍɥ", ((0.15, 0.0, 1.0, 0.0, 0.0), 2.0)),
     **dict.fromkeys("ʃʒ", ((0.25, 0.0, 0.6, 0.0, 0.0), 1.5)),
     **dict.fromkeys("ɹɻ", ((0.3, 0.0, 0.4, 0.0, 0.0), 1.0)),
@@ -46,7 +46,7 @@ _ARPABET: Final[dict[str, str]] = {
 }  # fmt: skip
 """Phones of American English as recognisers name them."""
 
-_FALL_SECONDS: Final[float] = 0.045
+_FALL_SECONDS: Final[float] = 0.035
 """Time in which a phoneme's dominance falls to 1/e beyond its ends; lips take 100 to 200 ms for a movement."""
 _SHORTEST_PAUSE: Final[float] = 0.06
 """Seconds from which on a pause closes the lips."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
-from degstalk_ns.metrics.audio_driven import lip_lag
 from degstalk_ns.metrics.lips_and_eyes import CLOSED_LIPS
+from degstalk_ns.metrics.speech.audio_driven import lip_lag
 from degstalk_ns.speech.phonemes import is_bilabial, is_open_vowel, lip_targets
 
 NEAR_SECONDS: Final[float] = 0.06
