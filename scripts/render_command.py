@@ -51,7 +51,7 @@ def command(
         track: Part of the recording to render instead of new audio: train, val (the held-out frames), or all.
         camera_path: Camera path exported from the Render tab of the viewer. With --audio or --track it is stretched to
             their duration, and otherwise its own times select the moments of the recording.
-        audio_features: Precomputed features of --audio (.npy), for an avatar trained on other features than log-mel.
+        audio_features: Precomputed features of --audio (.npy), for an avatar trained on features not computed here.
         expression: With --audio, brows and eyes move as recorded (source) or stay still (neutral); blinks continue in
             both cases.
         side_by_side: With --track, show the recorded frame to the left of the rendered one.

@@ -11,6 +11,7 @@ import torch
 
 from degstalk_ns.animation.animation import Animation, _nearest, recorded_track
 from degstalk_ns.animation.camera_path import CameraPath
+from degstalk_ns.audio.features import windows_of
 from degstalk_ns.audio.sound import Sound
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
@@ -112,3 +113,16 @@ def test_the_nearest_recorded_frame_of_each() -> None:
         rows = np.arange(-5, 110)
         expected = known[np.abs(rows[:, None] - known[None]).argmin(1)]
         assert (_nearest(known, rows) == expected).all()
+
+
+def test_windows_that_are_views_take_the_memory_of_their_vectors(dataset: Path) -> None:
+    recording = read_recording(dataset)
+    vectors = np.random.default_rng(0).normal(size=(2 * recording.num_frames, 512)).astype(np.float16)
+    windows = windows_of(vectors, recording.num_frames)
+    track = recorded_track(replace(recording, audio=windows))
+    assert np.array_equal(track.audio.numpy(), windows)
+    assert track.audio.untyped_storage().nbytes() == (len(vectors) + 14) * 512 * 4
+    # 7,000 frames of 512 channels take less than 40 MB so.
+    assert (2 * 7000 + 14) * 512 * 4 < 40e6
+    assert torch.equal(track.at_frame(5).audio, torch.from_numpy(windows[1:9].transpose(0, 2, 1).copy()))
+    assert torch.equal(recorded_track(recording).audio, torch.from_numpy(recording.audio.copy()))

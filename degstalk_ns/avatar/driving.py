@@ -116,10 +116,7 @@ class DrivingTrack:
     def frozen(self, frame: int = 0) -> DrivingTrack:
         """A track of the same length in which every frame has the driving signals of ``frame``: nothing moves."""
         return DrivingTrack(
-            *(
-                part[frame : frame + 1].expand_as(part).contiguous()
-                for part in (self.audio, self.expression, self.eyelids, self.jaw)
-            )
+            *(part[frame : frame + 1].expand_as(part) for part in (self.audio, self.expression, self.eyelids, self.jaw))
         )
 
     def with_audio(self, audio: Tensor) -> DrivingTrack:

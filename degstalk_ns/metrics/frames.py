@@ -158,8 +158,8 @@ def spoken_metrics(table: MetricTable, names: Sequence[str]) -> dict[str, float]
 
     Returns:
         ``<name>_r``, ``<name>_spread`` and ``<name>_lag`` of
-        :func:`~degstalk_ns.metrics.speech.audio_driven.audio_driven`, and ``bleed``: how much the sound changes eyes and
-        brows, over how much it changes the mouth.
+        :func:`~degstalk_ns.metrics.speech.audio_driven.audio_driven`, and ``bleed``: how much the sound changes eyes
+        and brows, over how much it changes the mouth.
     """
     result: dict[str, float] = {}
     for name in names:
