@@ -75,9 +75,9 @@ class MouthModelConfig:
     widest_percentile: float = 99.0
     """Percentile of the recorded mouth openings that the mouth never exceeds. Larger openings are yawns or wrong
     landmarks."""
-    closure_from: float = 0.4
+    closure_from: float = 0.35
     """Closure of any speaker's lips from which on they are pressed together, 0 to 1."""
-    closure_to: float = 0.65
+    closure_to: float = 0.6
     """Closure from which on they are shut entirely."""
     least_skill: float = 0.2
     """Minimum correlation of predicted and recorded values, in cross-validation, above which the predicted values are
