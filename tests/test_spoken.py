@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from degstalk_ns.animation import hearing
-from degstalk_ns.animation.hearing import choose_ears, recording_heard
+from degstalk_ns.animation.hearing import Ears, choose_ears, recording_heard
+from degstalk_ns.animation.new_sound import NewSoundConfig, driven_by_sound
 from degstalk_ns.animation.spoken import spoken_tracks
+from degstalk_ns.audio.sound import Sound
+from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.speech.lip_sync import LipSync
@@ -71,3 +74,23 @@ def test_a_recording_out_of_step_is_heard_in_step(named: Recording, monkeypatch:
     monkeypatch.setattr(hearing, "recorded_lip_sync", lambda *_: None)
     heard, _, notes = recording_heard(replace(recording), "whisper")
     assert np.allclose(heard.vectors[3:10, 0], 2 * np.arange(3, 10)) and not notes
+
+
+@pytest.mark.parametrize("ears", ["mel", "whisper"])
+def test_with_a_look_ahead_later_sound_changes_nothing_before(named: Recording, ears: Ears) -> None:
+    if ears == "whisper" and whisper_availability() is not None:
+        pytest.skip("no Whisper model")
+    rng = np.random.default_rng(0)
+    samples = (0.2 * rng.normal(size=32_000) * (np.arange(32_000) // 3200 % 2)).astype(np.float32)
+    changed = samples.copy()
+    changed[round(1.2 * 16_000) :] = 0.1 * rng.normal(size=12_800)
+    config = NewSoundConfig(ears=ears, look_ahead=0.16)
+    one, other = (driven_by_sound(Sound("x", s, b""), named, config=config)[0] for s in (samples, changed))
+    mouths = [track.expression[:, 0].numpy() for track in (one, other)]
+    until = round((1.2 - 0.16) * 25)  # the gain of the whole sound is as before, within the tolerance
+    assert np.allclose(mouths[0][:until], mouths[1][:until], atol=0.05)
+    assert not np.allclose(mouths[0][until + 8 :], mouths[1][until + 8 :], atol=0.05)
+    assert not one.audio.any()
+    for wrong in (-1.0, float("nan"), 0.01):
+        with pytest.raises(UserError, match="look-ahead of"):
+            driven_by_sound(Sound("x", samples, b""), named, config=replace(config, look_ahead=wrong))

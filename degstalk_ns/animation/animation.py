@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from degstalk_ns.animation.camera_path import CameraPath
 from degstalk_ns.animation.new_sound import NewSoundConfig, UpperFace, driven_by_sound
@@ -23,7 +22,7 @@ from degstalk_ns.animation.ping_pong import Rows
 from degstalk_ns.audio.loudness import silent_windows
 from degstalk_ns.audio.sound import UNLIMITED, Sound, Soundtrack, load_sound
 from degstalk_ns.avatar.camera import View
-from degstalk_ns.avatar.driving import Conditions, DrivingTrack
+from degstalk_ns.avatar.driving import Conditions, DrivingTrack, windows_tensor
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -206,17 +205,7 @@ class Animation:
 def recorded_track(recording: Recording) -> DrivingTrack:
     """The driving signals of the whole recording; one track for all who ask for the same recording."""
     parts = (recording.expression, recording.eyelids, recording.jaw)
-    return DrivingTrack(_windows_tensor(recording.audio), *(torch.from_numpy(part.copy()) for part in parts))
-
-
-def _windows_tensor(windows: NDArray[np.float32]) -> torch.Tensor:
-    """[T, L, C] as a tensor of its own; windows that are views of the same vectors stay such views."""
-    hop = windows.strides[0] // windows.strides[1] if windows.strides[1] else 0
-    _, length, channels = windows.shape
-    if not 0 < hop < length:
-        return torch.from_numpy(windows.copy())
-    vectors = np.concatenate([windows[:, :hop].reshape(-1, channels), windows[-1, hop:]])
-    return torch.from_numpy(vectors).as_strided(windows.shape, (hop * channels, channels, 1))
+    return DrivingTrack(windows_tensor(recording.audio), *(torch.from_numpy(part.copy()) for part in parts))
 
 
 def silent_track(recording: Recording) -> DrivingTrack | None:

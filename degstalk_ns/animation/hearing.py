@@ -5,6 +5,7 @@ It must not know networks that render, images, or how the mouth is predicted.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from degstalk_ns.animation.mouth_model import Heard
 from degstalk_ns.audio.mel import log_mel
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, whisper_availability, whisper_vectors
+from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_availability, whisper_vectors
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -24,7 +25,33 @@ from degstalk_ns.speech.lip_sync import LipSync, recorded_lip_sync
 Ears = Literal["auto", "whisper", "mel"]
 ChosenEars = Literal["whisper", "mel", "own"]
 """Whisper's vectors, log-mel bands, or the features that the avatar was trained on."""
+_AROUND: Final[NDArray[np.float64]] = np.array([0.25, 0.5, 0.25])
+LIPS_AHEAD: Final[float] = 0.08
+"""Seconds by which :func:`~degstalk_ns.speech.lip_motion.lip_motion` looks ahead: four vectors."""
+SHORTEST_AHEAD: Final[float] = 0.04
+"""Shortest look-ahead with Whisper, seconds."""
+MEL_AHEAD: Final[float] = 0.032
+"""Seconds by which a log-mel vector does: half of its transform."""
 _PER_FRAME: Final[int] = VECTORS_PER_SECOND // int(FRAME_RATE)
+
+
+def check_look_ahead(ahead: float | None, ears: ChosenEars) -> None:
+    """Refuse a look-ahead that cannot be kept.
+
+    Raises:
+        UserError: it is negative or not finite, less than a Whisper's vector, or what is heard is not computed here.
+    """
+    if ahead is None:
+        return
+    least = SHORTEST_AHEAD if ears == "whisper" else MEL_AHEAD
+    if not least <= ahead < math.inf:
+        raise UserError(
+            f"a look-ahead of {ahead:g} s: expected at least {least:g} s for what the mouth follows ({ears})"
+        )
+    if ears == "own":
+        raise UserError(
+            "a look-ahead needs the recording's aud.wav: how far the avatar's own features look is not known"
+        )
 
 
 def choose_ears(recording: Recording, ears: Ears) -> tuple[ChosenEars, tuple[str, ...]]:
@@ -51,20 +78,44 @@ def choose_ears(recording: Recording, ears: Ears) -> tuple[ChosenEars, tuple[str
     )
 
 
-def frames_heard(samples: NDArray[np.float32], windows: NDArray[np.float32], ears: ChosenEars) -> Heard:
+def frames_heard(
+    samples: NDArray[np.float32], windows: NDArray[np.float32], ears: ChosenEars, ahead: float | None = None
+) -> Heard:
     """What is heard of the N frames of a sound.
 
     Args:
         samples: [S], 16 kHz. windows: [N, L, C] the avatar's own features of the sound.
+        ahead: seconds of later sound that a frame may depend on; None for no limit.
     """
     if ears == "own":
         return _of_windows(windows)
-    return _of_vectors(whisper_vectors(samples) if ears == "whisper" else log_mel(samples), len(windows), ears, 0.0)
+    return _of_vectors(_vectors(samples, ears, ahead), len(windows), ears, 0.0, ahead)
+
+
+def _vectors(samples: NDArray[np.float32], ears: ChosenEars, ahead: float | None) -> NDArray[np.float32]:
+    if ears == "mel":
+        return log_mel(samples)
+    if ahead is None:
+        return whisper_vectors(samples)
+    heard = _whisper_ahead(ahead)
+    return whisper_vectors(
+        samples, WhisperConfig(look_ahead_seconds=heard, causal_step_seconds=min(max(heard, 0.02), 0.08))
+    )
+
+
+def _whisper_ahead(ahead: float) -> float:
+    """Of the sound that a frame may depend on, what Whisper hears; the rest is for the lips of any speaker."""
+    return max(ahead - LIPS_AHEAD, ahead / 2)
 
 
 @lru_cache(maxsize=4)
-def recording_heard(recording: Recording, ears: ChosenEars) -> tuple[Heard, LipSync | None, tuple[str, ...]]:
+def recording_heard(
+    recording: Recording, ears: ChosenEars, ahead: float | None = None
+) -> tuple[Heard, LipSync | None, tuple[str, ...]]:
     """What is heard of each frame of a recording, in step with its picture.
+
+    Args:
+        ahead: seconds of later sound that a frame may depend on; None for no limit.
 
     Returns:
         What is heard; the offset of the recording's sound, None where it is not known; a note where it is noticeable.
@@ -75,23 +126,22 @@ def recording_heard(recording: Recording, ears: ChosenEars) -> tuple[Heard, LipS
     if ears == "own":
         return _of_windows(recording.audio), None, ()
     vectors: NDArray[np.floating]
-    if ears == "whisper" and recording.phonetic is not None:
+    if ears == "whisper" and recording.phonetic is not None and ahead is None:
         vectors = recording.phonetic
     else:
-        samples = load_sound(recording.layout.audio, UNLIMITED).samples
-        vectors = whisper_vectors(samples) if ears == "whisper" else log_mel(samples)
+        vectors = _vectors(load_sound(recording.layout.audio, UNLIMITED).samples, ears, ahead)
     count = recording.num_frames
     if ears == "mel":
-        return _of_vectors(vectors, count, ears, 0.0), None, ()
+        return _of_vectors(vectors, count, ears, 0.0, ahead), None, ()
     width = recording.lips_rect[:, 3] - recording.lips_rect[:, 2]
     found = recorded_lip_sync(recording.mouth_opening, width, lip_motion(vectors), FRAME_RATE)
     if found is None or not found.noticeable:
-        return _of_vectors(vectors, count, ears, 0.0), found, ()
+        return _of_vectors(vectors, count, ears, 0.0, ahead), found, ()
     note = (
         f"{recording.layout.root}: the recorded sound is {found}; new audio is spoken in step (`degstalk process` "
         "mends the dataset)"
     )
-    return _of_vectors(vectors, count, ears, found.seconds), found, (note,)
+    return _of_vectors(vectors, count, ears, found.seconds, ahead), found, (note,)
 
 
 def _of_windows(windows: NDArray[np.float32]) -> Heard:
@@ -99,16 +149,31 @@ def _of_windows(windows: NDArray[np.float32]) -> Heard:
     return Heard(windows[:, max(middle - 1, 0) : middle + 1].mean(1), phonetic=False)
 
 
-def _of_vectors(vectors: NDArray[np.floating], count: int, ears: str, late: float) -> Heard:
+def _of_vectors(vectors: NDArray[np.floating], count: int, ears: ChosenEars, late: float, ahead: float | None) -> Heard:
     """Vectors at the moments of the frames; ``late`` seconds after them where the sound is that late."""
     whisper = ears == "whisper"
-    lips = lip_motion(vectors) if whisper and vectors.shape[1] == 512 else None
+    lips = lip_motion(vectors) if whisper else None
     shift = round(late * VECTORS_PER_SECOND)
-    return Heard(_at_frames(vectors, count, shift), whisper, None if lips is None else _at_frames(lips, count, shift))
+    if ahead is None:
+        at_frames = _at_frames(vectors, count, shift)
+        return Heard(at_frames, whisper, None if lips is None else _at_frames(lips, count, shift))
+    past = np.array([0.5, 0.5, 0.0])  # no later vector than the frame's own
+    after = 0 if whisper else max(int((ahead - MEL_AHEAD) * FRAME_RATE), 0)
+    heard = _at_frames(vectors, count, shift, past)
+    if lips is None:
+        return Heard(heard, whisper, None, after)
+    # Where the lips of any speaker would hear too far ahead, those of a moment before are taken.
+    delay = math.ceil(round(max(LIPS_AHEAD - (ahead - _whisper_ahead(ahead)), 0.0) * VECTORS_PER_SECOND, 6))
+    return Heard(heard, whisper, _at_frames(lips, count, shift - delay, past), after)
 
 
-def _at_frames(vectors: NDArray[np.floating], count: int, shift: int) -> NDArray[np.float32]:
-    """[count, C] the vectors around each frame's moment, weighed 1 : 2 : 1."""
+def _at_frames(
+    vectors: NDArray[np.floating], count: int, shift: int, weights: NDArray[np.float64] = _AROUND
+) -> NDArray[np.float32]:
+    """[count, C] mean of the vectors before, at and after each frame's moment."""
     centre = _PER_FRAME * np.arange(count) + shift
     parts = [vectors[np.clip(centre + k, 0, len(vectors) - 1)].astype(np.float32) for k in (-1, 0, 1)]
-    return 0.25 * parts[0] + 0.5 * parts[1] + 0.25 * parts[2]
+    mean = np.zeros_like(parts[0])
+    for weight, part in zip(weights, parts, strict=True):
+        mean += np.float32(weight) * part
+    return mean

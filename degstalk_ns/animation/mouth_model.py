@@ -14,7 +14,7 @@ speaks; the latter stand in where a recording is too short to teach anything, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -103,18 +103,20 @@ class Heard:
         phonetic: whether they know their surroundings (Whisper), or not (log-mel).
         lips: [N, 5] what the lips of any speaker do, as :data:`~degstalk_ns.speech.phonemes.LIP_TARGETS`; None where
             that is not known.
+        after: number of later frames that the mouth of a frame may depend on; None for no limit.
     """
 
     vectors: NDArray[np.floating]
     phonetic: bool
     lips: NDArray[np.floating] | None = None
+    after: int | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def rows(self, rows: NDArray[np.integer] | slice) -> Heard:
         """Some of the frames."""
-        return Heard(self.vectors[rows], self.phonetic, None if self.lips is None else self.lips[rows])
+        return replace(self, vectors=self.vectors[rows], lips=None if self.lips is None else self.lips[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,14 +232,17 @@ class MouthModel:
         told = self._told(heard) * self.stretch
         opening: _Array = np.clip(self.mean_opening + told[:, 0], self.closed, self.widest)
         values: _Array = _powers(opening) @ self.posture + told[:, 1:] @ self.basis
-        shut = 1.0 - _step(
-            maximum_filter1d(np.asarray(levels, np.float64), 2 * c.hold_frames + 1), c.quiet_db, c.speaking_db
+        ahead = c.hold_frames if heard.after is None else min(c.hold_frames, heard.after)
+        held = maximum_filter1d(
+            np.asarray(levels, np.float64), ahead + c.hold_frames + 1, origin=(c.hold_frames - ahead) // 2
         )
+        shut = 1.0 - _step(held, c.quiet_db, c.speaking_db)
         if heard.lips is not None:
             closure = np.asarray(heard.lips, np.float64)[:, LIP_TARGETS.index("closure")]
             shut = np.maximum(shut, _step(closure, c.closure_from, c.closure_to))
-        opening = _smooth(opening + shut * (self.closed - opening), c.smoothing_frames)
-        values = _smooth(values + shut[:, None] * (self.shut - values), c.smoothing_frames)
+        smoothing = c.smoothing_frames if heard.after is None else 0.0
+        opening = _smooth(opening + shut * (self.closed - opening), smoothing)
+        values = _smooth(values + shut[:, None] * (self.shut - values), smoothing)
         return np.clip(values, *self.limits).astype(np.float32), opening.astype(np.float32)
 
     def explained(self, heard: Heard, opening: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -267,15 +272,18 @@ def _surroundings(heard: Heard, centre: _Array, scale: _Array, config: MouthMode
     about = (_joined(heard) - centre) / scale
     channels = heard.vectors.shape[1]
     reach = config.reach_frames if heard.phonetic else config.reach_frames_mel
-    parts = [_neighbours(about[:, :channels], reach)]
+    parts = [_neighbours(about[:, :channels], reach, heard.after)]
     if heard.lips is not None:
-        parts.append(config.lips_weight * _neighbours(about[:, channels:], config.lips_reach_frames))
+        lips = _neighbours(about[:, channels:], config.lips_reach_frames, heard.after)
+        parts.append(config.lips_weight * lips)
     return np.concatenate(parts, 1)
 
 
-def _neighbours(series: _Array, reach: int) -> _Array:
-    """[N, (2 reach + 1) C] each row with those before and after it; the ends are repeated."""
-    rows = np.arange(len(series))[:, None] + np.arange(-reach, reach + 1)
+def _neighbours(series: _Array, reach: int, after: int | None) -> _Array:
+    """[N, R C] each row with ``reach`` before and as many after it, or ``after`` if that is less; the ends are
+    repeated."""
+    last = reach if after is None else min(reach, after)
+    rows = np.arange(len(series))[:, None] + np.arange(-reach, last + 1)
     return series[np.clip(rows, 0, len(series) - 1)].reshape(len(series), -1)
 
 
@@ -287,7 +295,8 @@ def _prior(
     if heard.lips is None:
         return weights
     lips = len(LIP_TARGETS)
-    now = width - (config.lips_reach_frames + 1) * lips  # the columns of the frame itself
+    last = config.lips_reach_frames if heard.after is None else min(config.lips_reach_frames, heard.after)
+    now = width - (last + 1) * lips  # the columns of the frame itself
     share = config.prior / config.lips_weight
     weights[now + LIP_TARGETS.index("opening"), 0] = share * targets[:, 0].std()
     for column, name in enumerate(names):

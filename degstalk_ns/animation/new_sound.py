@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from degstalk_ns.animation.hearing import ChosenEars, Ears, choose_ears, frames_heard, recording_heard
+from degstalk_ns.animation.hearing import ChosenEars, Ears, check_look_ahead, choose_ears, frames_heard, recording_heard
 from degstalk_ns.animation.mouth_model import Heard, MouthModel, MouthModelConfig
 from degstalk_ns.animation.ping_pong import PingPongConfig, Rows, calm_turns, longest_run, ping_pong
 from degstalk_ns.audio.features import FEATURES, computed_windows, read_windows
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import frame_count, mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, Sound, load_sound
-from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.avatar.driving import DrivingTrack, windows_tensor
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -49,6 +49,9 @@ class NewSoundConfig:
     ears: Ears = "auto"
     """What the mouth follows: whisper (the phonetic vectors of Whisper's base model), mel (log-mel bands), or auto
     (whisper where its model is at hand or can be downloaded)."""
+    look_ahead: float | None = None
+    """Maximum time, in seconds, by which the mouth may depend on sound that comes later, as live use needs it; 0.4
+    loses next to nothing. Then the face is driven by the mouth's values alone. None for no limit."""
     mouth: MouthModelConfig = field(default_factory=MouthModelConfig)
     """How the mouth follows the audio. The defaults were chosen for this project on three recordings, unless an option
     says otherwise."""
@@ -93,7 +96,7 @@ def driven_by_sound(
     rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.ping_pong)
     windows, samples, levels, notes = _heard(sound, recording, None if features is None else Path(features))
     ears, ears_notes = choose_ears(recording, config.ears)
-    mouth, heard, mouth_notes = fitted_mouth(recording, ears, config.mouth)
+    mouth, heard, mouth_notes = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
     notes += ears_notes + mouth_notes
     columns = mouth_columns(recording)
     if not named_columns(recording):
@@ -101,7 +104,7 @@ def driven_by_sound(
             f"{recording.layout.root}: the dataset does not name its expression values, so all of them follow the new "
             "audio and a trace of the recorded mouth stays; `degstalk process` names them",
         )
-    spoken, _ = mouth.values(frames_heard(samples, windows, ears), levels)
+    spoken, _ = mouth.values(frames_heard(samples, windows, ears, config.look_ahead), levels)
     train = recording.train.aud_ids
     held = recording.expression[train].mean(0)
     expression = recording.expression[rows] if upper_face == "source" else np.tile(held, (len(rows), 1))
@@ -114,7 +117,7 @@ def driven_by_sound(
     else:
         expression = spoken
     track = DrivingTrack(
-        audio=torch.from_numpy(windows),
+        audio=windows_tensor(windows if config.look_ahead is None else np.zeros_like(windows)),
         expression=torch.from_numpy(np.ascontiguousarray(expression, np.float32)),
         eyelids=torch.from_numpy(recording.eyelids[rows]),
         jaw=torch.from_numpy(recording.jaw[rows]),
@@ -124,10 +127,11 @@ def driven_by_sound(
 
 @lru_cache(maxsize=4)
 def fitted_mouth(
-    recording: Recording, ears: ChosenEars, config: MouthModelConfig
+    recording: Recording, ears: ChosenEars, config: MouthModelConfig, look_ahead: float | None = None
 ) -> tuple[MouthModel, Heard, tuple[str, ...]]:
     """The model of the mouth, fitted to the training part of a recording; what is heard of all its frames; notes."""
-    heard, _, notes = recording_heard(recording, ears)
+    check_look_ahead(look_ahead, ears)
+    heard, _, notes = recording_heard(recording, ears, look_ahead)
     train, columns = recording.train.aud_ids, mouth_columns(recording)
     names = [recording.expression_names[k] for k in named_columns(recording)]
     opening = recording.mouth_opening

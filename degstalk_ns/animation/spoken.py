@@ -35,7 +35,7 @@ def spoken_tracks(
     """
     config = config or NewSoundConfig()
     ears, notes = choose_ears(recording, config.ears)
-    mouth, heard, more = fitted_mouth(recording, ears, config.mouth)
+    mouth, heard, more = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
     rows, columns = recording.val.aud_ids, mouth_columns(recording)
     moved = np.roll(rows, len(rows) // 2)
     loud = np.zeros(len(rows))

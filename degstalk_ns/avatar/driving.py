@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 AUDIO_NEIGHBOURS_BEFORE: int = 4
 AUDIO_NEIGHBOURS_AFTER: int = 4
 """The audio attention covers 8 frames: 4 before the current one, the current one and 3 after it. Values of the official
 DEGSTalk code and of the methods it builds on."""
+
+
+def windows_tensor(windows: NDArray[np.float32]) -> Tensor:
+    """Audio windows [T, L, C] as a tensor of its own; windows that are views of the same vectors stay such views."""
+    hop = windows.strides[0] // windows.strides[1] if windows.strides[1] else 0
+    _, length, channels = windows.shape
+    if not 0 < hop < length:
+        return torch.from_numpy(windows.copy())
+    vectors = np.concatenate([windows[:, :hop].reshape(-1, channels), windows[-1, hop:]])
+    return torch.from_numpy(vectors).as_strided(windows.shape, (hop * channels, channels, 1))
 
 
 @dataclass
