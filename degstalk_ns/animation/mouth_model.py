@@ -81,7 +81,10 @@ class MouthModelConfig:
     """Closure from which on they are shut entirely."""
     least_skill: float = 0.2
     """Minimum correlation of predicted and recorded values, in cross-validation, above which the predicted values are
-    scaled to the spread of the recorded ones. Below it they are not scaled, because that would amplify noise."""
+    scaled towards the spread of the recorded ones. Below it they are not scaled, because that would amplify noise."""
+    full_skill: float = 0.6
+    """Correlation from which on they are scaled to the whole spread of the recorded ones; in between, to a part of
+    it."""
     most_stretch: float = 2.0
     """Maximum factor of that scaling."""
     smoothing_frames: float = 0.5
@@ -319,10 +322,11 @@ def _components(rest: _Array, spreads: _Array, kept: float) -> _Array:
 
 
 def _stretch(guess: _Array, target: _Array, config: MouthModelConfig) -> float:
-    spread = float(guess.std())
-    if spread <= _NO_SPREAD or _correlation(guess, target) < config.least_skill:
+    spread, skill = float(guess.std()), _correlation(guess, target)
+    if spread <= _NO_SPREAD or skill < config.least_skill:
         return 1.0
-    return float(np.clip(target.std() / spread, 1.0, config.most_stretch))
+    wanted = min(skill / config.full_skill, 1.0) * float(target.std())
+    return float(np.clip(wanted / spread, 1.0, config.most_stretch))
 
 
 def _correlation(a: _Array, b: _Array) -> float:
