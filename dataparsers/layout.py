@@ -76,7 +76,8 @@ class Layout:
         return self.root / "aud.wav"
 
     def audio_features(self, name: str) -> Path:
-        """[T, L, C] float32 windows of the features called ``name`` ("mel", "ds", "hu", ...)."""
+        """Windows [T, L, C] float32 of the features called ``name`` ("mel", "ds", "hu", ...), or vectors [V, C] float16
+        ("whisper-base", "hubert", ...)."""
         return self.root / f"aud_{name}.npy"
 
     @property

@@ -17,7 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.audio.whisper import VECTORS_PER_SECOND
 from degstalk_ns.dataparsers.driving_files import (
+    PHONETIC,
     Float32,
     blink,
     check_driving_finite,
@@ -36,6 +38,7 @@ from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms, trimmed
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.ibug68 import BELOW_NOSE_68, eye_centres, lips_rectangles
 from degstalk_ns.landmarks.triangulation import triangulated
 
@@ -146,6 +149,8 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
     windows = on_video_clock(windows, splits, layout.audio_features(audio_name), notes)
     lengths = {"the frames in ori_imgs/": video_length, f"aud_{audio_name}.npy": len(windows)}
+    if phonetic is not None:
+        lengths[f"aud_{PHONETIC}.npy"] = len(phonetic) * int(FRAME_RATE) // VECTORS_PER_SECOND
     lengths[face_file.name] = len(face_model["expression_params"])
     if units:
         lengths["au.csv"] = min(map(len, units.values()))

@@ -71,7 +71,11 @@ class LipMotionNet(nn.Module):
 
 
 def vocabulary() -> list[str]:
-    tokens = json.loads((model_files.whisper_model("base") / "vocabulary.json").read_text(encoding="utf-8"))
+    folder = model_files.whisper_model("base")
+    if (folder / "vocabulary.json").is_file():
+        tokens = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+    else:
+        tokens = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     words = [token[1:] for token in tokens if token.startswith("Ġ")]
     return [word for word in words if len(word) > 1 and word.isascii() and word.isalpha() and word[1:].islower()]
 
@@ -151,7 +155,9 @@ def train(config: TrainingConfig, console: Console) -> dict[str, NDArray[np.floa
         x = torch.from_numpy((other.astype(np.float32) - mean) / scale)
         told = torch.sigmoid(net(x.T[None]))[0].T.numpy()
     for k, name in enumerate(LIP_TARGETS):
-        console.print(f"{name}: r {np.corrcoef(told[:, k], truth[:, k])[0, 1]:.2f} in other languages and voices")
+        console.print(
+            f"{name}: r {np.corrcoef(told[:, k], truth[:, k])[0, 1]:.2f} in other voices, most in other languages"
+        )
     arrays = {"mean": mean, "scale": scale}
     for name in ("narrow", "wide", "near", "lips"):
         layer = getattr(net, name)

@@ -35,7 +35,7 @@ def test_sound_alone_is_added_to_a_dataset(
     copy: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = replace(CONFIG, only="audio", audio="whisper")
-    with pytest.raises(UserError, match="--only audio adds to a dataset"):
+    with pytest.raises(UserError, match="--only audio adds to a whole dataset"):
         process(video, tmp_path / "none", only)
     assert not (tmp_path / "none").exists()
 
@@ -64,3 +64,22 @@ def test_sound_alone_is_added_to_a_dataset(
     process(video, copy, replace(only, sync="off"))
     assert np.array_equal(soundfile.read(Layout(copy).audio)[0], whole)
     assert not process(video, copy, replace(CONFIG, sync="off", audio="whisper")).stages
+    # Without its model nothing that was made with it is lost.
+    process(video, copy, replace(CONFIG, audio="auto"))
+    monkeypatch.setattr(pipeline, "whisper_availability", lambda: "no model here")
+    assert not process(video, copy, replace(CONFIG, audio="auto")).stages
+    # And no sound is put beside pictures that are not whole.
+    state = record.Record.load(copy)
+    assert state is not None
+    state.stages["plates"]["complete"] = False
+    state.save()
+    with pytest.raises(UserError, match="adds to a whole dataset"):
+        process(video, copy, only)
+
+
+def test_features_that_cannot_be_had_are_refused_before_anything_is_done(copy: Path, video: Path) -> None:
+    before = times_of(copy)
+    for name in ("whisper-tiny", "nonsense"):
+        with pytest.raises(UserError, match=f"--features {name}"):
+            process(video, copy, replace(CONFIG, features=(name,)))
+    assert not changed(copy, before)

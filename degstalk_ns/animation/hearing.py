@@ -30,8 +30,8 @@ LIPS_AHEAD: Final[float] = 0.08
 """Seconds by which :func:`~degstalk_ns.speech.lip_motion.lip_motion` looks ahead: four vectors."""
 SHORTEST_AHEAD: Final[float] = 0.04
 """Shortest look-ahead with Whisper, seconds."""
-MEL_AHEAD: Final[float] = 0.032
-"""Seconds by which a log-mel vector does: half of its transform."""
+MEL_AHEAD: Final[float] = 0.04
+"""Seconds by which a log-mel vector, and the level of a frame, do."""
 _PER_FRAME: Final[int] = VECTORS_PER_SECOND // int(FRAME_RATE)
 
 
@@ -72,6 +72,11 @@ def choose_ears(recording: Recording, ears: Ears) -> tuple[ChosenEars, tuple[str
         return "whisper", ()
     if ears == "whisper":
         raise UserError(missing)
+    if not sound.is_file():
+        return "own", (
+            f"{sound}: missing, and so is a Whisper model ({missing}); the lips follow the avatar's own audio features "
+            f"({recording.audio_name})",
+        )
     return "mel", (
         "without a Whisper model the lips follow log-mel bands: they know this voice only, shut less at p, b and m, "
         f"and the sound's offset is not checked ({missing})",

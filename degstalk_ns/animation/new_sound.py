@@ -22,7 +22,7 @@ from degstalk_ns.audio.features import FEATURES, computed_windows, read_windows
 from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import frame_count, mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, Sound, load_sound
-from degstalk_ns.avatar.driving import DrivingTrack, windows_tensor
+from degstalk_ns.avatar.driving import DrivingTrack, no_sound, windows_tensor
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -50,8 +50,9 @@ class NewSoundConfig:
     """What the mouth follows: whisper (the phonetic vectors of Whisper's base model), mel (log-mel bands), or auto
     (whisper where its model is at hand or can be downloaded)."""
     look_ahead: float | None = None
-    """Maximum time, in seconds, by which the mouth may depend on sound that comes later, as live use needs it; 0.4
-    loses next to nothing. Then the face is driven by the mouth's values alone. None for no limit."""
+    """Maximum time, in seconds, by which the mouth may depend on sound that comes later, as live use needs it. Then the
+    face is driven by the mouth's values alone, for which it must have been trained without sound too (degstalk-fast).
+    The level of the speech is still that of the whole sound. None for no limit."""
     mouth: MouthModelConfig = field(default_factory=MouthModelConfig)
     """How the mouth follows the audio. The defaults were chosen for this project on three recordings, unless an option
     says otherwise."""
@@ -81,8 +82,8 @@ def driven_by_sound(
         recording: the dataset that the avatar was trained on.
         upper_face: "source" takes brows, eyes and cheeks from the recorded moment too, "neutral" holds them at the
             recording's mean.
-        features: audio windows that were computed elsewhere (.npy [N, L, C]), for avatars that were trained on other
-            features than log-mel.
+        features: audio windows that were computed elsewhere (.npy [N, L, C]), for avatars that were trained on features
+            which are not computed here.
         config: how the audio drives the avatar; the defaults for None.
 
     Returns:
@@ -117,7 +118,7 @@ def driven_by_sound(
     else:
         expression = spoken
     track = DrivingTrack(
-        audio=windows_tensor(windows if config.look_ahead is None else np.zeros_like(windows)),
+        audio=windows_tensor(windows) if config.look_ahead is None else no_sound(windows.shape),
         expression=torch.from_numpy(np.ascontiguousarray(expression, np.float32)),
         eyelids=torch.from_numpy(recording.eyelids[rows]),
         jaw=torch.from_numpy(recording.jaw[rows]),
@@ -208,11 +209,24 @@ def _heard(
 
 def recorded_level(recording: Recording) -> float:
     """Level of the recorded speech, dB; that of usual speech where the dataset holds no sound to tell it."""
+    levels = _recorded_levels(recording)
+    return USUAL_LEVEL_DB if levels is None else speech_level(levels)
+
+
+def recorded_levels(recording: Recording) -> NDArray[np.float32]:
+    """[T] level of each recorded frame relative to the recorded speech, dB; 0 where the dataset holds no sound."""
+    levels = _recorded_levels(recording)
+    return np.zeros(recording.num_frames, np.float32) if levels is None else levels - speech_level(levels)
+
+
+@lru_cache(maxsize=2)
+def _recorded_levels(recording: Recording) -> NDArray[np.float32] | None:
     if recording.audio_name == "mel":
-        return speech_level(frame_levels(recording.audio))
-    if recording.layout.audio.is_file():
-        return speech_level(frame_levels(mel_windows(load_sound(recording.layout.audio, UNLIMITED).samples)))
-    return USUAL_LEVEL_DB
+        return frame_levels(recording.audio)
+    if not recording.layout.audio.is_file():
+        return None
+    samples = load_sound(recording.layout.audio, UNLIMITED).samples
+    return frame_levels(mel_windows(samples, recording.num_frames))
 
 
 def _fitted(windows: NDArray[np.float32], count: int, recording: Recording, path: Path) -> NDArray[np.float32]:

@@ -10,12 +10,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from degstalk_ns.animation.animation import recorded_track, silent_track
 from degstalk_ns.animation.hearing import choose_ears
-from degstalk_ns.animation.new_sound import NewSoundConfig, fitted_mouth, mouth_columns, named_columns
-from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.animation.new_sound import (
+    NewSoundConfig,
+    fitted_mouth,
+    mouth_columns,
+    named_columns,
+    recorded_levels,
+)
+from degstalk_ns.audio.features import FEATURES, computed_windows
+from degstalk_ns.avatar.driving import DrivingTrack, no_sound, windows_tensor
 from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 HUSHED_DB = -200.0
 """Level of a frame in which nothing is said."""
@@ -36,14 +45,14 @@ def spoken_tracks(
     config = config or NewSoundConfig()
     ears, notes = choose_ears(recording, config.ears)
     mouth, heard, more = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
-    rows, columns = recording.val.aud_ids, mouth_columns(recording)
+    rows, columns = recording.val.aud_ids.copy(), mouth_columns(recording)
     moved = np.roll(rows, len(rows) // 2)
-    loud = np.zeros(len(rows))
+    levels = recorded_levels(recording)
     base = recorded_track(recording)
-    silence = silent_track(recording)
-    own = mouth.values(heard.rows(rows), loud)[0]
+    if config.look_ahead is not None:
+        base = replace(base, audio=no_sound(tuple(base.audio.shape)))
 
-    def exchanged(values: NDArray[np.floating], audio: torch.Tensor) -> DrivingTrack:
+    def exchanged(values: NDArray[np.floating], audio: Tensor) -> DrivingTrack:
         expression = base.expression.clone()
         if named_columns(recording):
             expression[np.ix_(rows, columns)] = torch.from_numpy(values.astype(np.float32))
@@ -52,15 +61,27 @@ def spoken_tracks(
             expression[rows] += torch.from_numpy((values - explained).astype(np.float32))
         return replace(base, expression=expression, audio=audio)
 
+    def spoken(by: NDArray[np.integer], quieter: float = 0.0) -> NDArray[np.float32]:
+        return mouth.values(heard.rows(by), levels[by] + quieter)[0]
+
     other = base.audio.clone()
     other[rows] = base.audio[moved]
     mean = recording.expression[recording.train.aud_ids][:, columns].mean(0)
     tracks = {
-        "spoken": exchanged(own, base.audio),
-        "shuffled": exchanged(mouth.values(heard.rows(moved), loud)[0], other),
+        "spoken": exchanged(spoken(rows), base.audio),
+        "shuffled": exchanged(spoken(moved), other),
         "still": exchanged(np.tile(mean, (len(rows), 1)), base.audio),
-        "hushed": exchanged(
-            mouth.values(heard.rows(rows), loud + HUSHED_DB)[0], base.audio if silence is None else silence.audio
-        ),
+        "hushed": exchanged(spoken(rows, HUSHED_DB), _silence(recording, base)),
     }
     return tracks, (*notes, *more)
+
+
+def _silence(recording: Recording, base: DrivingTrack) -> Tensor:
+    """The avatar's audio windows of silence; none at all where its features do not know one."""
+    silence = silent_track(recording)
+    if silence is not None:
+        return silence.audio
+    if recording.audio_name not in FEATURES:
+        return no_sound(tuple(base.audio.shape))
+    quiet = np.zeros(round(recording.num_frames * SAMPLE_RATE / FRAME_RATE), np.float32)
+    return windows_tensor(computed_windows(recording.audio_name, quiet, recording.num_frames))

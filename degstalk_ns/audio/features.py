@@ -19,7 +19,7 @@ from degstalk_ns.audio.mel import MelConfig, log_mel
 from degstalk_ns.audio.transformer_features import hidden_states
 from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_vectors
 from degstalk_ns.errors import UserError
-from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 WINDOW: Final[int] = 16
 """Vectors in the window of a frame (320 ms), as in AD-NeRF and DEGSTalk."""
@@ -34,7 +34,8 @@ class Feature:
     Attributes:
         name: ``<name>`` of ``aud_<name>.npy``.
         channels: C; None where it is that of the model which is used.
-        look_ahead: seconds by which a vector depends on sound that comes after it; the window of a frame adds 0.16 s.
+        look_ahead: seconds by which a vector depends on sound that comes after it; the window of a frame adds 0.16 s,
+            and the attention over neighbouring frames 0.12 s.
         compute: [S] samples at 16 kHz -> [V, C], vector ``j`` centred on ``j / 50`` s.
         silence: value of every channel where there is no sound; None where that is not one value.
     """
@@ -59,6 +60,18 @@ FEATURES: Final[dict[str, Feature]] = {
     )
 }
 """Features that can be computed here."""
+
+
+def feature_availability(name: str) -> str | None:
+    """None if the features called ``name`` can be computed, else why not and what to do, in one line. It may download
+    the model that they need."""
+    if name not in FEATURES:
+        return f"features {name!r} cannot be computed here; expected some of {', '.join(FEATURES)}"
+    try:
+        FEATURES[name].compute(np.zeros(SAMPLE_RATE // 10, np.float32))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def windows_of(vectors: NDArray[np.floating], num_frames: int, silence: float | None = None) -> NDArray[np.float32]:

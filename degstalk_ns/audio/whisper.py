@@ -6,6 +6,7 @@ It must not know files of datasets, videos or faces.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,15 +77,21 @@ def whisper_vectors(waveform: NDArray[np.float32], config: WhisperConfig | None 
     per_vector = SAMPLE_RATE // VECTORS_PER_SECOND
     count = -(-len(waveform) // per_vector)
     vectors: list[NDArray[np.float32]] = []
-    for first in range(0, count, max(round(step * VECTORS_PER_SECOND), 1)):
-        last = min(first + max(round(step * VECTORS_PER_SECOND), 1), count)
-        begin = max(first - round(before * VECTORS_PER_SECOND), 0)
-        end = last + round(after * VECTORS_PER_SECOND)
+    length, ahead = max(_whole(step), 1), _whole(after)
+    for first in range(0, count, length):
+        last = min(first + length, count)
+        begin = max(first - _whole(before), 0)
+        end = last + ahead
         heard = waveform[begin * per_vector : end * per_vector]
         missing = (last - begin) * per_vector - len(heard)
         encoded = _encode(model, np.pad(heard, (0, max(missing, 0))))
         vectors.append(encoded[first - begin : last - begin])
     return np.concatenate(vectors) if vectors else np.empty((0, 0), np.float32)
+
+
+def _whole(seconds: float) -> int:
+    """Vectors in a time, rounded down, so that no look-ahead is exceeded."""
+    return math.floor(seconds * VECTORS_PER_SECOND + 1e-6)
 
 
 def whisper_availability(size: WhisperSize = "base") -> str | None:
@@ -135,12 +142,9 @@ def _model(folder: Path) -> Any:
         )
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model = ctranslate2.models.Whisper(
-            str(folder),
-            device="cuda" if ctranslate2.get_cuda_device_count() else "cpu",
-            compute_type="float32",
-            intra_threads=_threads(),
-        )
+        # On the CPU also where there is a GPU: it takes a tenth of the sound's length there, and CTranslate2 needs a
+        # release of CUDA's libraries that may not be the one that torch brought.
+        model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="float32", intra_threads=_threads())
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

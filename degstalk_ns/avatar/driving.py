@@ -28,6 +28,11 @@ def windows_tensor(windows: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(vectors).as_strided(windows.shape, (hop * channels, channels, 1))
 
 
+def no_sound(shape: tuple[int, ...]) -> Tensor:
+    """Audio windows [T, L, C] of zeros, as where a track has no sound; one number in memory."""
+    return torch.zeros(()).expand(shape)
+
+
 @dataclass
 class Conditions:
     """The driving signals of one frame.

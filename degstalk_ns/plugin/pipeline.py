@@ -20,7 +20,7 @@ from torch import Tensor
 from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.animation.spoken import spoken_tracks
 from degstalk_ns.avatar.driving import DrivingTrack
-from degstalk_ns.errors import one_line_errors
+from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.files import write_png
 from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks, spoken_metrics
 from degstalk_ns.metrics.lips_and_eyes import (
@@ -225,7 +225,10 @@ class DegstalkPipeline(VanillaPipeline):
 
     def _spoken_drivings(self) -> dict[str, DrivingTrack]:
         assert isinstance(self.model, DegstalkModel)
-        drivings, notes = spoken_tracks(self.model.recording)
+        try:
+            drivings, notes = spoken_tracks(self.model.recording)
+        except UserError as error:
+            drivings, notes = {}, (f"The mouth that sound alone drives is not measured: {error}",)
         for note in notes:
             CONSOLE.print(f"[yellow]{note}")
         return drivings

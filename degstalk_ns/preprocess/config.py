@@ -30,7 +30,7 @@ class ProcessConfig:
     audio: Literal["auto", "whisper", "mel"] = "auto"
     """What new audio will move the mouth by: the phonetic vectors of Whisper's base model (whisper), log-mel bands
     (mel), or auto: whisper where its model is at hand or can be downloaded (145 MB), else mel. Log-mel windows are
-    always written."""
+    always written. Rendering looks for Whisper's model too, unless --new-sound.ears says mel."""
     features: tuple[str, ...] = ()
     """Further audio features to compute, for avatars that are trained on them (ns-train ... talking-head --audio NAME):
     whisper-tiny, whisper-base, whisper-small, hubert, wav2vec2."""

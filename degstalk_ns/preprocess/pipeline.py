@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from degstalk_ns import model_files
-from degstalk_ns.audio.features import FEATURES
+from degstalk_ns.audio.features import FEATURES, feature_availability
 from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.dataparsers.layout import Layout
@@ -81,10 +81,10 @@ def process(
         raise UserError(f"--size {config.size}: expected an even number of pixels, at least 64")
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
-    unknown = [name for name in config.features if name not in FEATURES or name == "mel"]
-    if unknown:
-        known = ", ".join(name for name in FEATURES if name != "mel")
-        raise UserError(f"--features {unknown[0]}: cannot be computed here; expected some of {known}")
+    for name in config.features:
+        missing = feature_availability(name)
+        if missing is not None:
+            raise UserError(f"--features {name}: {missing}")
     progress = progress or Progress(None)
     check_dataset_folder(output, config.overwrite)
     info = decode.probe(video, config.minimum_seconds)
@@ -96,13 +96,15 @@ def process(
             f"{output}: was made from {record.video.get('name')}, not from {video.name}; "
             "choose another folder, or pass --overwrite"
         )
+    if config.only == "audio" and not _is_whole(record, origin, info.num_frames):
+        raise UserError(
+            f"{output}: --only audio adds to a whole dataset that `degstalk process` made of this video; make it first"
+        )
+    whisper, without_whisper = _whisper(config, record)
     if record is None:
         # Found or fetched before anything is written; a dataset that is there may need neither.
         model_files.face_landmarker()
         model_files.selfie_segmenter()
-    if config.only == "audio" and (record is None or not landmark_file(Layout(output)).is_file()):
-        raise UserError(f"{output}: --only audio adds to a dataset that `degstalk process` made; make it first")
-    whisper, without_whisper = _whisper(config)
     square, crop_key = _find_crop(info, origin, record, config, progress)
 
     new = not output.exists()
@@ -117,7 +119,12 @@ def process(
         if record is None:
             record = Record(output)
         record.video = origin
-        record.facts |= {"frames": info.num_frames, "crop": dataclasses.asdict(square), "crop_key": crop_key}
+        record.facts |= {
+            "frames": info.num_frames,
+            "crop": dataclasses.asdict(square),
+            "crop_key": crop_key,
+            "whisper": whisper,
+        }
         record.save()
         products = Products(info, origin, square, Layout(output), config, whisper)
         seconds = _run(products, record, progress, config.only)
@@ -141,8 +148,15 @@ def process(
     )
 
 
-def _whisper(config: ProcessConfig) -> tuple[bool, list[str]]:
-    """Whether Whisper's vectors are made, and a line where they cannot be.
+def _is_whole(record: Record | None, origin: dict[str, Any], frames: int) -> bool:
+    """Whether the record tells of a dataset of this video whose pictures are all done."""
+    if record is None or record.video.get("sha1") != origin["sha1"] or record.facts.get("frames") != frames:
+        return False
+    return all(record.stages.get(name, {}).get("complete") for name in VERSIONS if name not in SOUND_STEPS)
+
+
+def _whisper(config: ProcessConfig, record: Record | None) -> tuple[bool, list[str]]:
+    """Whether Whisper's vectors are made, and a line where they cannot be. What was made with them stays so.
 
     Raises:
         UserError: they were asked for and cannot be had.
@@ -154,6 +168,8 @@ def _whisper(config: ProcessConfig) -> tuple[bool, list[str]]:
         return True, []
     if config.audio == "whisper":
         raise UserError(missing)
+    if record is not None and record.facts.get("whisper"):
+        return True, []
     return False, [
         f"without a Whisper model lips follow other voices less well, and the sound's offset is not checked ({missing})"
     ]

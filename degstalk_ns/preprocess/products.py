@@ -372,6 +372,8 @@ class Products:
 
     def _features(self, advance: Advance, missing: set[int]) -> None:
         samples = load_sound(self.layout.audio, UNLIMITED).samples
+        for name in FEATURES.keys() - {"mel", *self.vectors}:  # of a sound that is no longer the same
+            self.layout.audio_features(name).unlink(missing_ok=True)
         windows = mel_windows(samples, self.count, self.config.mel)
         writing.write_audio_features(self.layout.audio_features("mel"), windows)
         for name in self.vectors:

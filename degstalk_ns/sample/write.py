@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns import files
+from degstalk_ns.audio.features import FEATURES
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Progress
@@ -161,7 +162,8 @@ def _dataset_names(root: Path) -> set[str]:
     folders = (layout.frame(0), layout.parsing(0), layout.teeth(0), layout.torso(0), layout.plate(0))
     files = (
         *(layout.transforms("train"), layout.transforms("val"), layout.clean_plate, layout.audio),
-        *(layout.audio_features("mel"), layout.action_units, layout.face_model_npz, layout.contact_sheet),
+        *map(layout.audio_features, FEATURES),
+        *(layout.action_units, layout.face_model_npz, layout.contact_sheet),
     )
     return {*(path.parent.name for path in folders), *(path.name for path in files), SAMPLE_RECORD, *_OF_PROCESS}
 

@@ -27,7 +27,7 @@ LONGEST_TEXT: Final[int] = 20_000
 INSTALL: Final[str] = "install espeak-ng (Debian, Ubuntu: apt install espeak-ng; macOS: brew install espeak-ng)"
 
 _SYNCHRONOUS: Final[int] = 2
-_IPA_EVENTS: Final[int] = 1 | 2
+_IPA_EVENTS: Final[int] = 1 | 2 | 0x8000  # phoneme events, in the IPA; do not end the process where voices are missing
 _UTF8: Final[int] = 1
 _PHONEME: Final[int] = 7
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4

@@ -21,7 +21,7 @@ _VOWELS: Final[dict[str, tuple[float, float, float]]] = {
     "ə": (0.4, 0.0, 0.1), "ɚ": (0.4, 0.2, 0.0), "e": (0.5, 0.0, 0.5), "ø": (0.4, 0.7, 0.0), "œ": (0.6, 0.6, 0.0),
     "o": (0.45, 0.8, 0.0), "ɤ": (0.45, 0.0, 0.2), "ɪ": (0.4, 0.0, 0.4), "i": (0.3, 0.0, 0.8), "ɨ": (0.3, 0.0, 0.3),
     "y": (0.2, 0.9, 0.0), "ʏ": (0.3, 0.7, 0.0), "u": (0.2, 1.0, 0.0), "ʊ": (0.3, 0.7, 0.0), "ɯ": (0.3, 0.1, 0.2),
-    "ʉ": (0.2, 0.8, 0.0), "ɵ": (0.4, 0.7, 0.0), "ᵻ": (0.35, 0.0, 0.3),
+    "ʉ": (0.2, 0.8, 0.0), "ɵ": (0.4, 0.7, 0.0), "ᵻ": (0.35, 0.0, 0.3), "ɝ": (0.5, 0.2, 0.0),
 }  # fmt: skip
 """Opening, rounding and spreading of vowels, from their places on the IPA's vowel chart (height, rounding, front or
 back). Chosen for this project, as are the consonants' targets."""
@@ -33,7 +33,7 @@ _CONSONANTS: Final[dict[str, tuple[tuple[float, float, float, float, float], flo
     **dict.fromkeys("ɹɻ", ((0.3, 0.0, 0.4, 0.0, 0.0), 1.0)),
     **dict.fromkeys("szɕʑç", ((0.2, 0.0, 0.0, 0.3, 0.0), 1.5)),
     **dict.fromkeys("θð", ((0.3, 0.0, 0.0, 0.2, 0.0), 1.0)),
-    **dict.fromkeys("tdnlɾrɖʈɳɭʂʐɬɮ", ((0.3, 0.0, 0.0, 0.1, 0.0), 0.8)),
+    **dict.fromkeys("tdnlɫɾrɖʈɳɭʂʐɬɮ", ((0.3, 0.0, 0.0, 0.1, 0.0), 0.8)),
     **dict.fromkeys("jʝɲʎcɟ", ((0.3, 0.0, 0.0, 0.5, 0.0), 0.8)),
     **dict.fromkeys("kɡgŋxɣqɢʁʀχhɦħʕʔɴʡ", ((0.4, 0.0, 0.0, 0.0, 0.0), 0.4)),
 }  # fmt: skip
@@ -112,7 +112,8 @@ def _gestures(name: str, start: float, end: float) -> list[tuple[tuple[float, ..
     """Target, dominance, first and last second of each letter of a phoneme (a diphthong has two, an affricate too)."""
     letters = ipa(name)
     if not letters:
-        closed = not name.startswith("(") and end - start > _SHORTEST_PAUSE
+        pause = name.strip() in ("", "SIL")  # another name without letters is a sound that is not known
+        closed = pause and end - start > _SHORTEST_PAUSE
         return [((0.0,) * len(LIP_TARGETS), 1.0, start, end)] if closed else []
     gestures: list[tuple[tuple[float, ...], float, float, float]] = []
     for k, letter in enumerate(letters):
