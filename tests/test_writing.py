@@ -94,7 +94,7 @@ def test_sound_is_16_bits_of_mono(tmp_path: Path) -> None:
 
 def test_windows_and_teeth_come_back(tmp_path: Path) -> None:
     windows = np.random.default_rng(0).normal(size=(3, 16, 4)).astype(np.float32)
-    writing.write_audio_windows(tmp_path / "aud_mel.npy", windows)
+    writing.write_audio_features(tmp_path / "aud_mel.npy", windows)
     writing.write_teeth(tmp_path / "0.npy", windows[0] > 0)
     np.testing.assert_array_equal(np.load(tmp_path / "aud_mel.npy"), windows)
     np.testing.assert_array_equal(np.load(tmp_path / "0.npy"), windows[0] > 0)
