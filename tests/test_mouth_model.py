@@ -73,7 +73,7 @@ def test_a_recording_that_teaches_nothing_leaves_the_lips_of_any_speaker() -> No
 def test_silence_closes_the_mouth_and_speech_opens_it(learned: MouthModel, recorded: Recorded) -> None:
     levels = np.where(np.arange(100) < 50, -70.0, 0.0)
     told, opening = learned.values(recorded[0].rows(slice(500, None)), levels)
-    assert np.allclose(opening[:44], learned.closed, atol=1e-4) and np.allclose(told[:44], learned.shut, atol=1e-3)
+    assert np.allclose(opening[:43], learned.closed, atol=1e-4) and np.allclose(told[:43], learned.shut, atol=1e-3)
     assert opening[55:].mean() > learned.closed + 0.3 * (learned.widest - learned.closed)
     assert opening.max() <= learned.widest + 1e-6
 

@@ -68,8 +68,9 @@ class MouthModelConfig:
     speaking_db: float = -30.0
     """Level, in dB relative to normal speech, above which the mouth moves fully as predicted. Between the quiet level
     and this one it does in part."""
-    hold_frames: int = 2
-    """Number of frames by which speech lasts before and after it is loud enough: plosives are silent for a moment."""
+    hold_frames: int = 4
+    """Number of frames by which speech lasts before and after it is loud enough: plosives are silent for a moment, and
+    in short pauses people leave their lips as they are."""
     closed_percentile: float = 3.0
     """Percentile of the recorded mouth openings that counts as closed lips."""
     widest_percentile: float = 99.0
