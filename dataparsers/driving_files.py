@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.features import read_vectors, read_windows
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable

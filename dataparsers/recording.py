@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.dataparsers.driving_files import (
     PHONETIC,
     Float32,

@@ -12,6 +12,7 @@ from degstalk_ns.console.report import check_writable
 from degstalk_ns.dataparsers.writing import write_sound
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
+from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, phonemes_text
 from degstalk_ns.speech.espeak import SpeakerConfig, speak
 from degstalk_ns.speech.phonemes import is_bilabial, is_open_vowel
@@ -39,9 +40,10 @@ def command(
     write_sound(sound, said.samples)
     write_bytes(times, (phonemes_text(TimedPhonemes(said.starts, said.phonemes)) + "\n").encode())
     counts = sum(map(is_bilabial, said.phonemes)), sum(map(is_open_vowel, said.phonemes))
+    seconds = len(said.samples) / SAMPLE_RATE
     Console(highlight=False).print(
-        f"written: {sound} ({len(said.samples) / 16_000:.1f} s) and {times} ({len(said.phonemes)} phonemes; p, b or m: "
-        f"{counts[0]}, open vowels: {counts[1]})",
+        f"written: {sound} ({seconds:.1f} s) and {times} ({len(said.phonemes)} phonemes; p, b or m: {counts[0]}, "
+        f"open vowels: {counts[1]})",
         markup=False,
         soft_wrap=True,
     )

@@ -21,7 +21,8 @@ from scipy.signal import fftconvolve
 from torch import Tensor, nn
 
 from degstalk_ns import model_files
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, whisper_vectors
+from degstalk_ns.audio.whisper import whisper_vectors
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.frame_rate import SAMPLE_RATE
 from degstalk_ns.speech.espeak import SpeakerConfig, speak
 from degstalk_ns.speech.lip_motion import WEIGHTS

@@ -11,8 +11,8 @@ import torch
 
 from degstalk_ns.animation.animation import Animation, _nearest, recorded_track
 from degstalk_ns.animation.camera_path import CameraPath
-from degstalk_ns.audio.features import windows_of
 from degstalk_ns.audio.sound import Sound
+from degstalk_ns.audio.windows import windows_of
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from degstalk_ns.audio.loudness import frame_levels, silent_windows, speech_level
+from degstalk_ns.audio.features import silent_windows
+from degstalk_ns.audio.loudness import frame_levels, speech_level
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.frame_rate import SAMPLE_RATE
 

@@ -68,11 +68,11 @@ def test_a_recording_out_of_step_is_heard_in_step(named: Recording, monkeypatch:
     recording = replace(named, phonetic=vectors)
     monkeypatch.setattr(hearing, "lip_motion", lambda v: v[:, :5])
     monkeypatch.setattr(hearing, "recorded_lip_sync", lambda *_: LipSync(0.2, 0.4, 0.1, noticeable=True))
-    heard, found, notes = recording_heard(recording, "whisper")
-    assert found is not None and "200 ms late" in notes[0]
+    heard, notes = recording_heard(recording, "whisper")
+    assert "200 ms late" in notes[0]
     assert np.allclose(heard.vectors[3:10, 0], 2 * np.arange(3, 10) + 10)
     monkeypatch.setattr(hearing, "recorded_lip_sync", lambda *_: None)
-    heard, _, notes = recording_heard(replace(recording), "whisper")
+    heard, notes = recording_heard(replace(recording), "whisper")
     assert np.allclose(heard.vectors[3:10, 0], 2 * np.arange(3, 10)) and not notes
 
 

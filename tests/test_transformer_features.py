@@ -46,8 +46,8 @@ def test_a_long_sound_is_cut_without_a_seam(saved: tuple[str, Path], monkeypatch
     monkeypatch.setenv(model_files.MODELS_VARIABLE, str(folder))
     sound = _sound(3.0)
     whole = hidden_states(name, sound)
-    monkeypatch.setattr(transformer_features, "_STEP_SECONDS", 1)
-    monkeypatch.setattr(transformer_features, "_CONTEXT_SECONDS", 1)
+    monkeypatch.setattr(transformer_features, "STEP_SECONDS", 1)
+    monkeypatch.setattr(transformer_features, "CONTEXT_SECONDS", 1)
     parts = hidden_states(name, sound)
     assert parts.shape == whole.shape
     assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(whole, parts, strict=True)]) > 0.9

@@ -8,8 +8,9 @@ import pytest
 
 from degstalk_ns import model_files
 from degstalk_ns.audio import whisper
-from degstalk_ns.audio.features import FEATURES, read_windows, windows_of
+from degstalk_ns.audio.features import FEATURES, read_windows
 from degstalk_ns.audio.whisper import WhisperConfig, log_mel_bands, whisper_availability, whisper_vectors
+from degstalk_ns.audio.windows import windows_of
 from degstalk_ns.errors import UserError
 from degstalk_ns.speech.lip_motion import lip_motion
 

@@ -19,7 +19,7 @@ import torch
 from degstalk_ns.animation.camera_path import CameraPath
 from degstalk_ns.animation.new_sound import NewSoundConfig, UpperFace, driven_by_sound
 from degstalk_ns.animation.ping_pong import Rows
-from degstalk_ns.audio.loudness import silent_windows
+from degstalk_ns.audio.features import silent_windows
 from degstalk_ns.audio.sound import UNLIMITED, Sound, Soundtrack, load_sound
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack, windows_tensor

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from degstalk_ns.animation.mouth_model import Heard
 from degstalk_ns.audio.mel import log_mel
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_availability, whisper_vectors
+from degstalk_ns.audio.whisper import WhisperConfig, whisper_availability, whisper_vectors
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.speech.lip_motion import lip_motion
-from degstalk_ns.speech.lip_sync import LipSync, recorded_lip_sync
+from degstalk_ns.speech.lip_sync import recorded_lip_sync
 
 Ears = Literal["auto", "whisper", "mel"]
 ChosenEars = Literal["whisper", "mel", "own"]
@@ -29,9 +30,7 @@ _AROUND: Final[NDArray[np.float64]] = np.array([0.25, 0.5, 0.25])
 LIPS_AHEAD: Final[float] = 0.08
 """Seconds by which :func:`~degstalk_ns.speech.lip_motion.lip_motion` looks ahead: four vectors."""
 SHORTEST_AHEAD: Final[float] = 0.04
-"""Shortest look-ahead with Whisper, seconds."""
-MEL_AHEAD: Final[float] = 0.04
-"""Seconds by which a log-mel vector, and the level of a frame, do."""
+"""Shortest look-ahead, seconds: a log-mel vector and the level of a frame hear so far."""
 _PER_FRAME: Final[int] = VECTORS_PER_SECOND // int(FRAME_RATE)
 
 
@@ -39,19 +38,16 @@ def check_look_ahead(ahead: float | None, ears: ChosenEars) -> None:
     """Refuse a look-ahead that cannot be kept.
 
     Raises:
-        UserError: it is negative or not finite, less than a Whisper's vector, or what is heard is not computed here.
+        UserError: it is too short or not finite, or what is heard is not computed here.
     """
     if ahead is None:
         return
-    least = SHORTEST_AHEAD if ears == "whisper" else MEL_AHEAD
-    if not least <= ahead < math.inf:
-        raise UserError(
-            f"a look-ahead of {ahead:g} s: expected at least {least:g} s for what the mouth follows ({ears})"
-        )
     if ears == "own":
         raise UserError(
             "a look-ahead needs the recording's aud.wav: how far the avatar's own features look is not known"
         )
+    if not SHORTEST_AHEAD <= ahead < math.inf:
+        raise UserError(f"a look-ahead of {ahead:g} s: expected at least {SHORTEST_AHEAD:g} s")
 
 
 def choose_ears(recording: Recording, ears: Ears) -> tuple[ChosenEars, tuple[str, ...]]:
@@ -103,9 +99,8 @@ def _vectors(samples: NDArray[np.float32], ears: ChosenEars, ahead: float | None
     if ahead is None:
         return whisper_vectors(samples)
     heard = _whisper_ahead(ahead)
-    return whisper_vectors(
-        samples, WhisperConfig(look_ahead_seconds=heard, causal_step_seconds=min(max(heard, 0.02), 0.08))
-    )
+    step = min(max(heard, 1 / VECTORS_PER_SECOND), WhisperConfig().causal_step_seconds)
+    return whisper_vectors(samples, WhisperConfig(look_ahead_seconds=heard, causal_step_seconds=step))
 
 
 def _whisper_ahead(ahead: float) -> float:
@@ -116,37 +111,37 @@ def _whisper_ahead(ahead: float) -> float:
 @lru_cache(maxsize=4)
 def recording_heard(
     recording: Recording, ears: ChosenEars, ahead: float | None = None
-) -> tuple[Heard, LipSync | None, tuple[str, ...]]:
+) -> tuple[Heard, tuple[str, ...]]:
     """What is heard of each frame of a recording, in step with its picture.
 
     Args:
         ahead: seconds of later sound that a frame may depend on; None for no limit.
 
     Returns:
-        What is heard; the offset of the recording's sound, None where it is not known; a note where it is noticeable.
+        What is heard; a note where the recording's sound is out of step.
 
     Raises:
         UserError: the recording's ``aud.wav`` cannot be read, and its vectors are not stored.
     """
     if ears == "own":
-        return _of_windows(recording.audio), None, ()
+        return _of_windows(recording.audio), ()
     vectors: NDArray[np.floating]
     if ears == "whisper" and recording.phonetic is not None and ahead is None:
         vectors = recording.phonetic
     else:
         vectors = _vectors(load_sound(recording.layout.audio, UNLIMITED).samples, ears, ahead)
-    count = recording.num_frames
-    if ears == "mel":
-        return _of_vectors(vectors, count, ears, 0.0, ahead), None, ()
-    width = recording.lips_rect[:, 3] - recording.lips_rect[:, 2]
-    found = recorded_lip_sync(recording.mouth_opening, width, lip_motion(vectors), FRAME_RATE)
-    if found is None or not found.noticeable:
-        return _of_vectors(vectors, count, ears, 0.0, ahead), found, ()
-    note = (
-        f"{recording.layout.root}: the recorded sound is {found}; new audio is spoken in step (`degstalk process` "
-        "mends the dataset)"
-    )
-    return _of_vectors(vectors, count, ears, found.seconds, ahead), found, (note,)
+    late = 0.0
+    notes: tuple[str, ...] = ()
+    if ears == "whisper":
+        width = recording.lips_rect[:, 3] - recording.lips_rect[:, 2]
+        found = recorded_lip_sync(recording.mouth_opening, width, lip_motion(vectors), FRAME_RATE)
+        if found is not None and found.noticeable:
+            late = found.seconds
+            notes = (
+                f"{recording.layout.root}: the recorded sound is {found}; new audio is spoken in step (`degstalk "
+                "process` mends the dataset)",
+            )
+    return _of_vectors(vectors, recording.num_frames, ears, late, ahead), notes
 
 
 def _of_windows(windows: NDArray[np.float32]) -> Heard:
@@ -163,7 +158,7 @@ def _of_vectors(vectors: NDArray[np.floating], count: int, ears: ChosenEars, lat
         at_frames = _at_frames(vectors, count, shift)
         return Heard(at_frames, whisper, None if lips is None else _at_frames(lips, count, shift))
     past = np.array([0.5, 0.5, 0.0])  # no later vector than the frame's own
-    after = 0 if whisper else max(int((ahead - MEL_AHEAD) * FRAME_RATE), 0)
+    after = 0 if whisper else max(int((ahead - SHORTEST_AHEAD) * FRAME_RATE), 0)
     heard = _at_frames(vectors, count, shift, past)
     if lips is None:
         return Heard(heard, whisper, None, after)

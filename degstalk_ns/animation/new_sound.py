@@ -26,6 +26,7 @@ from degstalk_ns.avatar.driving import DrivingTrack, no_sound, windows_tensor
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.metrics.lips_and_eyes import CLOSED_LIPS
 
 UpperFace = Literal["source", "neutral"]
 MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip")
@@ -35,8 +36,6 @@ USUAL_LEVEL_DB: Final[float] = -25.0
 MOST_GAIN_DB: Final[float] = 20.0
 """Maximum change of level, in dB, by which new audio is brought to the speech level of the recording; a larger one
 would turn noise into speech. Chosen for this project."""
-LEAST_CLOSED: Final[float] = 0.15
-"""Fraction of the widest opening up to which lips count as closed."""
 FEATURES_TOLERANCE: Final[int] = 10
 """Number of video frames by which precomputed features may be shorter or longer than the audio. Chosen for this
 project."""
@@ -132,7 +131,7 @@ def fitted_mouth(
 ) -> tuple[MouthModel, Heard, tuple[str, ...]]:
     """The model of the mouth, fitted to the training part of a recording; what is heard of all its frames; notes."""
     check_look_ahead(look_ahead, ears)
-    heard, _, notes = recording_heard(recording, ears, look_ahead)
+    heard, notes = recording_heard(recording, ears, look_ahead)
     train, columns = recording.train.aud_ids, mouth_columns(recording)
     names = [recording.expression_names[k] for k in named_columns(recording)]
     opening = recording.mouth_opening
@@ -144,7 +143,7 @@ def fitted_mouth(
             f"moves (r {mouth.skill:.2f} in cross-validation); {taught}",
         )
     least = float(np.percentile(opening[train], config.closed_percentile)) / max(mouth.widest, 1e-6)
-    if least > LEAST_CLOSED:
+    if least > CLOSED_LIPS:
         notes += (
             f"{recording.layout.root}: the recorded lips hardly ever shut; they close to {least:.0%} of their widest "
             "opening",

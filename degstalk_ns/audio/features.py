@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.mel import MelConfig, log_mel
-from degstalk_ns.audio.transformer_features import hidden_states
-from degstalk_ns.audio.whisper import VECTORS_PER_SECOND, WhisperConfig, whisper_vectors
+from degstalk_ns.audio.transformer_features import CONTEXT_SECONDS, STEP_SECONDS, hidden_states
+from degstalk_ns.audio.whisper import WhisperConfig, whisper_vectors
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND, windows_of
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
-WINDOW: Final[int] = 16
-"""Vectors in the window of a frame (320 ms), as in AD-NeRF and DEGSTalk."""
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
 """Window length L and width C of the features with known names; None is any width."""
 
@@ -54,9 +53,9 @@ FEATURES: Final[dict[str, Feature]] = {
         Feature("mel", MelConfig().channels, 0.032, log_mel, MelConfig().silence),
         Feature("whisper-tiny", 384, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("tiny"))),
         Feature("whisper-base", 512, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("base"))),
-        Feature("hubert", None, 25.0, lambda s: hidden_states("hubert", s)),
-        Feature("wav2vec2", None, 25.0, lambda s: hidden_states("wav2vec2", s)),
         Feature("whisper-small", 768, _WHISPER_AHEAD, lambda s: whisper_vectors(s, WhisperConfig("small"))),
+        Feature("hubert", None, STEP_SECONDS + CONTEXT_SECONDS, lambda s: hidden_states("hubert", s)),
+        Feature("wav2vec2", None, STEP_SECONDS + CONTEXT_SECONDS, lambda s: hidden_states("wav2vec2", s)),
     )
 }
 """Features that can be computed here."""
@@ -74,27 +73,11 @@ def feature_availability(name: str) -> str | None:
     return None
 
 
-def windows_of(vectors: NDArray[np.floating], num_frames: int, silence: float | None = None) -> NDArray[np.float32]:
-    """The windows of the frames of a 25 fps video: views of the vectors, so they take no more memory than those.
-
-    Args:
-        vectors: [V, C], 50 a second.
-        num_frames: T.
-        silence: what lies before the first vector and after the last one; None repeats them.
-
-    Returns:
-        float32 [T, 16, C], read-only. Window ``i`` holds the vectors from ``2 i - 7`` to ``2 i + 8``.
-    """
-    stride, first = VECTORS_PER_SECOND // int(FRAME_RATE), WINDOW // 2 - 1
-    needed = stride * num_frames + WINDOW
-    inside = vectors[: needed - first]
-    after = needed - first - len(inside)
-    if silence is None:
-        padded = np.pad(inside, ((first, after), (0, 0)), mode="edge")
-    else:
-        padded = np.pad(inside, ((first, after), (0, 0)), constant_values=silence)
-    seen = np.lib.stride_tricks.sliding_window_view(padded.astype(np.float32, copy=False), WINDOW, axis=0)
-    return seen[: stride * num_frames : stride].transpose(0, 2, 1)
+def silent_windows(name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """Windows [T, L, C] of silence for the features called ``name``; None where silence is not a known constant
+    (networks answer to silence with what they make of it)."""
+    silence = FEATURES[name].silence if name in FEATURES else None
+    return None if silence is None else np.full(shape, silence, np.float32)
 
 
 def computed_windows(name: str, waveform: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
@@ -113,7 +96,10 @@ def read_vectors(path: Path) -> NDArray[np.floating]:
     Raises:
         UserError: the file is missing or unreadable, of the wrong rank or width, or holds NaN.
     """
-    vectors = _read(path)
+    return _checked(_read(path), path)
+
+
+def _checked(vectors: NDArray[np.floating], path: Path) -> NDArray[np.floating]:
     feature = FEATURES.get(_name(path))
     if vectors.ndim != 2 or not len(vectors):
         raise UserError(f"{path}: expected vectors [V, C], got {list(vectors.shape)}; make it again")
@@ -143,7 +129,7 @@ def read_windows(path: Path) -> NDArray[np.float32]:
     name = _name(path)
     windows = _read(path)
     if windows.ndim == 2 and name in FEATURES:
-        vectors = read_vectors(path)
+        vectors = _checked(windows, path)
         return windows_of(vectors, len(vectors) * int(FRAME_RATE) // VECTORS_PER_SECOND, FEATURES[name].silence)
     if windows.ndim != 3:
         raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {windows.shape}; make it again")

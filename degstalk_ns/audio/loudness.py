@@ -1,4 +1,4 @@
-"""How loud each frame of a sound is, how loud its speech is, and what silence looks like in audio windows.
+"""How loud each frame of a sound is, and how loud its speech is.
 
 It must not know files, networks or faces.
 """
@@ -34,9 +34,3 @@ def frame_levels(windows: NDArray[np.floating]) -> NDArray[np.float32]:
 def speech_level(levels: NDArray[np.floating]) -> float:
     """Level of the speech in a sound from its frames' levels [T], dB."""
     return float(np.percentile(levels, SPEECH_PERCENTILE))
-
-
-def silent_windows(name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """Windows [T, L, C] of silence for the features called ``name``; None where silence is not a known constant
-    (DeepSpeech and HuBERT answer to silence with what their networks make of it)."""
-    return np.full(shape, MelConfig().silence, np.float32) if name == "mel" else None

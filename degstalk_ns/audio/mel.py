@@ -11,6 +11,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from degstalk_ns.audio.windows import windows_of
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 
@@ -95,16 +96,10 @@ def mel_windows(
         num_frames: T; None is as many frames as the sound lasts. A longer video gets silence, a shorter one cuts.
 
     Returns:
-        float32 [T, L, C]. Window ``i`` is centred on frame ``i`` (its vectors are those from ``2 i - L / 2 + 1`` on);
-        before the start and after the end there is silence.
+        float32 [T, L, C], read-only. Window ``i`` is centred on frame ``i`` (its vectors are those from
+        ``2 i - L / 2 + 1`` on); before the start and after the end there is silence.
     """
     config = config or MelConfig()
     vectors = log_mel(waveform, config)
     count = frame_count(len(waveform)) if num_frames is None else num_frames
-    stride = config.vectors_per_second // int(FRAME_RATE)
-    first = config.window // 2 - 1
-    padded = np.full((stride * count + config.window, config.channels), config.silence, np.float32)
-    kept = min(len(vectors), len(padded) - first)
-    padded[first : first + kept] = vectors[:kept]
-    rows = np.arange(count)[:, None] * stride + np.arange(config.window)
-    return padded[rows]
+    return windows_of(vectors, count, config.silence, config.window, config.vectors_per_second)

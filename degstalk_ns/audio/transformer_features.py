@@ -25,7 +25,10 @@ MODELS: Final[dict[str, tuple[str, str]]] = {
 """Name of the features -> model on the hub of transformers (both Apache-2.0), and the revision that is used."""
 _STRIDE, _FIELD = 320, 400
 """Samples from one vector to the next, and that one vector sees (20 and 25 ms)."""
-_STEP_SECONDS, _CONTEXT_SECONDS = 20, 5
+STEP_SECONDS: Final[int] = 20
+"""Length of the parts in which a long sound is heard. Chosen for this project, as for Whisper."""
+CONTEXT_SECONDS: Final[int] = 5
+"""Sound before and after a part that is heard too."""
 
 
 def hidden_states(name: str, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -48,7 +51,7 @@ def hidden_states(name: str, waveform: NDArray[np.float32]) -> NDArray[np.float3
     spread = float(sound.std())
     sound = (sound - sound.mean()) / (spread if spread > 0 else 1.0)
     count = -(-len(sound) // _STRIDE)
-    step, context = (seconds * SAMPLE_RATE // _STRIDE for seconds in (_STEP_SECONDS, _CONTEXT_SECONDS))
+    step, context = (seconds * SAMPLE_RATE // _STRIDE for seconds in (STEP_SECONDS, CONTEXT_SECONDS))
     padded = np.pad(sound, (_FIELD // 2, _FIELD + _STRIDE))
     vectors = []
     for first in range(0, count, step):

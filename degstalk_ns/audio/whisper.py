@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns import model_files
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import SAMPLE_RATE
 
 WhisperSize = Literal["tiny", "base", "small"]
-VECTORS_PER_SECOND: Final[int] = 50
 _FFT, _HOP, _BANDS = 400, 160, 80
 _LONGEST_SECONDS: Final[float] = 30.0
 """What the encoder was trained on; it takes no longer input."""

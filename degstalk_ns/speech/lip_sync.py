@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from degstalk_ns.audio.windows import VECTORS_PER_SECOND
 from degstalk_ns.speech.phonemes import LIP_TARGETS
 
-LIP_RATE: Final[float] = 50.0
-"""Values a second of what the sound tells of the lips."""
 _Series = NDArray[np.floating]
 
 
@@ -74,10 +72,10 @@ def recorded_lip_sync(
         frame_rate: frames a second.
     """
     told = dict(zip(LIP_TARGETS, np.asarray(lips, np.float64).T, strict=True))
-    moments = np.arange(round(len(opening) * LIP_RATE / frame_rate)) / LIP_RATE
+    moments = np.arange(round(len(opening) * VECTORS_PER_SECOND / frame_rate)) / VECTORS_PER_SECOND
     open_, wide = (np.interp(moments, np.arange(len(s)) / frame_rate, s) for s in (opening, width))
     pairs = ((open_, told["opening"]), (-open_, told["closure"]), (wide, told["spreading"] - told["rounding"]))
-    return lip_sync(pairs, LIP_RATE, config)
+    return lip_sync(pairs, VECTORS_PER_SECOND, config)
 
 
 def lip_sync(

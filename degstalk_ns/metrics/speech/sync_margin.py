@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from degstalk_ns.audio.mel import log_mel
-from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
 NEIGHBOURS: Final[int] = 4
 """Number of frames before and after a frame whose sound may go with its lips. Origin: chosen for this project."""
@@ -76,9 +76,25 @@ class LipsWithSound:
     def likeness(self, sound: NDArray[np.float32], lips: NDArray[np.floating], offset: int = 0) -> float:
         """Correlation of lips with the sound ``offset`` frames later, mean over the canonical variables, weighed by
         their strengths."""
-        seen = _quick(lips) @ self.lip_weights
-        bands = (_bands(sound, len(seen)) - self.centre) / self.scale
-        heard = _quick(_around(bands)) @ self.basis @ self.sound_weights
+        return self._likeness(*self._variables(sound, lips), offset)
+
+    def margin(self, sound: NDArray[np.float32], lips: NDArray[np.floating]) -> float | None:
+        """:meth:`likeness` with the own sound less the median of that with other moments; None for less than two
+        seconds."""
+        if len(lips) < 2 * FRAME_RATE:
+            return None
+        variables = self._variables(sound, lips)
+        others = [self._likeness(*variables, offset) for offset in OTHER_MOMENTS]
+        return self._likeness(*variables, 0) - float(np.median(others))
+
+    def _variables(
+        self, sound: NDArray[np.float32], lips: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """[T, L] canonical variables of the sound and of the lips."""
+        bands = (_bands(sound, len(lips)) - self.centre) / self.scale
+        return _quick(_around(bands)) @ self.basis @ self.sound_weights, _quick(lips) @ self.lip_weights
+
+    def _likeness(self, heard: NDArray[np.float64], seen: NDArray[np.float64], offset: int) -> float:
         heard = heard[max(offset, 0) : len(heard) + min(offset, 0)]
         seen = seen[max(-offset, 0) : len(seen) - max(offset, 0)]
         spread = heard.std(0) * seen.std(0)
@@ -86,18 +102,10 @@ class LipsWithSound:
         related = np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
         return float((related * self.strengths).sum() / self.strengths.sum())
 
-    def margin(self, sound: NDArray[np.float32], lips: NDArray[np.floating]) -> float | None:
-        """:meth:`likeness` with the own sound less the median of that with other moments; None for less than two
-        seconds."""
-        if len(lips) < 2 * FRAME_RATE:
-            return None
-        others = [self.likeness(sound, lips, offset) for offset in OTHER_MOMENTS]
-        return self.likeness(sound, lips) - float(np.median(others))
-
 
 def own_margin(sound: NDArray[np.float32], lips: NDArray[np.floating]) -> float | None:
     """The margin of a recording itself: each half by what the other half teaches; None where they teach nothing."""
-    half, per_frame = len(lips) // 2, int(16_000 / FRAME_RATE)
+    half, per_frame = len(lips) // 2, int(SAMPLE_RATE / FRAME_RATE)
     halves = (sound[: half * per_frame], lips[:half]), (sound[half * per_frame :], lips[half:])
     margins = []
     for teacher, pupil in (halves, halves[::-1]):
