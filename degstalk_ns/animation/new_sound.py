@@ -31,8 +31,8 @@ from degstalk_ns.metrics.lips_and_eyes import CLOSED_LIPS
 UpperFace = Literal["source", "neutral"]
 MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip")
 """Beginnings of the names of expression coefficients that belong to the mouth."""
-USUAL_LEVEL_DB: Final[float] = -25.0
-"""Level of speech, in dB, where a recording does not tell its own. About that of videos from the net."""
+USUAL_LEVEL_DB: Final[float] = -4.0
+"""Level of speech, in dB, where a recording does not tell its own. Three videos measured -5, -2 and -5."""
 MOST_GAIN_DB: Final[float] = 20.0
 """Maximum change of level, in dB, by which new audio is brought to the speech level of the recording; a larger one
 would turn noise into speech. Chosen for this project."""
