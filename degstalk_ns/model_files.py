@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -139,9 +140,16 @@ def locate(model: ModelFile) -> Path:
     return _download(model)
 
 
+@lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Hash of a file, computed again if its ``size`` or time (ns) changes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _checked(path: Path, model: ModelFile) -> Path:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        stat = path.stat()
+        digest = _sha256(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable or remove it") from error
     if digest != model.sha256:

@@ -1,4 +1,4 @@
-"""`degstalk bench raster|render|train|process`: options in, tables, a JSON file and plots out."""
+"""`degstalk bench raster|render|train|process|look-ahead`: options in, tables, a JSON file and plots out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from degstalk_ns.bench.look_ahead import LOOK_AHEADS, bench_look_ahead
 from degstalk_ns.bench.machine import Machine, choose_device, measure_machine, use_threads
 from degstalk_ns.bench.timing import check_repeats
-from degstalk_ns.console.report import Report, check_writable, plot
+from degstalk_ns.console.report import Report, check_writable, plot_times, plot_values
 from degstalk_ns.errors import UserError
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.preprocess.config import ProcessConfig
@@ -95,22 +96,43 @@ class Process(_Common):
     """Options of degstalk process."""
 
 
+@dataclass(kw_only=True)
+class LookAhead(_Common):
+    """How well the lips of a trained avatar follow the held-out audio if they hear only so far ahead, as live use needs
+    it.
+
+    A quality, not a time: the opening's correlation with the recorded one, landmark distance, spread and lag, beside
+    the sound of another moment and a still mouth.
+    """
+
+    load_config: Path
+    """Path of the config.yml of the run."""
+    data: Path | None = None
+    """Folder of the dataset, if it has moved since the training."""
+    look_aheads: tuple[float, ...] = LOOK_AHEADS
+    """Look-aheads to measure, in seconds, 0.04 or more."""
+    plot: Path | None = None
+    """PNG file for a plot of the two curves."""
+
+
 Benchmark = (
     Annotated[Raster, tyro.conf.subcommand("raster")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Process, tyro.conf.subcommand("process")]
+    | Annotated[LookAhead, tyro.conf.subcommand("look-ahead")]
 )
 
 
 def command(
     what: Annotated[Benchmark, tyro.conf.arg(name="")],
 ) -> None:
-    """Benchmark how fast this machine renders, trains and preprocesses, compared with the limits of its hardware."""
+    """Benchmark how fast this machine renders, trains and preprocesses, compared with the limits of its hardware, and
+    what lips lose that hear only so far ahead."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)  # a file is as wide as the table
     for path in (what.output, getattr(what, "plot", None)):
         check_writable(path)
-    if getattr(what, "plot", None) is not None and not getattr(what, "sweep", False):
+    if getattr(what, "plot", None) is not None and not getattr(what, "sweep", True):
         raise UserError("--plot: shows the timings of the sweep; give --sweep too")
     check_repeats(getattr(what, "repeats", 1))
     use_threads(what.threads)
@@ -122,6 +144,7 @@ def command(
             Raster: _raster,
             Render: _render,
             Train: _train,
+            LookAhead: _look_ahead,
         }
         with _progress(console) as advance:
             report = ways[type(what)](what, advance)
@@ -157,7 +180,7 @@ def _raster(options: Raster, advance: Callable[[str], None]) -> Report:
         report.tables.append(table)
         report.data["sweep"] = entries
         if options.plot is not None:
-            plot(options.plot, "Rasterizer on the standard scene", panels)
+            plot_times(options.plot, "Rasterizer on the standard scene", panels)
             report.notes.append(f"plot: {options.plot}")
     return report
 
@@ -194,10 +217,24 @@ def _train(options: Train, advance: Callable[[str], None]) -> Report:
             report.tables.append(table)
             report.data["sweep"] = entries
             if options.plot is not None:
-                plot(options.plot, "A training step", panels)
+                plot_times(options.plot, "A training step", panels)
                 report.notes.append(f"plot: {options.plot}")
     finally:
         run.close()
+    return report
+
+
+def _look_ahead(options: LookAhead, advance: Callable[[str], None]) -> Report:
+    advance("loading")
+    from degstalk_ns.bench.adapters import driven_lips
+
+    run, measure = driven_lips(options.load_config, options.data)
+    report, panels = bench_look_ahead(run.recording, measure, options.look_aheads, advance)
+    report.data["name"] = run.name
+    report.notes += [f"note: {note}" for note in run.notes]
+    if options.plot is not None:
+        plot_values(options.plot, "Lips that hear only so far ahead", "look-ahead, milliseconds", panels)
+        report.notes.append(f"plot: {options.plot}")
     return report
 
 

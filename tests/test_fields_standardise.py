@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from degstalk_ns.avatar.fields import standardise as standardise_module
 from degstalk_ns.avatar.fields.standardise import Standardise, StandardiseConfig
 
 
@@ -111,3 +112,11 @@ def test_windows_are_standardised_along_their_last_axis() -> None:
 def test_values_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[T, 3\]"):
         Standardise(3, StandardiseConfig()).fit(torch.zeros(shape))
+
+
+def test_columns_that_are_learned_in_blocks_are_learned_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = _normal(500, 7) * torch.logspace(-3, 3, 7)
+    whole = _fitted(values).state_dict()
+    monkeypatch.setattr(standardise_module, "_BLOCK", 1_000)  # two columns
+    blocks = _fitted(values).state_dict()
+    assert whole.keys() == blocks.keys() and all(torch.equal(whole[key], blocks[key]) for key in whole)

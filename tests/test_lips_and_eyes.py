@@ -116,6 +116,22 @@ def test_without_a_face_nothing_is_compared() -> None:
     assert (seen[0] == 255).all()
 
 
+def test_a_true_frame_that_is_compared_again_is_searched_once() -> None:
+    seen: list[int] = []
+
+    def detector(image: np.ndarray) -> np.ndarray:
+        seen.append(int(image[0, 0, 0]))
+        return mesh_face(lips=float(image[0, 0, 0]))
+
+    true, other = (np.full((8, 8, 3), level, np.uint8) for level in (8, 4))
+    with FaceLandmarks(detector) as lmd:
+        found = [lmd(np.full((8, 8, 3), level, np.uint8), true) for level in (6, 7)]
+        again = lmd(np.full((8, 8, 3), 6, np.uint8), other)
+    assert seen == [8, 6, 7, 4, 6]
+    assert [one.true_relative == relative_gap(8.0) for one in found if one is not None] == [True, True]
+    assert again is not None and again.true_relative == pytest.approx(relative_gap(4.0))
+
+
 def test_lmd_without_model_file_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     from degstalk_ns import model_files
 

@@ -108,6 +108,11 @@ def test_lips_that_sound_alone_drives_are_measured_beside_controls(
     results = pipeline.get_average_eval_image_metrics()
     for name in ("spoken", "shuffled", "still", "hushed"):
         assert results[f"{name}_lmd"] == 1.5 and results[f"{name}_gap"] > 0
+    drivings = {"tracked": pipeline.model.recorded_track, "still": pipeline.model.recorded_track.frozen(0)}
+    said: list[str] = []
+    lips = pipeline.driven_lips(drivings, said.append)
+    assert lips["tracked_lmd"] == 1.5 and len(said) == len(pipeline.model.recording.val)
+    assert lips["tracked_r"] == pytest.approx(results["lip_gap_r"]) and lips["tracked_r"] != lips["still_r"]
     assert results["sound_moves_mouth"] > 0
     assert results["bleed"] == pytest.approx(results["sound_moves_upper"] / results["sound_moves_mouth"])
 

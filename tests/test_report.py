@@ -11,7 +11,7 @@ import cv2
 import pytest
 from rich.console import Console
 
-from degstalk_ns.console.report import Curve, Report, Table, check_writable, plot
+from degstalk_ns.console.report import Curve, Report, Table, check_writable, plot_times, plot_values
 from degstalk_ns.errors import UserError
 
 
@@ -85,11 +85,18 @@ def test_a_plot_has_a_panel_for_each_entry_and_is_whole(tmp_path: Path) -> None:
     path.write_text("old")
     curve = Curve("cpu", [100, 5000], [1.0, 2.0], [0.9, 1.8], [1.1, 2.5])
     with pytest.raises(ValueError):
-        plot(path, "title", {"pixels": [Curve("cpu", [1, 2], [1.0], [1.0], [1.0])]})
+        plot_times(path, "title", {"pixels": [Curve("cpu", [1, 2], [1.0], [1.0], [1.0])]})
     assert path.read_text() == "old"
     widths = []
     for panels in ({"pixels": [curve]}, {"pixels": [curve], "Gaussians": [curve, curve]}):
-        plot(path, "title", panels)
+        plot_times(path, "title", panels)
         widths.append(cv2.imread(str(path)).shape[1])
     assert widths[1] == 2 * widths[0]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_curves_and_level_lines_share_their_x(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    curves = [Curve("whisper", [40, 400], [0.4, float("nan")]), Curve("still", [40, 400], [0.1, 0.1], level=True)]
+    plot_values(path, "title", "milliseconds", {"r": curves, "LMD": curves[:1]})
+    assert cv2.imread(str(path)).shape[1] > 1000 and list(tmp_path.iterdir()) == [path]

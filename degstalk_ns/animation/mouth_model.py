@@ -88,9 +88,11 @@ class MouthModelConfig:
     it."""
     most_stretch: float = 2.0
     """Maximum factor of that scaling."""
-    smoothing_frames: float = 0.5
-    """Standard deviation of the smoothing over time, in video frames of 40 ms. A jaw does not move faster than about
-    8 Hz."""
+    smoothing_frames: float = 0.75
+    """Standard deviation of the smoothing over time of what is predicted, in video frames of 40 ms. A jaw does not move
+    faster than about 8 Hz. None under a look-ahead."""
+    closing_frames: float = 0.4
+    """The same for the closing of the lips, which is quicker."""
     strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6)
     """Regularisation strengths of the ridge regression from audio to mouth, per frame of the recording. The best one is
     chosen by cross-validation; with the last, nothing is learned from the recording but its range."""
@@ -244,7 +246,7 @@ class MouthModel:
         if heard.lips is not None:
             closure = np.asarray(heard.lips, np.float64)[:, LIP_TARGETS.index("closure")]
             shut = np.maximum(shut, _step(closure, c.closure_from, c.closure_to))
-        smoothing = c.smoothing_frames if heard.after is None else 0.0
+        smoothing = c.closing_frames if heard.after is None else 0.0
         opening = _smooth(opening + shut * (self.closed - opening), smoothing)
         values = _smooth(values + shut[:, None] * (self.shut - values), smoothing)
         return np.clip(values, *self.limits).astype(np.float32), opening.astype(np.float32)
@@ -263,7 +265,8 @@ class MouthModel:
         return (_powers(np.asarray(opening, np.float64)) @ self.posture + told).astype(np.float32)
 
     def _told(self, heard: Heard) -> _Array:
-        return _surroundings(heard, self.centre, self.scale, self.config) @ self.weights
+        told = _surroundings(heard, self.centre, self.scale, self.config) @ self.weights
+        return told if heard.after is not None else _smooth(told, self.config.smoothing_frames)
 
 
 def _joined(heard: Heard) -> _Array:

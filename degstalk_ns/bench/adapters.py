@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from degstalk_ns.animation.frames import backdrop
 from degstalk_ns.avatar.avatar import REGIONS
+from degstalk_ns.bench.look_ahead import Measure
 from degstalk_ns.bench.render import Played, Shot, scene_of
 from degstalk_ns.bench.work import Work, count_work
 from degstalk_ns.errors import UserError
 from degstalk_ns.plugin.datamanager import Batch, TalkingHeadDataManager
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
-from degstalk_ns.plugin.runs import load_run, quiet_console
+from degstalk_ns.plugin.runs import TrainedAvatar, load_run, quiet_console
 from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
 from degstalk_ns.training.objective import FrameTarget
 
@@ -46,6 +47,16 @@ def played(config: Path, data: Path | None = None) -> Played:
         return backdrop(model, view, frame).float() / 255.0
 
     return Played(run.name, model.renderer, int(model.sh_degree), bool(model.moving), shots, plate, run.notes)
+
+
+def driven_lips(config: Path, data: Path | None = None) -> tuple[TrainedAvatar, Measure]:
+    """The avatar of a run, and how its lips are measured under some drivings.
+
+    Raises:
+        UserError: as :func:`degstalk_ns.plugin.runs.load_run`.
+    """
+    run = load_run(config, data)
+    return run, run.pipeline.driven_lips
 
 
 class TrainingRun:

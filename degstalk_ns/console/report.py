@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,38 +101,65 @@ def check_writable(path: Path | None) -> None:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: milliseconds over x, with 10th and 90th percentile."""
+    """One line of a plot: values over x, where known with 10th and 90th percentile; ``level`` for a dashed line that
+    the others are compared with."""
 
     label: str
     x: Sequence[float]
     median: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    level: bool = False
 
 
-def plot(path: Path, title: str, panels: dict[str, list[Curve]]) -> None:
-    """Draws one panel per entry (its key is the label of x), time over x, both logarithmic; whole or not at all."""
+def plot_times(path: Path, title: str, panels: dict[str, list[Curve]]) -> None:
+    """Draws one panel per entry (its key is the label of x), milliseconds over x, both logarithmic; whole or not at
+    all."""
+    with _figure(path, title, panels) as axes:
+        for axis, (label, curves) in zip(axes, panels.items(), strict=True):
+            _times(axis, label, curves)
+
+
+def plot_values(path: Path, title: str, x: str, panels: dict[str, list[Curve]]) -> None:
+    """Draws one panel per entry (its key is the label of y), all over the same ``x``; whole or not at all."""
+    with _figure(path, title, panels) as axes:
+        for axis, (label, curves) in zip(axes, panels.items(), strict=True):
+            for curve in curves:
+                style = {"linestyle": "--", "linewidth": 1.0} if curve.level else {"marker": "o", "markersize": 4}
+                axis.plot(curve.x, curve.median, label=curve.label, **style)
+            axis.set(xlabel=x, ylabel=label)
+            axis.grid(True, linewidth=0.4, alpha=0.5)
+            axis.legend(frameon=False, fontsize=8)
+
+
+def _times(axis: Any, label: str, curves: Sequence[Curve]) -> None:
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    for curve in curves:
+        (line,) = axis.plot(curve.x, curve.median, marker="o", markersize=4, label=curve.label)
+        axis.fill_between(curve.x, curve.low, curve.high, alpha=0.2, color=line.get_color(), linewidth=0)
+    axis.set(xscale="log", yscale="log", xlabel=label, ylabel="milliseconds (median, 10th to 90th percentile)")
+    ticks = sorted({x for curve in curves for x in curve.x})
+    axis.set_xticks(ticks, [f"{tick / 1000:g}k" if tick >= 5000 else f"{tick:g}" for tick in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(ScalarFormatter())
+    axis.tick_params(axis="y", which="both", labelsize=8)
+    axis.grid(True, which="both", linewidth=0.4, alpha=0.5)
+    axis.legend(frameon=False)
+
+
+@contextmanager
+def _figure(path: Path, title: str, panels: dict[str, list[Curve]]) -> Iterator[list[Any]]:
+    """One axis a panel, beside each other; the picture is written at the end."""
     # Imported here: it takes half a second, and few runs plot.
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), squeeze=False)
-    for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
-        for curve in curves:
-            (line,) = axis.plot(curve.x, curve.median, marker="o", markersize=4, label=curve.label)
-            axis.fill_between(curve.x, curve.low, curve.high, alpha=0.2, color=line.get_color(), linewidth=0)
-        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="milliseconds (median, 10th to 90th percentile)")
-        ticks = sorted({x for curve in curves for x in curve.x})
-        axis.set_xticks(ticks, [f"{tick / 1000:g}k" if tick >= 5000 else f"{tick:g}" for tick in ticks])
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(ScalarFormatter())
-        axis.tick_params(axis="y", which="both", labelsize=8)
-        axis.grid(True, which="both", linewidth=0.4, alpha=0.5)
-        axis.legend(frameon=False)
+    yield list(axes[0])
     figure.suptitle(title)
     figure.tight_layout()
     write_whole(path, lambda part: figure.savefig(part, dpi=130, format="png"))

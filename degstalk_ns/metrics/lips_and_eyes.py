@@ -188,14 +188,19 @@ class FaceLandmarks:
         """``detector``: another landmark detector; MediaPipe's, opened at the first use, where None."""
         self._detector = detector
         self._tracker: Any = None
+        self._last: tuple[Any, Landmarks | None] = (None, None)
 
     def __call__(self, image: Tensor | NDArray[Any], target: Tensor | NDArray[Any]) -> FaceComparison | None:
         """Compare two frames [H, W, 3] (uint8, or float in 0..1); None where a face is not found.
 
+        A ``target`` that is the same object as that of the call before is not searched again.
+
         Raises:
             UserError: MediaPipe's model file is absent and cannot be fetched.
         """
-        found = [self._landmarks(_as_bytes(picture)) for picture in (image, target)]
+        if self._last[0] is not target:
+            self._last = (target, self._landmarks(_as_bytes(target)))
+        found = [self._landmarks(_as_bytes(image)), self._last[1]]
         meshes = [points for points in found if points is not None]
         if len(meshes) < 2:
             return None

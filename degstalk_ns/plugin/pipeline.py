@@ -4,6 +4,7 @@ tests of what drives the mouth. No mathematics of its own: the metrics (PSNR, LM
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -103,6 +104,31 @@ class DegstalkPipeline(VanillaPipeline):
         wide = wide_opening(gaps[1])
         moved = None if wide is None else lip_movement(*gaps, wide)
         return moved or f"moving lips are found in too few of {frames} training frames"
+
+    @torch.no_grad()
+    def driven_lips(self, drivings: dict[str, DrivingTrack], advance: Callable[[str], None]) -> dict[str, float]:
+        """``<name>_lmd`` and what :func:`~degstalk_ns.metrics.frames.spoken_metrics` tells of each driving, over the
+        held-out frames.
+
+        Args:
+            drivings: by name. advance: is told how far it is.
+
+        Raises:
+            UserError: landmarks cannot be detected.
+        """
+        reason = lmd_availability()
+        if reason is not None:
+            raise UserError(reason)
+        assert isinstance(self.datamanager, TalkingHeadDataManager)
+        self.eval()
+        table, loader = MetricTable(), self.datamanager.fixed_indices_eval_dataloader
+        with FaceLandmarks() as face_landmarks:
+            for index, (camera, batch) in enumerate(loader):
+                advance(f"held-out frame {index + 1} of {len(loader)}")
+                table.add(self._lips(drivings, camera, batch["target"].image, face_landmarks)[0])
+        means = table.mean()
+        distances = {key: means[key] for key in (f"{name}_lmd" for name in drivings) if key in means}
+        return distances | spoken_metrics(table, list(drivings))
 
     def get_average_image_metrics(
         self,
@@ -210,6 +236,15 @@ class DegstalkPipeline(VanillaPipeline):
         face_landmarks: FaceLandmarks,
     ) -> dict[str, float]:
         """Metrics of one frame with each of the drivings of :func:`spoken_tracks`."""
+        metrics, images = self._lips(drivings, camera, truth, face_landmarks)
+        for part, box in (("upper", found.upper_box), ("mouth", found.mouth_box)):
+            metrics[f"sound_moves_{part}"] = box_l1(images["spoken"], images["hushed"], box)
+        return metrics
+
+    def _lips(
+        self, drivings: dict[str, DrivingTrack], camera: Any, truth: Tensor, face_landmarks: FaceLandmarks
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Lips of one frame under each driving, for :func:`~degstalk_ns.metrics.frames.spoken_metrics`; its images."""
         model, metrics, images = self.model, dict[str, float](), dict[str, Tensor]()
         assert isinstance(model, DegstalkModel)
         for name, driving in drivings.items():
@@ -219,9 +254,7 @@ class DegstalkPipeline(VanillaPipeline):
             if seen is not None:
                 metrics |= {f"{name}_lmd": seen.distance, f"{name}_gap": seen.relative}
                 metrics[f"{name}_gap_true"] = seen.true_relative
-        for part, box in (("upper", found.upper_box), ("mouth", found.mouth_box)):
-            metrics[f"sound_moves_{part}"] = box_l1(images["spoken"], images["hushed"], box)
-        return metrics
+        return metrics, images
 
     def _spoken_drivings(self) -> dict[str, DrivingTrack]:
         assert isinstance(self.model, DegstalkModel)

@@ -31,6 +31,10 @@ class StandardiseConfig:
     """Maximum by which a standardised value can exceed the range of the training frames; it saturates softly."""
 
 
+_BLOCK = 2_000_000
+"""Values whose statistics are told at once: wide features of a long recording would fill the memory."""
+
+
 class Standardise(nn.Module):
     """``(x - centre) / scale`` for each column, softly limited to the range of the training frames.
 
@@ -69,17 +73,15 @@ class Standardise(nn.Module):
             raise ValueError(f"expected values [T, {len(self.centre)}], got {list(values.shape)}")
         if not self.config.enabled:
             return
-        values = values.double()
-        centre = values.median(0).values
-        away = (values - centre).abs()
-        spread = torch.maximum(_quantile(away, 0.683), _quantile(away, 0.995) / self.config.reach)
+        parts = values.split(max(_BLOCK // len(values), 1), dim=1)
+        centre, spread, low, high = torch.cat([_statistics(part.double(), self.config.reach) for part in parts], 1)
         scale = torch.maximum(spread, self.config.least_spread * spread.mean())
         scale = torch.where(scale > 1e-9, scale, 1.0)  # a signal that never changes
         for name, value in (
             ("centre", centre),
             ("scale", scale),
-            ("low", (values.amin(0) - centre) / scale),
-            ("high", (values.amax(0) - centre) / scale),
+            ("low", (low - centre) / scale),
+            ("high", (high - centre) / scale),
         ):
             getattr(self, name).copy_(value)
 
@@ -91,6 +93,14 @@ class Standardise(nn.Module):
         if margin <= 0:
             return inside
         return inside + margin * torch.tanh((standard - inside) / margin)
+
+
+def _statistics(values: Tensor, reach: float) -> Tensor:
+    """[4, C] median, spread, least and largest of each column of [T, C]."""
+    centre = values.median(0).values
+    away = (values - centre).abs()
+    spread = torch.maximum(_quantile(away, 0.683), _quantile(away, 0.995) / reach)
+    return torch.stack([centre, spread, values.amin(0), values.amax(0)])
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
