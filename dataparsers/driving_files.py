@@ -5,7 +5,6 @@ It must not know cameras, pictures or nerfstudio.
 
 from __future__ import annotations
 
-import csv
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -198,42 +197,6 @@ def check_driving_finite(array: Float32, path: Path, name: str, root: Path) -> N
         raise UserError(
             f"{path}: {name} holds NaN or infinite values at frame {int(np.argmax(bad))}{more}; {remedy(root)}"
         )
-
-
-_UNITS: Final[Mapping[str, str]] = {"AU45_r": "blinks are", "AU25_r": "the opening of the mouth is"}
-"""Columns of `au.csv` that are read, and what is measured on the landmarks where one is absent."""
-
-
-def read_action_units(layout: Layout, notes: list[str]) -> dict[str, Float32]:
-    """AU45_r and AU25_r of an OpenFace table, [T] each and as far as they are there; empty without a table.
-
-    ``notes`` gets a line for what is absent: the landmarks take its place, with another scale.
-    """
-    path = layout.action_units
-    if not path.exists():
-        notes.append(f"no {path.name}: blinks and the opening of the mouth are measured on the 68 landmarks")
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.reader(handle, skipinitialspace=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
-    header = [name.strip() for name in rows[0]] if rows else []
-    units: dict[str, Float32] = {}
-    for name, what in _UNITS.items():
-        if name not in header:
-            notes.append(f"{path.name} has no column {name}: {what} measured on the 68 landmarks")
-            continue
-        column = header.index(name)
-        try:
-            values = np.array([float(row[column]) for row in rows[1:] if row], np.float32)
-        except (ValueError, IndexError):
-            raise UserError(f"{path}: column {name} must hold one number in each row") from None
-        if not len(values):
-            raise UserError(f"{path}: has no rows, expected one a frame; remove it or {remedy(layout.root)}")
-        check_driving_finite(values, path, name, layout.root)
-        units[name] = values
-    return units
 
 
 def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: int, notes: list[str]) -> Float32:

@@ -18,7 +18,7 @@ from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
-from degstalk_ns.plates.build import frame_plate, freed_plate
+from degstalk_ns.plates.build import frame_plate, freed_plate, torso_plate
 from degstalk_ns.plates.hair import with_hair_in_front
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class FrameData:
     """One frame. Each part is read from its file when it is first asked for, and kept.
 
     Masks are bool [H, W]. ``head`` (skin of the face, without mouth interior and hair), ``hair``, ``neck``, ``torso``,
-    ``mouth`` and ``background`` are disjoint; ``teeth`` may overlap any of them.
+    ``mouth`` and ``background`` are disjoint; ``teeth`` may overlap any of them. They are what was recorded;
+    ``shown_head`` and ``hair_behind`` are what the avatar makes of them (:attr:`ReadOptions.hair_in_head`).
 
     Every access raises :class:`~degstalk_ns.errors.UserError` where a file is missing, unreadable or of another size.
     """
@@ -97,6 +98,16 @@ class FrameData:
         return self.masks["hair"]
 
     @property
+    def shown_head(self) -> _Mask:
+        """What Gaussians show of the head: its skin, and the hair where it counts as head."""
+        return self.head | self.hair if self.recording.options.hair_in_head else self.head
+
+    @property
+    def hair_behind(self) -> _Mask:
+        """Hair that belongs to the plate: none where it counts as head."""
+        return np.zeros_like(self.hair) if self.recording.options.hair_in_head else self.hair
+
+    @property
     def neck(self) -> _Mask:
         return self.masks["neck"]
 
@@ -133,8 +144,11 @@ class FrameData:
 
         Both are from ``bg/<i>.png``, or the colours alone, as other programs write it. Where there is none, they are
         computed as DEGSTalk's hair preservation does from the frame, its masks, the torso image and the clean plate.
-        The hair is that of :func:`degstalk_ns.plates.hair.with_hair_in_front`.
+        The hair is that of :func:`degstalk_ns.plates.hair.with_hair_in_front`. Where hair counts as head, there is
+        none: the torso image over the clean plate, RGB.
         """
+        if self.recording.options.hair_in_head:
+            return self.bare_plate
         stored = self._full_stored_plate()
         if stored is not None and stored.shape[2] == 4:
             return self._shrunk(stored)
@@ -147,6 +161,8 @@ class FrameData:
         return self._shrunk(self._full_bare_plate(self._full_stored_plate()))
 
     def _full_stored_plate(self) -> _Bytes | None:
+        if self.recording.options.hair_in_head:
+            return torso_plate(self._full_torso(), self._full_clean())
         path = self._layout.plate(self.img_id)
         return read_picture(path, None, self._full_size, self._layout.root) if path.exists() else None
 
@@ -165,11 +181,15 @@ class FrameData:
     def freed_plate(self) -> _Bytes:
         """The plate of this frame for a jaw that moves otherwise than it does here, uint8 [H, W, 4] like
         :attr:`plate`: see :func:`degstalk_ns.plates.build.freed_plate`."""
+        if self.recording.options.hair_in_head:
+            return self.bare_plate
         return self._with_hair(self._full_freed_plate())
 
     @cached_property
     def bare_freed_plate(self) -> _Bytes:
         """:attr:`freed_plate` with no hair in front of the face, RGB uint8 [H, W, 3]."""
+        if self.recording.options.hair_in_head:
+            return self.bare_plate
         return self._shrunk(self._full_freed_plate())
 
     def _full_freed_plate(self) -> _Bytes:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
+
+Signals = Literal["expression", "action-units"]
+"""What drives the face beside the sound: the coefficients of a face model (3dmm), or action units (au.csv)."""
+UPPER_FACE_UNITS: Final[tuple[str, ...]] = ("AU01_r", "AU02_r", "AU04_r", "AU05_r", "AU06_r", "AU07_r", "AU45_r")
+"""The action units of brows, lids and cheeks that TalkingGaussian, DEGSTalk's baseline, is driven by."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,11 @@ class ReadOptions:
     closed_eye_ratio: float = 0.35
     """Ratio of eye height to eye width that counts as closed, relative to the person's open eyes (their 90th
     percentile); it is used where there is no au.csv."""
+    signals: Signals = "expression"
+    """What drives the face beside the sound. Action units take the place of the expression coefficients, and there are
+    no eyelid and jaw coefficients then: the paper's variant without implicit expression."""
+    units: tuple[str, ...] = UPPER_FACE_UNITS
+    """Columns of au.csv that drive the face, with ``signals`` "action-units"."""
+    hair_in_head: bool = False
+    """Count the hair as part of the head that Gaussians show; plates then hold torso and background alone: the paper's
+    variant without hair preservation."""

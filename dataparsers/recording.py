@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.audio.windows import VECTORS_PER_SECOND
+from degstalk_ns.dataparsers.action_units import read_action_units
 from degstalk_ns.dataparsers.driving_files import (
     PHONETIC,
     Float32,
@@ -27,7 +28,6 @@ from degstalk_ns.dataparsers.driving_files import (
     expression_names,
     mouth_opening,
     on_video_clock,
-    read_action_units,
     read_audio_windows,
     read_face_model,
     read_landmarks,
@@ -58,14 +58,16 @@ class Recording:
         audio_name: "mel", "hu", "ds" or another name of ``aud_<name>.npy``.
         phonetic: [V, 512] float16 or float32, vectors of Whisper's base model, 50 a second, from the first frame on;
             None where the dataset has none.
-        expression: [T, E] float32; eyelids: [T, 2] float32; jaw: [T, 3] float32.
+        expression: [T, E] float32, coefficients of a face model, or intensities (0 to 5) of action units.
+        eyelids: [T, 2] float32; jaw: [T, 3] float32; [T, 0] where action units drive the face.
         blink: [T] float32, 0 (open) to 1 (closed).
         mouth_opening: [T] float32, grows with the opening: AU25 intensity, or gap of the lips over eye distance.
         places: [3, 3] float32, centre of the right eye, of the left one, and the base of the nose in world units, from
             the landmarks of the training frames.
         lips_rect: [T, 4] int32, rows y0 (inclusive), y1 (exclusive), columns x0, x1, in pixels, never empty.
         notes: what was adapted while reading, one line each.
-        expression_names: of the E columns of ``expression``, where the dataset tells them (else empty).
+        expression_names: of the E columns of ``expression``, where the dataset tells them (else empty); columns of
+            au.csv for action units.
     """
 
     layout: Layout
@@ -144,8 +146,8 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
     audio_name, windows = read_audio_windows(layout, audio, notes)
     phonetic = read_phonetic_vectors(layout, splits)
-    face_file, face_model = read_face_model(layout)
-    units = read_action_units(layout, notes)
+    units = read_action_units(layout, notes, options.units if options.signals == "action-units" else ())
+    face_file, face_model = _face_signals(layout, units, options)
 
     windows = on_video_clock(windows, splits, layout.audio_features(audio_name), notes)
     lengths = {"the frames in ori_imgs/": video_length, f"aud_{audio_name}.npy": len(windows)}
@@ -175,7 +177,9 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
     needed = {int(i) for table in splits.values() for i in table.img_ids}
     landmarks = read_landmarks(layout, on_disk["landmarks"], needed, track_length, notes)
-    names = expression_names(layout, face_model["expression_params"].shape[1], notes)
+    names = options.units
+    if options.signals == "expression":
+        names = expression_names(layout, face_model["expression_params"].shape[1], notes)
     scale = 1.0 / options.downscale
     recording = Recording(
         layout=layout,
@@ -204,6 +208,20 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
     return recording
+
+
+def _face_signals(
+    layout: Layout, units: Mapping[str, Float32], options: ReadOptions
+) -> tuple[Path, dict[str, Float32]]:
+    """The file of what drives the face beside the sound, and its arrays [T, width]."""
+    if options.signals == "expression":
+        return read_face_model(layout)
+    if not options.units:
+        raise UserError("no action units to drive the face: name columns of au.csv with the dataparser's --units")
+    expression = np.stack([units[name] for name in options.units], 1)
+    none = {"eyelid_params": np.zeros((len(expression), 0), np.float32)}
+    none["jaw_params"] = none["eyelid_params"]
+    return layout.action_units, {"expression_params": expression, **none}
 
 
 def _places(landmarks: Float32, train: FrameTable, camera: Mapping[str, float], size: tuple[int, int]) -> Float32:

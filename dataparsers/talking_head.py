@@ -16,7 +16,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.options import UPPER_FACE_UNITS, ReadOptions, Signals
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError, one_line_errors
 
@@ -40,6 +40,15 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     """Scale factor of the camera positions, for datasets whose unit of length is not about a metre."""
     allow_no_hair: bool = False
     """Accept masks without any hair pixel (a bald person)."""
+    signals: Signals = "expression"
+    """What drives the face beside the audio: the expression coefficients of a face model (3dmm), or action units
+    (au.csv), which replace expression, eyelids and jaw: the paper's variant without implicit expression."""
+    units: tuple[str, ...] = UPPER_FACE_UNITS
+    """Columns of au.csv that drive the face where action units do; by default those of brows, lids and cheeks, so that
+    the audio alone moves the mouth."""
+    hair_in_head: bool = False
+    """Count the hair as part of the head that Gaussians show, over plates of torso and background alone: the paper's
+    variant without hair preservation."""
 
 
 class TalkingHead(DataParser):
@@ -72,7 +81,10 @@ class TalkingHead(DataParser):
             options = ReadOptions(
                 scene_scale=self.config.scene_scale,
                 downscale=int(self.config.downscale_factor),
-                allow_no_hair=self.config.allow_no_hair,
+                allow_no_hair=self.config.allow_no_hair or self.config.hair_in_head,
+                signals=self.config.signals,
+                units=tuple(self.config.units),
+                hair_in_head=self.config.hair_in_head,
             )
             self._recording = read_recording(Path(self.config.data), self.config.audio, options)
             for note in self._recording.notes:

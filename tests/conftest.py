@@ -13,7 +13,7 @@ from filelock import FileLock
 from synthetic import make_dataset
 
 if TYPE_CHECKING:
-    from degstalk_ns.plugin.trainer import DegstalkTrainer
+    from degstalk_ns.plugin.trainer import DegstalkTrainer, DegstalkTrainerConfig
 
 # Tests fetch no models.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -89,7 +89,9 @@ def train_briefly(data: Path, folder: Path, steps: int = 40) -> Path:
     return trainer.config.get_base_dir() / "config.yml"
 
 
-def brief_trainer(data: Path, folder: Path, steps: int = 40, resume: bool = False) -> DegstalkTrainer:
+def brief_trainer(
+    data: Path, folder: Path, steps: int = 40, resume: bool = False, method: DegstalkTrainerConfig | None = None
+) -> DegstalkTrainer:
     """A trainer that is set up but has not begun: `degstalk-fast` in small, on the CPU, without viewer.
 
     Args:
@@ -97,12 +99,13 @@ def brief_trainer(data: Path, folder: Path, steps: int = 40, resume: bool = Fals
         folder: of the outputs.
         steps: of the whole schedule.
         resume: from the last checkpoint that a run in ``folder`` left.
+        method: another method's config.
     """
     from copy import deepcopy
 
     from degstalk_ns.configs.methods import degstalk_fast
 
-    config = deepcopy(degstalk_fast.config)
+    config = deepcopy(method or degstalk_fast.config)
     config.data = config.pipeline.datamanager.data = data
     config.output_dir = folder / "outputs"
     config.experiment_name, config.timestamp = "tiny", "only"

@@ -180,9 +180,9 @@ def _write_wav(path: Path, opening: np.ndarray, rng: np.random.Generator) -> Non
 
 def _write_action_units(path: Path, opening: np.ndarray, blink: np.ndarray, openface: bool) -> None:
     """Intensities 0..5. OpenFace puts other columns before them and a space after each comma."""
-    names = ["AU01_r", "AU12_r", "AU25_r", "AU26_r", "AU45_r"]
+    names = [f"AU{number:02}_r" for number in (1, 2, 4, 5, 6, 7, 12, 25, 26, 45)]
     values = np.zeros((len(opening), len(names)))
-    values[:, 2], values[:, 3], values[:, 4] = 3 * opening, 2 * opening, 2 * blink
+    values[:, 5], values[:, 7], values[:, 8], values[:, 9] = blink, 3 * opening, 2 * opening, 2 * blink
     lead = ["frame", "face_id", "timestamp", "confidence", "success"] if openface else []
     lines = [(", " if openface else ",").join(lead + names)]
     for i, row in enumerate(values):

@@ -29,8 +29,9 @@ from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.metrics.lips_and_eyes import CLOSED_LIPS
 
 UpperFace = Literal["source", "neutral"]
-MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip")
-"""Beginnings of the names of expression coefficients that belong to the mouth."""
+MOUTH_NAMES: Final[tuple[str, ...]] = ("jaw", "mouth", "innerLip", "AU1", "AU2")
+"""Beginnings of the names of expression coefficients that belong to the mouth: all action units from 10 on do, but
+45."""
 USUAL_LEVEL_DB: Final[float] = -4.0
 """Level of speech, in dB, where a recording does not tell its own. Three videos measured -5, -2 and -5."""
 MOST_GAIN_DB: Final[float] = 20.0
@@ -95,27 +96,29 @@ def driven_by_sound(
     config = config or NewSoundConfig()
     rows, first, last = _moments(recording, frame_count(len(sound.samples)), config.ping_pong)
     windows, samples, levels, notes = _heard(sound, recording, None if features is None else Path(features))
-    ears, ears_notes = choose_ears(recording, config.ears)
-    mouth, heard, mouth_notes = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
-    notes += ears_notes + mouth_notes
-    columns = mouth_columns(recording)
-    if not named_columns(recording):
-        notes += (
-            f"{recording.layout.root}: the dataset does not name its expression values, so all of them follow the new "
-            "audio and a trace of the recorded mouth stays; `degstalk process` names them",
-        )
-    spoken, _ = mouth.values(frames_heard(samples, windows, ears, config.look_ahead), levels)
-    train = recording.train.aud_ids
-    held = recording.expression[train].mean(0)
+    held = recording.expression[recording.train.aud_ids].mean(0)
     expression = recording.expression[rows] if upper_face == "source" else np.tile(held, (len(rows), 1))
     expression = expression.copy()
-    if len(columns) < expression.shape[1]:
-        expression[:, columns] = spoken
-    elif upper_face == "source":
-        stretch = slice(first, last + 1)
-        expression += spoken - mouth.explained(heard.rows(stretch), recording.mouth_opening[stretch])[rows - first]
+    if follows_features_alone(recording):
+        check_features_alone(recording, config.look_ahead)
     else:
-        expression = spoken
+        ears, ears_notes = choose_ears(recording, config.ears)
+        mouth, heard, mouth_notes = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
+        notes += ears_notes + mouth_notes
+        columns = mouth_columns(recording)
+        spoken, _ = mouth.values(frames_heard(samples, windows, ears, config.look_ahead), levels)
+        if len(columns) < expression.shape[1]:
+            expression[:, columns] = spoken
+        elif upper_face == "source":
+            stretch = slice(first, last + 1)
+            expression += spoken - mouth.explained(heard.rows(stretch), recording.mouth_opening[stretch])[rows - first]
+        else:
+            expression = spoken
+        if not named_columns(recording):
+            notes += (
+                f"{recording.layout.root}: the dataset does not name its expression values, so all of them follow the "
+                "new audio and a trace of the recorded mouth stays; `degstalk process` names them",
+            )
     track = DrivingTrack(
         audio=windows_tensor(windows) if config.look_ahead is None else no_sound(windows.shape),
         expression=torch.from_numpy(np.ascontiguousarray(expression, np.float32)),
@@ -154,6 +157,25 @@ def fitted_mouth(
 def named_columns(recording: Recording) -> list[int]:
     """Columns of the expression that belong to the mouth by their names."""
     return [k for k, name in enumerate(recording.expression_names) if name.startswith(MOUTH_NAMES)]
+
+
+def follows_features_alone(recording: Recording) -> bool:
+    """Whether the lips follow the avatar's audio features and nothing else: where action units drive the face, and none
+    of them is of the mouth."""
+    return recording.options.signals == "action-units" and not named_columns(recording)
+
+
+def check_features_alone(recording: Recording, look_ahead: float | None) -> None:
+    """Refuse a look-ahead where lips follow the avatar's audio features alone.
+
+    Raises:
+        UserError: there is one.
+    """
+    if look_ahead is not None:
+        raise UserError(
+            f"a look-ahead needs expression values of the mouth: the lips of this avatar follow its audio features "
+            f"({recording.audio_name}) alone, whose windows hear later sound"
+        )
 
 
 def mouth_columns(recording: Recording) -> Rows:

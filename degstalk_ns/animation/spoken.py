@@ -16,7 +16,9 @@ from degstalk_ns.animation.animation import recorded_track, silent_track
 from degstalk_ns.animation.hearing import choose_ears
 from degstalk_ns.animation.new_sound import (
     NewSoundConfig,
+    check_features_alone,
     fitted_mouth,
+    follows_features_alone,
     mouth_columns,
     named_columns,
     recorded_levels,
@@ -43,6 +45,9 @@ def spoken_tracks(
         part away. "still": the mouth is held at its mean. "hushed": lips shut, in silence. And notes, one line each.
     """
     config = config or NewSoundConfig()
+    if follows_features_alone(recording):
+        check_features_alone(recording, config.look_ahead)
+        return _by_features_alone(recording), ()
     ears, notes = choose_ears(recording, config.ears)
     mouth, heard, more = fitted_mouth(recording, ears, config.mouth, config.look_ahead)
     rows, columns = recording.val.aud_ids.copy(), mouth_columns(recording)
@@ -74,6 +79,20 @@ def spoken_tracks(
         "hushed": exchanged(spoken(rows, HUSHED_DB), _silence(recording, base)),
     }
     return tracks, (*notes, *more)
+
+
+def _by_features_alone(recording: Recording) -> dict[str, DrivingTrack]:
+    """The same where no expression value is of the mouth: only the audio windows are exchanged, and without any the
+    mouth is still."""
+    rows, base = recording.val.aud_ids.copy(), recorded_track(recording)
+    other = base.audio.clone()
+    other[rows] = base.audio[np.roll(rows, len(rows) // 2)]
+    return {
+        "spoken": base,
+        "shuffled": base.with_audio(other),
+        "still": base.with_audio(no_sound(tuple(base.audio.shape))),
+        "hushed": base.with_audio(_silence(recording, base)),
+    }
 
 
 def _silence(recording: Recording, base: DrivingTrack) -> Tensor:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.compositing import alpha_over, compose, dilate_layer, inside_rim, over
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
-from degstalk_ns.avatar.fields.face import FaceField, FaceFieldConfig, FaceOutput
-from degstalk_ns.avatar.fields.mouth import MouthField, MouthFieldConfig, MouthOutput
+from degstalk_ns.avatar.fields.face import EYELIDS, FaceField, FaceFieldConfig, FaceOutput
+from degstalk_ns.avatar.fields.mouth import JAW, MouthField, MouthFieldConfig, MouthOutput
 from degstalk_ns.avatar.fields.standardise import StandardiseConfig
 from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians, GaussiansConfig, Offsets, joined
+from degstalk_ns.errors import UserError
 from degstalk_ns.rasterization import rasterize, spherical_harmonics
 
 Region = Literal["face", "mouth"]
@@ -181,6 +182,10 @@ class Avatar(nn.Module):
         expression_dim: E, number of expression coefficients.
         seed: random seed of the initial positions.
         expression_names: names of the expression coefficients, or none.
+        eyelids: number of eyelid values. jaw: number of jaw coefficients.
+
+    Raises:
+        UserError: a region's Gaussians and its field differ in the dimension of the embedding.
     """
 
     def __init__(
@@ -191,9 +196,21 @@ class Avatar(nn.Module):
         expression_dim: int,
         seed: int = 0,
         expression_names: Sequence[str] = (),
+        eyelids: int = EYELIDS,
+        jaw: int = JAW,
     ) -> None:
         super().__init__()
         self.config = config
+        for name, gaussians, its_field in (
+            ("face", config.face, config.face_field),
+            ("mouth", config.mouth, config.mouth_field),
+        ):
+            if gaussians.embedding_dim != its_field.embedding_dim:
+                raise UserError(
+                    f"the Gaussians of the {name} have embeddings of {gaussians.embedding_dim} values and its field "
+                    f"expects {its_field.embedding_dim}; set avatar.{name}.embedding-dim and "
+                    f"avatar.{name}-field.embedding-dim alike"
+                )
         self.plate_overlap = 0.0
         """Width of the band by which the face was trained to overlap its plate, as the tangent of its visual angle. The
         band is removed from the frames that are shown."""
@@ -202,10 +219,10 @@ class Avatar(nn.Module):
         )
         scales = config.standardise
         self.face_field = FaceField(
-            config.face_field, audio_channels, audio_length, expression_dim, scales, expression_names
+            config.face_field, audio_channels, audio_length, expression_dim, scales, expression_names, eyelids
         )
         self.mouth_field = MouthField(
-            config.mouth_field, audio_channels, audio_length, expression_dim, scales, expression_names
+            config.mouth_field, audio_channels, audio_length, expression_dim, scales, expression_names, jaw
         )
 
     def fit_driving(self, track: DrivingTrack, rows: Tensor, places: Tensor | None = None) -> None:
@@ -257,12 +274,12 @@ class Avatar(nn.Module):
     def face_motion(self, conditions: Conditions) -> FaceOutput:
         """Offsets of the face's Gaussians under ``conditions``."""
         params = self.region("face").params
-        return self.face_field(params["means"], params["embeddings"], conditions)
+        return self.face_field(params["means"], self.region("face").embeddings, conditions)
 
     def mouth_motion(self, conditions: Conditions) -> MouthOutput:
         """Offsets of the mouth's Gaussians under ``conditions``, and the predicted jaw."""
         params = self.region("mouth").params
-        return self.mouth_field(params["means"], params["embeddings"], conditions)
+        return self.mouth_field(params["means"], self.region("mouth").embeddings, conditions)
 
     def render_region(
         self,

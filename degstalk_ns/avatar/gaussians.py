@@ -40,7 +40,8 @@ class GaussiansConfig:
     sh_degree: int = 2
     """Maximum degree of the spherical harmonics."""
     embedding_dim: int = 32
-    """Dimension of the learned embedding z of each Gaussian."""
+    """Dimension of the learned embedding z of each Gaussian; 0 for none, the paper's variant without embedding. The
+    embedding dimension of the region's field must be the same."""
     initial_neighbours: int = 3
     """The initial scale of a Gaussian is its mean distance to this many nearest neighbours. Value of 3D Gaussian
     splatting."""
@@ -82,7 +83,8 @@ class EmbeddedGaussians(nn.Module):
     """The parameters of one region. Source: DEGSTalk, method section (embedded Gaussians).
 
     ``params`` holds, for N Gaussians: "means" [N, 3] world units, "scales" [N, 3] their logarithm, "quats" [N, 4] wxyz,
-    "opacities" [N] logit, "sh0" [N, 1, 3], "shN" [N, (degree + 1)^2 - 1, 3], "embeddings" [N, 32] (zero at the start).
+    "opacities" [N] logit, "sh0" [N, 1, 3], "shN" [N, (degree + 1)^2 - 1, 3], "embeddings" [N, 32] (zero at the
+    start; not there where the config has none).
     """
 
     def __init__(self, config: GaussiansConfig, seed: int = 0) -> None:
@@ -113,9 +115,10 @@ class EmbeddedGaussians(nn.Module):
                 "opacities": nn.Parameter(torch.full((n,), config.initial_opacity).logit()),
                 "sh0": nn.Parameter((colours - 0.5) / SH_C0),
                 "shN": nn.Parameter(torch.zeros(n, (config.sh_degree + 1) ** 2 - 1, 3)),
-                "embeddings": nn.Parameter(torch.zeros(n, config.embedding_dim)),
             }
         )
+        if config.embedding_dim:
+            self.params["embeddings"] = nn.Parameter(torch.zeros(n, config.embedding_dim))
 
     def __len__(self) -> int:
         return len(self.params["means"])
@@ -127,8 +130,8 @@ class EmbeddedGaussians(nn.Module):
 
     @property
     def embeddings(self) -> Tensor:
-        """[N, 32] embeddings z."""
-        return self.params["embeddings"]
+        """[N, 32] embeddings z; [N, 0] without."""
+        return self.params["embeddings"] if self.config.embedding_dim else self.means.new_zeros(len(self), 0)
 
     @property
     def sh_coefficients(self) -> Tensor:

@@ -178,8 +178,9 @@ class FrameRenderer:
 
     def _prepared_fields(self) -> tuple[PreparedFace, PreparedMouth]:
         avatar = self.avatar
-        inputs = [avatar.region(name).params[key] for name in REGIONS for key in ("means", "embeddings")]
-        parameters = [*inputs, *avatar.face_field.parameters(), *avatar.mouth_field.parameters()]
+        inputs = [part for name in REGIONS for part in (avatar.region(name).means, avatar.region(name).embeddings)]
+        learned = [part for part in inputs if isinstance(part, nn.Parameter)]  # not the embeddings of an avatar without
+        parameters = [*learned, *avatar.face_field.parameters(), *avatar.mouth_field.parameters()]
         with self._lock:
             if not self._fields_seen.unchanged(parameters):
                 self._fields = None

@@ -97,6 +97,13 @@ def frame_plate(
     return plate
 
 
+def torso_plate(torso: NDArray[np.uint8], clean_plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The plate of a head that holds its hair: the torso image RGBA [H, W, 4] over the clean plate RGB [H, W, 3], all
+    0..255, RGB [H, W, 3]. That of TalkingGaussian, DEGSTalk's baseline."""
+    height, width = clean_plate.shape[:2]
+    return _torso_over(torso.reshape(-1, 4), clean_plate.reshape(-1, 3)).reshape(height, width, 3)
+
+
 def _torso_over(torso: NDArray[np.uint8], clean_plate: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pixels of the torso image [n, 4] over those of the clean plate [n, 3]."""
     alpha = torso[:, 3:].astype(np.uint16)

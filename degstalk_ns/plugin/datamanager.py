@@ -144,6 +144,11 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
         return recording
 
     @property
+    def hair_in_front(self) -> bool:
+        """Whether recorded hair lies in front of the face: not where it is part of the head."""
+        return self.config.hair_in_front and not self.recording.options.hair_in_head
+
+    @property
     def face_window(self) -> int:
         """Side of the window (odd) by which the head mask is dilated for training the face, pixels: 7 at 512."""
         return odd_window(self.config.face_margin, self.recording.height)
@@ -232,23 +237,25 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _open(self, table: FrameTable, index: int) -> FrameData:
         return read_frame(self.recording, int(table.img_ids[index]), what=())
 
-    def _target(self, frame: FrameData, plate: bool, face: bool = True) -> FrameTarget:
-        """Image and masks of a frame; ``plate`` and what the ``face`` is to show under the hair only if asked for."""
+    def _target(self, frame: FrameData, plate: bool, face: bool = True, recorded_hair: bool = False) -> FrameTarget:
+        """Image and masks of a frame; ``plate`` and what the ``face`` is to show under the hair only if asked for.
+        ``recorded_hair``: the mask of the hair as recorded, for measuring, also where it counts as head."""
         mouth = frame.mouth | (frame.teeth & frame.head)
+        head = frame.shown_head
         row = self.recording.track_rows[frame.img_id]
         y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
         shown, under = frame.image, None
-        region = face_region(frame.head, mouth, self.face_window)
-        if face and self.config.hair_in_front:
+        region = face_region(head, mouth, self.face_window)
+        if face and self.hair_in_front:
             shown, under = skin_under_hair(frame.image, frame.head | mouth, frame.hair)
             region |= under & ~mouth
         return FrameTarget(
             image=_unit(frame.image),
             face_region=torch.from_numpy(region),
             mouth_region=torch.from_numpy(mouth),
-            hair=torch.from_numpy(frame.hair),
+            hair=torch.from_numpy(frame.hair if recorded_hair else frame.hair_behind),
             lips=(y0, y1, x0, x1),
-            plate=_unit(frame.plate if self.config.hair_in_front else frame.bare_plate) if plate else None,
+            plate=_unit(frame.plate if self.hair_in_front else frame.bare_plate) if plate else None,
             under_hair=None if under is None else torch.from_numpy(under),
             face_image=None if under is None else _unit(shown),
         )
@@ -274,7 +281,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _pair(self, table: FrameTable, cameras: Cameras, index: int) -> tuple[Cameras, Batch]:
         with one_line_errors():
             frame = self._open(table, index)
-            target = self._target(frame, plate=False).to(self.device)
+            target = self._target(frame, plate=False, recorded_hair=True).to(self.device)
             head = torch.from_numpy(frame.head | frame.mouth)
         return cameras[index : index + 1].to(self.device), {"image": target.image, "target": target, "head": head}
 

@@ -125,7 +125,11 @@ class DegstalkModel(Model):
         self.frames = FrameSource(recording, self.config.plates_in_memory)
         self._moments = Moments(self.frames)
         sizes = self.track.audio_channels, self.track.audio_length, self.track.expression_dim
-        self.avatar = Avatar(self.config.avatar, *sizes, self.config.seed, recording.expression_names)
+        lids_and_jaw = self.track.eyelids.shape[1], self.track.jaw.shape[1]
+        if self.config.losses.smoothness and not self.config.avatar.face.embedding_dim:
+            raise UserError("losses.smoothness makes embeddings alike, and this avatar has none; set it to 0")
+        names = recording.expression_names
+        self.avatar = Avatar(self.config.avatar, *sizes, self.config.seed, names, *lids_and_jaw)
         rows, places = (torch.from_numpy(part.copy()) for part in (recording.train.aud_ids, recording.places))
         self.avatar.fit_driving(self.track, rows, places)
         self.renderer = FrameRenderer(self.avatar)
@@ -313,9 +317,9 @@ class DegstalkModel(Model):
         """A composed frame with all its layers; ``plate`` float32 in 0..1."""
         return self.renderer.layers(view, conditions, plate, *self._shown(view))
 
-    def recorded_jaw(self, camera: Cameras) -> float:
-        """Opening of the recorded jaw at the camera's time: the first jaw coefficient."""
-        return float(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw[0])
+    def recorded_jaw(self, camera: Cameras) -> float | None:
+        """Opening of the recorded jaw at the camera's time: the first jaw coefficient, if there are any."""
+        return next(iter(self.recorded_track.at_frame(self.moment(camera, 0)[1]).jaw.tolist()), None)
 
     @torch.no_grad()
     def gaussians_at(self, region: Region, conditions: Conditions | None) -> ActivatedGaussians:

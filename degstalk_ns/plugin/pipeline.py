@@ -74,7 +74,7 @@ class DegstalkPipeline(VanillaPipeline):
         assert isinstance(self.model, DegstalkModel)
         assert isinstance(self.datamanager, TalkingHeadDataManager)
         self.model.overlaps_plate(self.datamanager.face_window // 2)
-        self.model.frames.hair_in_front = self.datamanager.config.hair_in_front
+        self.model.frames.hair_in_front = self.datamanager.hair_in_front
         # Of the whole run, if it was extended; 0 if not. In the checkpoint, for a resumed run.
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
@@ -178,7 +178,9 @@ class DegstalkPipeline(VanillaPipeline):
                 metrics, pictures = model.get_image_metrics_and_images(image, batch)
                 truth, lips = batch["target"].image, batch["target"].lips
                 metrics["lips_l1"] = box_l1(image["rgb"], truth, lips)
-                metrics["recorded_jaw"] = model.recorded_jaw(camera)
+                jaw = model.recorded_jaw(camera)
+                if jaw is not None:
+                    metrics["recorded_jaw"] = jaw
                 found = None if no_lips else face_landmarks(image["rgb"], truth)
                 if found is not None:
                     metrics["lmd"] = found.distance

@@ -199,4 +199,5 @@ class TalkingHeadViewer(ViewerControl):
     @cached_property
     def _controls(self) -> list[Control]:
         recording = self._model.recording
-        return controls(torch.from_numpy(recording.expression.copy()), recording.expression_names or None)
+        lids = recording.eyelids.shape[1]
+        return controls(torch.from_numpy(recording.expression.copy()), recording.expression_names or None, eyelids=lids)

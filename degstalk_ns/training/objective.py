@@ -220,7 +220,7 @@ def mouth_terms(
     """Static and motion stage, mouth: the frame inside the mouth, the key [3] elsewhere; around the mouth, inside the
     lips' box, colours are ignored. Alpha is to fill the whole box of the lips: the mouth is an opaque backing behind
     them, so that lips that open wider than recorded uncover mouth and not the plate. ``jaw`` [3] are the tracked jaw
-    coefficients, standardised."""
+    coefficients, standardised; not read where the field predicts none."""
     box = union_box(target.mouth_region, target.lips_mask(), _covered(render))
     patch = patch_sides(config.mouth_patch, len(target.hair))
     area = _area(box, target, None if perceptual is None else patch)
@@ -235,7 +235,8 @@ def mouth_terms(
         return terms
     terms["mouth_alpha"] = config.alpha * alpha_loss(render.alpha, lips | target.mouth_region, area=area)
     terms["mouth_offsets"] = config.offsets * offsets_l1(motion.offsets)
-    terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
+    if motion.jaw is not None:
+        terms["jaw"] = config.jaw * jaw_loss(motion.jaw, jaw)
     if perceptual is not None:
         terms["mouth_patch_lpips"] = config.mouth_patch_perceptual * patch_perceptual(
             image, truth, box, patch, perceptual, generator, area, config.patch_share

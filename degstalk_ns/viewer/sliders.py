@@ -40,15 +40,18 @@ class Control:
     usual: float
 
 
-def controls(expression: Tensor, names: Sequence[str] | None = None, count: int = STRONGEST) -> list[Control]:
-    """Sliders for both eyelids and for the expression coefficients that vary most over a recording.
+def controls(
+    expression: Tensor, names: Sequence[str] | None = None, count: int = STRONGEST, eyelids: int = len(EYELID_LABELS)
+) -> list[Control]:
+    """Sliders for the eyelids and for the expression coefficients that vary most over a recording.
 
     Args:
         expression: [T, E].
         names: of the E coefficients; without them (or with another number of them) they are called by their number.
         count: of coefficients at most.
+        eyelids: number of eyelid values, two or none.
     """
-    found = [Control(label, "eyelids", index, 0.0, 1.0, 0.0) for index, label in enumerate(EYELID_LABELS)]
+    found = [Control(label, "eyelids", index, 0.0, 1.0, 0.0) for index, label in enumerate(EYELID_LABELS[:eyelids])]
     if names is not None and len(names) != expression.shape[1]:
         names = None
     spread = expression.std(0, unbiased=False)

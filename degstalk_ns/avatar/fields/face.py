@@ -102,6 +102,7 @@ class FaceField(nn.Module):
         expression_dim: int,
         standardise: StandardiseConfig | None = None,
         expression_names: Sequence[str] = (),
+        eyelids: int = EYELIDS,
     ) -> None:
         """
         Args:
@@ -111,6 +112,7 @@ class FaceField(nn.Module):
             expression_dim: E, expression coefficients per frame (50 for a monocular 3DMM tracker).
             standardise: how the driving signals are brought to one size.
             expression_names: names of the expression coefficients, or none: then every one can move the whole face.
+            eyelids: number of eyelid values: two, or none where action units tell the lids too.
         """
         super().__init__()
         self.config = c = config
@@ -118,7 +120,7 @@ class FaceField(nn.Module):
         standardise = standardise or StandardiseConfig()
         self.audio = AudioEncoder(audio_channels, audio_length, c.audio, standardise)
         self.standardise_expression = Standardise(expression_dim, standardise)
-        self.standardise_eyelids = Standardise(EYELIDS, standardise)
+        self.standardise_eyelids = Standardise(eyelids, standardise)
         self.parts: FaceParts | None = None
         self.expression: MLP
         if c.parts and expression_names:
@@ -126,12 +128,12 @@ class FaceField(nn.Module):
             hidden, features = (allotted(width, inputs) for width in (c.expression_hidden, c.expression_features))
             self.expression = PartedMLP(connections(inputs, hidden, features))
             self.parts = FaceParts()
-            gates = [FacePart.LOWER] * c.audio.features + features + [FacePart.EYES] * EYELIDS
+            gates = [FacePart.LOWER] * c.audio.features + features + [FacePart.EYES] * eyelids
             self.register_buffer("of_part", F.one_hot(torch.tensor(gates), len(FacePart)).T.float(), persistent=False)
         else:
             self.expression = MLP(expression_dim, c.expression_hidden, c.expression_features)
         self.where_dim = c.encoding.output_dim + c.embedding_dim
-        joined = c.expression_features + EYELIDS
+        joined = c.expression_features + eyelids
         self.audio_channel_attention = MLP(self.where_dim, c.audio_attention_hidden, c.audio.features)
         self.expression_channel_attention = MLP(self.where_dim, c.expression_attention_hidden, joined)
         self.output_layers = MLP(self.where_dim + c.audio.features + joined, c.hidden, c.hidden, sum(_OUTPUTS))

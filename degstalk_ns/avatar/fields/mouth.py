@@ -65,11 +65,11 @@ class MouthOutput:
     Attributes:
         offsets: d_means [N, 3] in world units; scales and quats are not changed.
         jaw: [3] standardised jaw coefficients predicted from audio, mean over the Gaussians; the jaw loss compares them
-            by L1 with the tracked ones, standardised too.
+            by L1 with the tracked ones, standardised too. None where there are none.
     """
 
     offsets: Offsets
-    jaw: Tensor
+    jaw: Tensor | None
 
 
 @dataclass
@@ -97,6 +97,7 @@ class MouthField(nn.Module):
         expression_dim: int = 0,
         standardise: StandardiseConfig | None = None,
         expression_names: Sequence[str] = (),
+        jaw: int = JAW,
     ) -> None:
         """
         Args:
@@ -106,13 +107,14 @@ class MouthField(nn.Module):
             expression_dim: E, expression coefficients per frame; not needed if the config does not use them.
             standardise: how the driving signals are brought to one size.
             expression_names: names of the expression coefficients, or none: then every one can move the mouth.
+            jaw: number of jaw coefficients that are to be heard; 0 for none, and no network for them.
         """
         super().__init__()
         self.config = c = config
         self.encoding = TriPlane(c.encoding)
         standardise = standardise or StandardiseConfig()
         self.audio = AudioEncoder(audio_channels, audio_length, c.audio, standardise)
-        self.standardise_jaw = Standardise(JAW, standardise)
+        self.standardise_jaw = Standardise(jaw, standardise)
         self.expression: MLP | None = None
         if c.expression_features:
             self.standardise_expression = Standardise(expression_dim, standardise)
@@ -124,7 +126,7 @@ class MouthField(nn.Module):
         self.where_dim = c.encoding.output_dim + c.embedding_dim
         width = self.where_dim + c.audio.features
         self.output_layers = MLP(width + c.expression_features, c.hidden, c.hidden, 3)
-        self.jaw_layers = MLP(width, c.hidden, c.hidden, JAW)  # the jaw is to be heard
+        self.jaw_layers = MLP(width, c.hidden, c.hidden, jaw) if jaw else None  # the jaw is to be heard
         self.register_buffer("mean_scale", torch.tensor(c.mean_scale), persistent=False)
 
     def forward(self, means: Tensor, embeddings: Tensor, conditions: Conditions) -> MouthOutput:
@@ -142,6 +144,8 @@ class MouthField(nn.Module):
         """
         prepared = self.prepared(means, embeddings)
         audio = self.audio(conditions.audio)  # [32]
+        if self.jaw_layers is None:
+            return MouthOutput(offsets=self._moved(prepared.hidden, audio, conditions), jaw=None)
         hidden, jaw_hidden = prepared.hidden.split(self._first_widths, dim=1)
         jaw_hidden = jaw_hidden + self.jaw_layers.first_weight[:, self.where_dim :] @ audio
         jaw = self.jaw_layers.after_first(jaw_hidden).mean(dim=0)
@@ -154,7 +158,7 @@ class MouthField(nn.Module):
             means: [N, 3] undeformed positions, world units. embeddings: [N, 32].
         """
         # Both networks share one product for their first layers.
-        firsts = [network.first_weight[:, : self.where_dim] for network in (self.output_layers, self.jaw_layers)]
+        firsts = [network.first_weight[:, : self.where_dim] for network in self._networks]
         where = torch.cat([self.encoding(means), embeddings], dim=1)
         return PreparedMouth(hidden=F.linear(where, torch.cat(firsts)))
 
@@ -163,9 +167,13 @@ class MouthField(nn.Module):
         return self._moved(prepared.hidden[:, : self._first_widths[0]], self.audio(conditions.audio), conditions)
 
     @property
+    def _networks(self) -> list[MLP]:
+        return [self.output_layers] if self.jaw_layers is None else [self.output_layers, self.jaw_layers]
+
+    @property
     def _first_widths(self) -> list[int]:
-        """Outputs of the first layers of both networks."""
-        return [len(self.output_layers.first_weight), len(self.jaw_layers.first_weight)]
+        """Outputs of the first layer of each network."""
+        return [len(network.first_weight) for network in self._networks]
 
     def _moved(self, hidden: Tensor, audio: Tensor, conditions: Conditions) -> Offsets:
         """Offsets from the first layer on position and embedding [N, 32], the audio [32] and the expression."""
@@ -186,8 +194,7 @@ class MouthField(nn.Module):
             "networks": [
                 *self.audio.window_parameters(),
                 *(self.expression.parameters() if self.expression is not None else ()),
-                *self.output_layers.parameters(),
-                *self.jaw_layers.parameters(),
+                *(parameter for network in self._networks for parameter in network.parameters()),
             ],
             "audio_attention": self.audio.attention_parameters(),
         }

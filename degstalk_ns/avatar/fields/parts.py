@@ -25,11 +25,12 @@ class FacePart(IntEnum):
 
 
 MOVED_BY: Final[dict[FacePart, tuple[str, ...]]] = {
-    FacePart.EYES: ("eye", "gaze"),
-    FacePart.BROWS: ("brow",),
-    FacePart.LOWER: ("jaw", "mouth", "innerLip", "cheek", "nose", "tongue"),
+    FacePart.EYES: ("eye", "gaze", "AU05", "AU07", "AU45"),
+    FacePart.BROWS: ("brow", "AU01", "AU02", "AU04"),
+    FacePart.LOWER: ("jaw", "mouth", "innerLip", "cheek", "nose", "tongue", "AU06", "AU09", "AU1", "AU2"),
 }
-"""Beginnings of the names of the expression values that move each part (ARKit's blendshapes and our measures)."""
+"""Beginnings of the names of the expression values that move each part (ARKit's blendshapes, our measures, and action
+units by FACS)."""
 LOWER_MOVERS: Final = (FacePart.LOWER, FacePart.WHOLE)
 """Parts whose values move the mouth interior."""
 EYES_REACH: Final = (0.42, 0.75)

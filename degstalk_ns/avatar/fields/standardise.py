@@ -71,7 +71,7 @@ class Standardise(nn.Module):
         """
         if values.ndim != 2 or not len(values) or values.shape[1] != len(self.centre):
             raise ValueError(f"expected values [T, {len(self.centre)}], got {list(values.shape)}")
-        if not self.config.enabled:
+        if not self.config.enabled or not values.shape[1]:
             return
         parts = values.split(max(_BLOCK // len(values), 1), dim=1)
         centre, spread, low, high = torch.cat([_statistics(part.double(), self.config.reach) for part in parts], 1)
