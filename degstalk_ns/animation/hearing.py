@@ -31,6 +31,8 @@ LIPS_AHEAD: Final[float] = 0.08
 """Seconds by which :func:`~degstalk_ns.speech.lip_motion.lip_motion` looks ahead: four vectors."""
 SHORTEST_AHEAD: Final[float] = 0.04
 """Shortest look-ahead, seconds: a log-mel vector and the level of a frame hear so far."""
+MOST_FRAMES_AFTER: Final[int] = 2
+"""Most later frames whose vectors tell a mouth that may hear only so far ahead, as many as without a limit."""
 _PER_FRAME: Final[int] = VECTORS_PER_SECOND // int(FRAME_RATE)
 
 
@@ -103,9 +105,17 @@ def _vectors(samples: NDArray[np.float32], ears: ChosenEars, ahead: float | None
     return whisper_vectors(samples, WhisperConfig(look_ahead_seconds=heard, causal_step_seconds=step))
 
 
+def _frames_after(ahead: float) -> int:
+    """Of the time that a frame may hear ahead, the later frames whose vectors tell its mouth too. They come first: 80 ms
+    of them are worth more than the same 80 ms in Whisper's own context (on 45 s of speech, a correlation of 0.76 with
+    the held-out opening, and not 0.64)."""
+    return min(int((ahead - SHORTEST_AHEAD) * FRAME_RATE + 1e-6), MOST_FRAMES_AFTER)
+
+
 def _whisper_ahead(ahead: float) -> float:
-    """Of the sound that a frame may depend on, what Whisper hears; the rest is for the lips of any speaker."""
-    return max(ahead - LIPS_AHEAD, ahead / 2)
+    """Of the time that is left to a frame, how far Whisper hears; the rest is for the lips of any speaker."""
+    left = ahead - _frames_after(ahead) / FRAME_RATE
+    return max(min(left, LIPS_AHEAD), left - LIPS_AHEAD)
 
 
 @lru_cache(maxsize=4)
@@ -158,12 +168,13 @@ def _of_vectors(vectors: NDArray[np.floating], count: int, ears: ChosenEars, lat
         at_frames = _at_frames(vectors, count, shift)
         return Heard(at_frames, whisper, None if lips is None else _at_frames(lips, count, shift))
     past = np.array([0.5, 0.5, 0.0])  # no later vector than the frame's own
-    after = 0 if whisper else max(int((ahead - SHORTEST_AHEAD) * FRAME_RATE), 0)
+    after = _frames_after(ahead) if whisper else int((ahead - SHORTEST_AHEAD) * FRAME_RATE + 1e-6)
     heard = _at_frames(vectors, count, shift, past)
     if lips is None:
         return Heard(heard, whisper, None, after)
     # Where the lips of any speaker would hear too far ahead, those of a moment before are taken.
-    delay = math.ceil(round(max(LIPS_AHEAD - (ahead - _whisper_ahead(ahead)), 0.0) * VECTORS_PER_SECOND, 6))
+    over = LIPS_AHEAD + _whisper_ahead(ahead) + after / FRAME_RATE - ahead
+    delay = max(math.ceil(round(over * VECTORS_PER_SECOND, 6)), 0)
     return Heard(heard, whisper, _at_frames(lips, count, shift - delay, past), after)
 
 
