@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.animation.mouth_model import Heard, MouthModel, MouthModelConfig, _ridge
+from degstalk_ns.animation.mouth_model import Heard, MouthModel, MouthModelConfig
 from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 Recorded = tuple[Heard, np.ndarray, np.ndarray]
@@ -106,20 +106,3 @@ def test_a_mouth_that_never_moves_stays() -> None:
     assert np.allclose(opening, 0.2, atol=1e-3) and np.allclose(told, 0.7, atol=1e-3)
     one = MouthModel.fit(heard.rows(slice(1)), np.array([0.2]), np.array([[0.7, 0.1]]))
     assert np.isfinite(one.values(heard, np.zeros(40))[0]).all()
-
-
-def test_both_forms_of_the_ridge_agree() -> None:
-    rng = np.random.default_rng(3)
-    inputs, targets, prior = rng.normal(size=(30, 24)), rng.normal(size=(30, 2)), rng.normal(size=(24, 2))
-    wide = np.concatenate([inputs, np.zeros((30, 20))], 1)  # 44 columns: more than frames, and no other information
-    wider = np.concatenate([prior, np.zeros((20, 2))])
-    pairs = zip(_ridge(inputs, targets, prior, 0.1, 2.0), _ridge(wide, targets, wider, 0.1, 2.0), strict=True)
-    for one, other in pairs:
-        assert np.allclose(one, other[:24]) and np.allclose(other[24:], 0)
-
-
-def test_the_ridge_is_drawn_to_its_prior() -> None:
-    rng = np.random.default_rng(3)
-    inputs, prior = rng.normal(size=(100, 4)), rng.normal(size=(4, 1))
-    free, held = _ridge(inputs, inputs @ np.ones((4, 1)), prior, 1e-9, 1e9)
-    assert np.allclose(free, 1.0, atol=1e-5) and np.allclose(held, prior, atol=1e-5)

@@ -19,9 +19,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
+from degstalk_ns.animation.ridge import RidgeRegression
 from degstalk_ns.speech.phonemes import LIP_TARGETS
 
 _Array = NDArray[np.float64]
@@ -192,7 +192,8 @@ class MouthModel:
         basis = _components(rest, spreads, config.components)
         targets = np.concatenate([opening[:, None], (rest / np.maximum(spreads, _NO_SPREAD)) @ basis.T], 1)
         prior = _prior(heard, inputs.shape[1], targets, basis, names, config)
-        guesses = _held_out(inputs, targets, prior, config.strengths, config.folds)
+        ridge = RidgeRegression(inputs, targets, prior)
+        guesses = ridge.held_out(config.strengths, config.folds)
         # Opening and form of the mouth are taught apart: a short recording may tell one and not the other.
         worth = 1.0 / np.maximum(targets.var(0), _NO_SPREAD)
         guess, weights, chosen = np.empty_like(targets), np.empty((inputs.shape[1], targets.shape[1])), []
@@ -200,7 +201,7 @@ class MouthModel:
             error = {s: float((worth * (g - targets) ** 2)[:, part].sum()) for s, g in guesses.items()}
             chosen.append(min(error, key=error.__getitem__))
             guess[:, part] = guesses[chosen[-1]][:, part]
-            weights[:, part] = _ridge(inputs, targets, prior, chosen[-1])[0][:, part]
+            weights[:, part] = ridge.weights(chosen[-1])[0][:, part]
         stretch = np.array(
             [_stretch(guess[:, k], targets[:, k], config) for k in range(targets.shape[1])], dtype=np.float64
         )
@@ -356,35 +357,3 @@ def _parabola(opening: _Array, values: _Array) -> _Array:
     powers = _powers(opening)
     gram = powers.T @ powers
     return np.linalg.solve(gram + PARABOLA_RIDGE * len(opening) * np.eye(3), powers.T @ values)
-
-
-def _ridge(inputs: _Array, targets: _Array, prior: _Array, *strengths: float) -> list[_Array]:
-    """For each strength the weights [D, K] from inputs, which are about their means, to targets about theirs, drawn
-    towards ``prior``."""
-    about = inputs - inputs.mean(0)
-    wanted = targets - targets.mean(0) - about @ prior
-    # Of the two equal forms, the one with the smaller matrix: frames x frames or inputs x inputs.
-    dual = len(about) < about.shape[1]
-    gram, right = (about @ about.T, wanted) if dual else (about.T @ about, about.T @ wanted)
-    weights = []
-    for strength in strengths:
-        strong = gram.copy()
-        strong[np.diag_indices_from(strong)] += strength * len(inputs)
-        solved = cho_solve(cho_factor(strong, overwrite_a=True, check_finite=False), right, check_finite=False)
-        weights.append(prior + (about.T @ solved if dual else solved))
-    return weights
-
-
-def _held_out(
-    inputs: _Array, targets: _Array, prior: _Array, strengths: tuple[float, ...], folds: int
-) -> dict[float, _Array]:
-    """For each strength, each contiguous part of the recording as the others predict it, [T, K]."""
-    part = np.arange(len(inputs)) * folds // len(inputs)
-    guesses = {strength: np.broadcast_to(targets.mean(0), targets.shape).copy() for strength in strengths}
-    if len(np.unique(part)) < 2:
-        return guesses
-    for k in np.unique(part):
-        held = part == k
-        for strength, weight in zip(strengths, _ridge(inputs[~held], targets[~held], prior, *strengths), strict=True):
-            guesses[strength][held] = (inputs[held] - inputs[~held].mean(0)) @ weight + targets[~held].mean(0)
-    return guesses
