@@ -9,8 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from pictures import evaluated_pictures
 
+from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.metrics.lips_and_eyes import FaceComparison, FaceLandmarks
@@ -53,16 +55,43 @@ def test_what_is_reported_is_what_the_pictures_show(pipeline: DegstalkPipeline, 
     assert names == {"composition", "face", "mouth", "plate", "masks", "attention"}
 
 
+def test_frames_are_also_judged_over_the_plate_of_a_training_frame_like_them(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.config, "measure_lips", False)
+    monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
+    model, loader = pipeline.model, pipeline.datamanager.fixed_indices_eval_dataloader
+    results = pipeline.get_average_eval_image_metrics()
+    recording = model.recording
+    pipeline.eval()
+    expected = []
+    for camera, batch in loader:
+        _, row = model.moment(camera, 0)
+        poses = {int(train): model.frames.c2w(int(train)) for train in recording.train.aud_ids}
+        own = model.frames.c2w(row)
+        near = min(poses, key=lambda train: float((poses[train] - own).norm()))
+        assert model.frames.alike(row) in recording.train.aud_ids
+        assert float((poses[model.frames.alike(row)] - own).norm()) <= 2 * float((poses[near] - own).norm()) + 1e-3
+        plate = torch.from_numpy(model.frames.plate(model.frames.alike(row), freed=True)).float() / 255
+        image = over_plate(model.get_outputs_for_camera(camera)["regions"], plate)
+        expected.append(model.image_metrics(image, batch))
+    for name in ("psnr", "ssim", "psnr_hair", "psnr_face", "cracks"):
+        assert results[f"other_plate_{name}"] == pytest.approx(np.mean([one[name] for one in expected]), rel=1e-4), name
+    assert results["other_plate_psnr_hair"] < results["psnr_hair"]  # its own plate holds the recorded hair
+    assert results["other_plate_crack_frames"] == sum(one["cracks"] > 0 for one in expected)
+
+
 def test_what_is_switched_off_is_not_measured(
     pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pipeline.config, "measure_lips", False)
     monkeypatch.setattr(pipeline.config, "measure_driving", False)
     monkeypatch.setattr(pipeline.config, "measure_spoken", False)
+    monkeypatch.setattr(pipeline.config, "measure_other_plate", False)
     monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
     results = pipeline.get_average_eval_image_metrics()
     assert "LMD is left out: measure_lips is off" in capsys.readouterr().out
-    off = ("lmd", "lip_", "lips_shut", "lips_closed", "eye_", "lips_l1_", "train_")
+    off = ("other_plate_", "lmd", "lip_", "lips_shut", "lips_closed", "eye_", "lips_l1_", "train_")
     assert not any(name.startswith(off) for name in results)
     assert {"psnr", "ssim", "lips_l1", "fps", "cracks", "crack_frames", "broken_face"} <= results.keys()
 

@@ -96,6 +96,15 @@ class FrameSource:
         """Rows [n] with a recorded camera in order of time, and their cameras to world [n, 4, 4]."""
         return self._rows, torch.stack([self._c2w[int(row)] for row in self._rows])
 
+    def alike(self, row: int) -> int:
+        """The training row in which eyes and nose lie nearest in the picture to where they do in ``row``."""
+        table, recording = self.recording.train, self.recording
+        c2w = np.concatenate([self.c2w(row).numpy()[None], table.c2w]).astype(np.float64)
+        seen = (recording.places - c2w[:, None, :3, 3]) @ c2w[:, :3, :3]  # in front of a camera z is negative
+        pixels = recording.focal * seen[..., :2] / -seen[..., 2:]
+        apart = np.linalg.norm(pixels[1:] - pixels[0], axis=-1).mean(-1)
+        return int(table.aud_ids[np.argmin(apart)])
+
     def view(self, row: int, size: Size | None = None) -> View:
         """The recorded camera of ``row``, for pictures of ``size``; None is the recorded size."""
         recording = self.recording

@@ -106,9 +106,9 @@ def _vectors(samples: NDArray[np.float32], ears: ChosenEars, ahead: float | None
 
 
 def _frames_after(ahead: float) -> int:
-    """Of the time that a frame may hear ahead, the later frames whose vectors tell its mouth too. They come first: 80 ms
-    of them are worth more than the same 80 ms in Whisper's own context. (Held-out opening of a recording of 45 s, 240
-    ms ahead: r 0.76 against 0.64.)"""
+    """Of the time that a frame may hear ahead, the later frames whose vectors tell its mouth too. They come first: on a
+    recording of 45 s, 240 ms ahead, they told the held-out opening with r = 0.76, and the same time in Whisper's own
+    context with 0.64."""
     return min(int((ahead - SHORTEST_AHEAD) * FRAME_RATE + 1e-6), MOST_FRAMES_AFTER)
 
 

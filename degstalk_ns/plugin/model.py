@@ -32,15 +32,13 @@ from degstalk_ns.avatar.renderer import FrameRenderer, RegionPair
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.metrics.frames import FrameMetrics
-from degstalk_ns.metrics.image import psnr
 from degstalk_ns.metrics.lpips import Lpips, Perceptual, prepare_lpips
 from degstalk_ns.plates.lengths import odd_window
 from degstalk_ns.plugin.cameras import Moments, view_of
-from degstalk_ns.plugin.outputs import evaluation_images, frame_outputs
+from degstalk_ns.plugin.outputs import evaluation_images, frame_outputs, image_metrics
 from degstalk_ns.training.densification import DensificationConfig, Densifier
 from degstalk_ns.training.losses import LossConfig
 from degstalk_ns.training.objective import (
-    FrameTarget,
     Terms,
     background_key,
     face_terms,
@@ -387,14 +385,12 @@ class DegstalkModel(Model):
     def get_image_metrics_and_images(
         self, outputs: Outputs, batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        target: FrameTarget = batch["target"]
-        truth, image = target.image, outputs["rgb"]
+        return self.image_metrics(outputs["rgb"], batch), evaluation_images(outputs, batch["target"])
+
+    def image_metrics(self, image: Tensor, batch: dict[str, Any]) -> dict[str, float]:
+        """Metrics of a picture [H, W, 3] against the frame of an evaluation batch."""
         if self._metrics is None:
             self._metrics = FrameMetrics()
             if self._metrics.left_out:
                 CONSOLE.print(f"[yellow]{self._metrics.left_out}")
-        regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
-        inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
-        metrics = self._metrics(image, truth) | {name: value for name, value in inside.items() if value is not None}
-        metrics |= self._metrics.of_face(image, truth, batch["head"], target.hair.cpu())
-        return metrics, evaluation_images(outputs, target)
+        return image_metrics(self._metrics, image, batch["target"], batch["head"])

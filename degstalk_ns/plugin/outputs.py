@@ -17,6 +17,8 @@ from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.errors import one_line_errors
+from degstalk_ns.metrics.frames import FrameMetrics
+from degstalk_ns.metrics.image import psnr
 from degstalk_ns.training.objective import FrameTarget
 
 
@@ -97,6 +99,16 @@ def frame_outputs(portrait: Portrait, view: View, row: int, conditions: Conditio
         },
         hidden=("regions", "layers", "behind"),
     )
+
+
+def image_metrics(measure: FrameMetrics, image: Tensor, target: FrameTarget, head: Tensor) -> dict[str, float]:
+    """Metrics of a picture [H, W, 3]: whole, face (``psnr_face``) and hair (``psnr_hair``) alone, and the border of the
+    ``head`` (bool [H, W]), each as far as there is any."""
+    truth = target.image
+    regions = {"psnr_face": target.face_region | target.mouth_region, "psnr_hair": target.hair}
+    inside = {name: psnr(image, truth, mask) for name, mask in regions.items()}
+    metrics = measure(image, truth) | {name: value for name, value in inside.items() if value is not None}
+    return metrics | measure.of_face(image, truth, head, target.hair.cpu())
 
 
 def evaluation_images(outputs: Mapping[str, Tensor], target: FrameTarget) -> dict[str, Tensor]:

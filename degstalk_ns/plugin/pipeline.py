@@ -21,6 +21,7 @@ from torch import Tensor
 from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.animation.spoken import spoken_tracks
 from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.files import write_png
 from degstalk_ns.metrics.frames import MetricTable, box_l1, lips_and_cracks, spoken_metrics
@@ -33,7 +34,7 @@ from degstalk_ns.metrics.lips_and_eyes import (
     lmd_availability,
     wide_opening,
 )
-from degstalk_ns.metrics.seam import seam_errors
+from degstalk_ns.metrics.seam import is_plain, seam_errors
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.training.stages import Schedule
@@ -55,6 +56,10 @@ class DegstalkPipelineConfig(VanillaPipelineConfig):
     measure_spoken: bool = True
     """During full evaluation, also render all frames with a mouth that the audio alone moves, as new audio does, and
     with three controls: the sound of another moment, a still mouth, and silence."""
+    measure_other_plate: bool = True
+    """During full evaluation, also compose all frames over the plate of the training frame in which the head is held
+    most alike, as with new audio, and not over their own, which shows the recorded hair and seam: the protocol "plate
+    withheld"."""
     measure_training_frames: int = 200
     """During full evaluation, number of frames of the training part in which lips and the border of the face are
     measured too: what is wrong there was not learned at all. 0 turns it off."""
@@ -151,6 +156,7 @@ class DegstalkPipeline(VanillaPipeline):
         (mean absolute error in the lips rectangle), and with ``measure_driving`` the same when everything that drives
         is frozen at the first frame (``lips_l1_frozen``) or the sound is silence (``lips_l1_silent``), how far each
         moves the lips from the driven picture (``lips_l1_change_...``), and ``lips_l1_ratio_to_frozen``. With
+        ``measure_other_plate`` the metrics of pictures over another frame's plate (``other_plate_...``), and with
         ``measure_spoken`` what :func:`~degstalk_ns.metrics.frames.spoken_metrics` tells of
         :func:`~degstalk_ns.animation.spoken.spoken_tracks`.
         """
@@ -181,6 +187,9 @@ class DegstalkPipeline(VanillaPipeline):
                 jaw = model.recorded_jaw(camera)
                 if jaw is not None:
                     metrics["recorded_jaw"] = jaw
+                if self.config.measure_other_plate:
+                    over_other = model.image_metrics(self._over_other_plate(image, camera), batch)
+                    metrics |= {f"other_plate_{name}": value for name, value in over_other.items()}
                 found = None if no_lips else face_landmarks(image["rgb"], truth)
                 if found is not None:
                     metrics["lmd"] = found.distance
@@ -212,6 +221,9 @@ class DegstalkPipeline(VanillaPipeline):
             result["lips_l1_ratio_to_frozen"] = result["lips_l1"] / max(result["lips_l1_frozen"], 1e-12)
         height = model.recording.height
         wide = wide_opening(trained.column("lip_gap_true") or table.column("lip_gap_true"))
+        cracks = table.column("other_plate_cracks")
+        if cracks:
+            result["other_plate_crack_frames"] = float(sum(is_plain(count, height) for count in cracks))
         for prefix, measured in (("", table), ("train_", trained)):
             result |= {f"{prefix}{name}": value for name, value in lips_and_cracks(measured, wide, height).items()}
         result |= spoken_metrics(table, list(spoken))
@@ -228,6 +240,13 @@ class DegstalkPipeline(VanillaPipeline):
         elif not no_lips:
             CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
+
+    def _over_other_plate(self, outputs: Any, camera: Any) -> Tensor:
+        """The picture over the plate of another, training frame."""
+        model = self.model
+        assert isinstance(model, DegstalkModel)
+        plate = model.frames.plate(model.frames.alike(model.moment(camera, 0)[1]), freed=True)
+        return over_plate(outputs["regions"], torch.from_numpy(plate).to(self.device).float() / 255.0)
 
     def _spoken(
         self,
