@@ -28,7 +28,8 @@ def _model(config: DegstalkTrainerConfig) -> DegstalkModelConfig:
     return config.pipeline.model
 
 
-def _dataparser(config: DegstalkTrainerConfig) -> TalkingHeadDataParserConfig:
+def dataparser_of(config: DegstalkTrainerConfig) -> TalkingHeadDataParserConfig:
+    """How a method reads its dataset."""
     manager = config.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManagerConfig)
     assert isinstance(manager.dataparser, TalkingHeadDataParserConfig)
@@ -47,7 +48,7 @@ def with_action_units(config: DegstalkTrainerConfig) -> None:
     """Without F: action units of the upper face take the place of expression, eyelids and jaw, so the audio alone moves
     the mouth, and is never withheld."""
     model = _model(config)
-    _dataparser(config).signals = "action-units"
+    dataparser_of(config).signals = "action-units"
     model.schedule.silent_every = 0
     model.avatar.mouth_field.expression_features = 0
 
@@ -68,7 +69,7 @@ def without_fusion(config: DegstalkTrainerConfig) -> None:
 
 def without_hair(config: DegstalkTrainerConfig) -> None:
     """Without H: the hair is part of the Gaussian head, and plates hold torso and background alone."""
-    _dataparser(config).hair_in_head = True
+    dataparser_of(config).hair_in_head = True
 
 
 def _variant(base: MethodSpecification, name: str, without: str, *changes: Change) -> MethodSpecification:

@@ -50,6 +50,18 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     """Count the hair as part of the head that Gaussians show, over plates of torso and background alone: the paper's
     variant without hair preservation."""
 
+    @property
+    def options(self) -> ReadOptions:
+        """How the dataset is read."""
+        return ReadOptions(
+            scene_scale=self.scene_scale,
+            downscale=int(self.downscale_factor),
+            allow_no_hair=self.allow_no_hair or self.hair_in_head,
+            signals=self.signals,
+            units=tuple(self.units),
+            hair_in_head=self.hair_in_head,
+        )
+
 
 class TalkingHead(DataParser):
     """Talking-head dataset.
@@ -78,15 +90,7 @@ class TalkingHead(DataParser):
         if self._recording is None:
             if self.config.data == Path():
                 raise UserError("no dataset given: say where it is with --data FOLDER")
-            options = ReadOptions(
-                scene_scale=self.config.scene_scale,
-                downscale=int(self.config.downscale_factor),
-                allow_no_hair=self.config.allow_no_hair or self.config.hair_in_head,
-                signals=self.config.signals,
-                units=tuple(self.config.units),
-                hair_in_head=self.config.hair_in_head,
-            )
-            self._recording = read_recording(Path(self.config.data), self.config.audio, options)
+            self._recording = read_recording(Path(self.config.data), self.config.audio, self.config.options)
             for note in self._recording.notes:
                 CONSOLE.print(f"[degstalk] {self.config.data}: {note}", markup=False)
         return self._recording

@@ -1,6 +1,6 @@
 """The `degstalk` command: finds the subcommand, and turns errors into one line and an exit code.
 
-Each subcommand is a module ``<name>_command`` of this folder with a typed function ``command``; only the one that runs
+Each subcommand is a module of ``commands/`` with a typed function ``command``; only the one that runs
 is imported, so that `degstalk --help` answers at once.
 """
 
@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "render": "Render a video of a trained avatar: speaking new audio, as recorded, or along a camera path.",
     "measure": "Measure how well the lips in a video follow the audio, and whether the eyes blink.",
     "phonemes": "Speak a text with known times of its phonemes, to measure how lips shut and open.",
+    "experiment": "Train and measure the methods of one of the paper's tables, and write the table.",
     "export": "Export a trained avatar as a Gaussian-splatting .ply file.",
     "bench": "Benchmark rendering, training and preprocessing, and compare with the limits of this hardware.",
 }
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What libraries say about each other's future is nothing that a user of this command can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     try:
-        module = importlib.import_module(f"degstalk_ns.scripts.{name.replace('-', '_')}_command")
+        module = importlib.import_module(f"degstalk_ns.scripts.commands.{name.replace('-', '_')}")
         tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`degstalk process --help | head`); nothing is left to flush to.
@@ -69,5 +70,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: degstalk COMMAND ...      (degstalk COMMAND --help lists its options)", "", *lines])

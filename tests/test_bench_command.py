@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from degstalk_ns.bench.machine import Machine
-from degstalk_ns.scripts import bench_command, cli
+from degstalk_ns.scripts import cli
+from degstalk_ns.scripts.commands import bench as bench_command
 
 MACHINE = Machine("test", 2, 2, operations=1e11, bytes=1e10)
 

@@ -22,9 +22,13 @@ FORBIDDEN = {
         "dataparsers/recording.py",
         "degstalk_ns.dataparsers.talking_head",
     ),
-    "Only the command line imports the benchmarks' adapters to nerfstudio": (
+    "Only the command line and experiments import the benchmarks' adapters": (
         "degstalk_ns/bench/train.py",
         "degstalk_ns.bench.adapters",
+    ),
+    "Only the command line imports the experiments' adapters to nerfstudio": (
+        "degstalk_ns/experiment/plan.py",
+        "degstalk_ns.experiment.adapters",
     ),
     "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/parsing.py", "mediapipe.tasks"),
     "Only the viewer knows viser": ("degstalk_ns/plugin/model.py", "viser"),

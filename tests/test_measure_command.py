@@ -16,7 +16,8 @@ from degstalk_ns.console.progress import Progress
 from degstalk_ns.metrics import comparison
 from degstalk_ns.metrics.talking import TalkingReport, TalkingSource
 from degstalk_ns.metrics.worst import MOMENT_CELL
-from degstalk_ns.scripts import cli, measure_command
+from degstalk_ns.scripts import cli
+from degstalk_ns.scripts.commands import measure as measure_command
 
 FRAMES = 110
 

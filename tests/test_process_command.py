@@ -11,8 +11,9 @@ from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.pipeline import ProcessSummary
-from degstalk_ns.scripts import cli, process_command
-from degstalk_ns.scripts.process_command import process_lines
+from degstalk_ns.scripts import cli
+from degstalk_ns.scripts.commands import process as process_command
+from degstalk_ns.scripts.commands.process import process_lines
 
 SUMMARY = ProcessSummary(
     output=Path("data/me"),

@@ -9,7 +9,8 @@ import pytest
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.sample.write import SampleConfig, SampleSummary
-from degstalk_ns.scripts import cli, sample_command
+from degstalk_ns.scripts import cli
+from degstalk_ns.scripts.commands import sample as sample_command
 
 
 def test_options_reach_the_maker_and_what_it_made_is_printed(

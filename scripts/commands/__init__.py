@@ -1,0 +1,1 @@
+"""The subcommands of `degstalk`, one module each."""

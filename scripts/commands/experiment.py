@@ -1,0 +1,173 @@
+"""`degstalk experiment table1|table2`: options in, every variant trained and measured on every subject, tables out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from degstalk_ns.dataparsers.recording import Recording, read_recording
+from degstalk_ns.errors import UserError
+from degstalk_ns.experiment.figure import save_figure, shown_frames
+from degstalk_ns.experiment.plan import (
+    METHODS,
+    Subject,
+    TableName,
+    Trial,
+    TrialState,
+    steps_within,
+    subjects_of,
+    trials_of,
+)
+from degstalk_ns.experiment.tables import as_json, markdown
+from degstalk_ns.files import write_bytes
+from degstalk_ns.kernels.memory import keep_freed_memory
+from degstalk_ns.metrics.lips_and_eyes import lmd_availability
+from degstalk_ns.metrics.lpips import prepare_lpips
+
+if TYPE_CHECKING:
+    from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
+
+
+def command(
+    table: Annotated[tyro.conf.Positional[TableName], tyro.conf.arg(metavar="table1|table2")],
+    data: tuple[Path, ...],
+    budget: float,
+    seeds: int = 1,
+    output: Path = Path("experiments"),
+    schedule: Annotated[str, tyro.conf.arg(metavar="fast|paper")] = "fast",
+) -> None:
+    """Train and measure the methods of one of the paper's tables, each with the same time, and write the table.
+
+    table1 compares DEGSTalk with its baseline TalkingGaussian; table2 leaves out one part of DEGSTalk at a time. The
+    tables are written anew after each trial. If it is interrupted, the same command goes on; a changed option, dataset
+    or version redoes only what depends on it.
+
+    Args:
+        table: Table of the paper.
+        data: Folders of the datasets, one for each subject.
+        budget: Minutes of training for each method on each subject. The length of each schedule is chosen to take that
+            long, from the time of some steps of each stage.
+        seeds: Number of trainings of each, with different random seeds; the tables tell the spread.
+        output: Folder of the trials and tables; a folder for each table is made in it.
+        schedule: Schedule whose stages are stretched or compressed to the budget: of degstalk-fast, or of the paper.
+    """
+    console = Console(highlight=False)
+    if schedule not in ("fast", "paper"):
+        raise UserError(f"--schedule: expected fast or paper, got {schedule}")
+    ending = "-fast" if schedule == "fast" else ""
+    names = [f"{name}{ending}" for name in METHODS[table]]
+    subjects = subjects_of(data)
+    trials = trials_of(names, subjects, seeds)
+    configs = {name: _config(name) for name in names}
+    # Everything that can be refused is refused before anything is trained.
+    steps_within(budget, 1e-9, names[0])
+    recordings = {subject.name: _readable(subject, list(configs.values())) for subject in subjects}
+    for reason in (prepare_lpips(), lmd_availability()):
+        if reason is not None:
+            console.print(f"[yellow]note: {reason}", soft_wrap=True)
+    keep_freed_memory()
+    root = output / table
+    root.mkdir(parents=True, exist_ok=True)
+    _run(table, trials, subjects, configs, recordings, budget, root, console)
+
+
+def _config(name: str) -> DegstalkTrainerConfig:
+    from degstalk_ns.configs import methods, variants  # nerfstudio is imported late: it takes seconds
+
+    attribute = name.replace("-", "_")
+    found: DegstalkTrainerConfig = getattr(variants if hasattr(variants, attribute) else methods, attribute).config
+    return found
+
+
+def _readable(subject: Subject, configs: Sequence[DegstalkTrainerConfig]) -> Recording:
+    """The dataset as the last method reads it, after each has found what it needs."""
+    from degstalk_ns.configs.variants import dataparser_of
+
+    found = [read_recording(subject.folder, options=dataparser_of(config).options) for config in configs]
+    return found[-1]
+
+
+def _run(
+    table: TableName,
+    trials: Sequence[Trial],
+    subjects: Sequence[Subject],
+    configs: dict[str, DegstalkTrainerConfig],
+    recordings: dict[str, Recording],
+    budget: float,
+    root: Path,
+    console: Console,
+) -> None:
+    from degstalk_ns.experiment import adapters
+
+    folders = {subject.name: subject for subject in subjects}
+    states: dict[Trial, TrialState] = {}
+    about = [
+        f"Subjects: {', '.join(subject.name for subject in subjects)}. Training: {budget:g} minutes a trial; seeds: "
+        f"{max(trial.seed for trial in trials) + 1}. Means over subjects; ± is the standard deviation of that mean over "
+        "seeds.",
+    ]
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task("", total=len(trials))
+
+        def advance(text: str) -> None:
+            shown.update(task, description=text)
+
+        for trial in trials:
+            folder, subject, config = trial.folder(root), folders[trial.subject], configs[trial.method]
+            mark = adapters.fingerprint(config, subject, budget, trial)
+            state = TrialState.read(folder, mark)
+            if state is None:
+                steps = steps_within(budget, adapters.probed(config, subject, advance), trial.method)
+                state = TrialState(mark, steps)
+                adapters.cleared(folder)
+                state.save(folder)
+            if not state.trained:
+                state = adapters.trained(trial, subject, state, folder, advance)
+            if not state.done:
+                state = adapters.measured(trial, state, folder, advance)
+                console.print(_line(trial, state), markup=False, soft_wrap=True)
+            states[trial] = state
+            shown.advance(task)
+            _write(table, subjects, configs, recordings, states, budget, root, about)
+    console.print(f"written: {root / 'table.md'}", markup=False, soft_wrap=True)
+
+
+def _line(trial: Trial, state: TrialState) -> str:
+    numbers = {"PSNR": "psnr", "LPIPS": "lpips", "LMD": "lmd", "SSIM": "ssim"}
+    told = ", ".join(f"{name} {state.metrics[key]:.4g}" for name, key in numbers.items() if key in state.metrics)
+    made = f"{state.steps} steps, {state.seconds / 60:.1f} min"
+    return f"{trial.method} on {trial.subject}, seed {trial.seed}: {made}, {told}"
+
+
+def _write(
+    table: TableName,
+    subjects: Sequence[Subject],
+    configs: dict[str, DegstalkTrainerConfig],
+    recordings: dict[str, Recording],
+    states: dict[Trial, TrialState],
+    budget: float,
+    root: Path,
+    about: Sequence[str],
+) -> None:
+    for subject in subjects:
+        own = {t.method: t.folder(root) for t in states if t.subject == subject.name and t.seed == 0}
+        if own:
+            save_figure(root / f"{subject.name}.png", shown_frames(recordings[subject.name]), own)
+    pictures = [f"![{subject.name}]({subject.name}.png)" for subject in subjects]
+    page = markdown(table, list(configs), subjects, states, about)
+    write_bytes(root / "table.md", "\n".join([page, "## Frames", "", *pictures, ""]).encode())
+    content: dict[str, Any] = as_json(table, states, budget)
+    write_bytes(root / "table.json", (json.dumps(content, indent=1) + "\n").encode())
