@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
@@ -196,7 +197,6 @@ def test_an_interrupted_training_goes_on_where_it_was(
 ) -> None:
     trial, subject = Trial(METHOD, dataset.name, 0), Subject(dataset.name, dataset)
     folder = trial.folder(tmp_path)
-    state = TrialState("mark", 30)
 
     def interrupting(text: str) -> None:
         if any(adapters.run_folder(trial, folder).glob("nerfstudio_models/*.ckpt")):
@@ -204,10 +204,22 @@ def test_an_interrupted_training_goes_on_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         # so long that it is still at it when the first checkpoint is there
-        adapters.trained(trial, subject, TrialState("mark", 20_000), folder, interrupting)
+        adapters.trained(trial, subject, TrialState("mark", 2_000), folder, interrupting)
     kept = TrialState.read(folder, "mark")
     assert kept is not None and kept.seconds > 0 and not kept.trained
-    del state
+    done = int(next(adapters.run_folder(trial, folder).glob("nerfstudio_models/*.ckpt")).stem[5:])
+    steps: list[int] = []
+
+    def watching(text: str) -> None:
+        steps.append(int(re.findall(r"step (\d+) of", text)[0]))
+        if max(steps) > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapters.trained(trial, subject, kept, folder, watching)
+    assert 0 < done < max(steps)  # and not from the first step on
+    again = TrialState.read(folder, "mark")
+    assert again is not None and again.seconds > kept.seconds
 
 
 def test_a_training_that_fails_is_one_line_with_its_log(small: list[str], dataset_copy: Path, tmp_path: Path) -> None:

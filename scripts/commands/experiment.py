@@ -107,10 +107,10 @@ def _run(
 
     folders = {subject.name: subject for subject in subjects}
     states: dict[Trial, TrialState] = {}
+    names, last = ", ".join(subject.name for subject in subjects), max(trial.seed for trial in trials)
     about = [
-        f"Subjects: {', '.join(subject.name for subject in subjects)}. Training: {budget:g} minutes a trial; seeds: "
-        f"{max(trial.seed for trial in trials) + 1}. Means over subjects; ± is the standard deviation of that mean over "
-        "seeds.",
+        f"Subjects: {names}. Training: {budget:g} minutes a trial; seeds: {last + 1}. Means over subjects; ± is the "
+        "standard deviation of that mean over seeds.",
     ]
     columns = (
         SpinnerColumn(),
