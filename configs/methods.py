@@ -12,7 +12,7 @@ from typing import Any
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers
+from degstalk_ns.configs.optimizers import FieldRates, GaussianRates, optimizers, pose_optimizer
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModelConfig
 from degstalk_ns.plugin.pipeline import DegstalkPipelineConfig
@@ -42,7 +42,7 @@ def _method(
         pipeline=DegstalkPipelineConfig(
             datamanager=TalkingHeadDataManagerConfig(curriculum=curriculum or CurriculumConfig()), model=model
         ),
-        optimizers=optimizer_groups,
+        optimizers=optimizer_groups | pose_optimizer(),
         viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 15, quit_on_train_completion=True),
         vis="viewer+tensorboard",
     )

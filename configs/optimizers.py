@@ -76,6 +76,15 @@ class FieldRates:
     leaves in effect."""
 
 
+POSE_RATE = 0.02
+"""Learning rate of the corrections of the poses, in units of what a tracked pose is usually off."""
+
+
+def pose_optimizer() -> dict[str, dict[str, Any]]:
+    """nerfstudio's ``optimizers`` for the corrections of the poses; not used where poses are not refined."""
+    return {"poses": {"optimizer": FusedAdamConfig(lr=POSE_RATE, eps=1e-15), "scheduler": None}}
+
+
 def optimizers(gaussians: GaussianRates | None = None, fields: FieldRates | None = None) -> dict[str, dict[str, Any]]:
     """nerfstudio's ``optimizers`` for both regions and both fields."""
     gaussians, fields = gaussians or GaussianRates(), fields or FieldRates()

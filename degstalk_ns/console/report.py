@@ -129,7 +129,7 @@ def plot_values(path: Path, title: str, x: str, panels: dict[str, list[Curve]]) 
                 axis.plot(curve.x, curve.median, label=curve.label, **style)
             axis.set(xlabel=x, ylabel=label)
             axis.grid(True, linewidth=0.4, alpha=0.5)
-            axis.legend(frameon=False, fontsize=8)
+        axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))  # one for all panels
 
 
 def _times(axis: Any, label: str, curves: Sequence[Curve]) -> None:

@@ -28,6 +28,7 @@ from degstalk_ns.avatar.avatar import REGIONS, SCENE_EXTENT, Avatar, AvatarConfi
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.avatar.driving import Conditions, DrivingTrack
 from degstalk_ns.avatar.gaussians import ActivatedGaussians
+from degstalk_ns.avatar.pose_refinement import PoseRefinement
 from degstalk_ns.avatar.renderer import FrameRenderer, RegionPair
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, one_line_errors
@@ -44,6 +45,7 @@ from degstalk_ns.training.objective import (
     face_terms,
     fuse_terms,
     mouth_terms,
+    pose_terms,
     require_finite,
     smoothness_terms,
 )
@@ -89,6 +91,9 @@ class DegstalkModelConfig(ModelConfig):
     """Dilation of the alpha of the mouth in every rendered frame, to close gaps between lips and teeth: reach of the
     max filter as a fraction of the image height; 0 turns it off. The official DEGSTalk code offers 6/512 (a window of
     13 pixels at 512)."""
+    refine_poses: bool = False
+    """Learn a small correction of the head's pose in each training frame, through the rasterizer. Frames that are
+    rendered keep their recorded poses. Added by this project."""
     keep_rim: bool = False
     """Also show the border by which the training mask is wider than the head (option datamanager.face-margin)."""
     plates_in_memory: int = 32
@@ -110,10 +115,8 @@ class DegstalkModel(Model):
     def populate_modules(self) -> None:
         super().populate_modules()
         if not 0 <= self.config.mouth_dilation <= LARGEST_DILATION:
-            raise UserError(
-                f"mouth_dilation must be a fraction of the picture's height from 0 to {LARGEST_DILATION}, got "
-                f"{self.config.mouth_dilation}"
-            )
+            expected = f"a fraction of the picture's height from 0 to {LARGEST_DILATION}"
+            raise UserError(f"mouth_dilation must be {expected}, got {self.config.mouth_dilation}")
         if not all(0 <= value <= 1 for value in self.config.free_background):
             raise UserError(f"free_background must be RGB in 0..1, got {self.config.free_background}")
         recording = self.kwargs["metadata"]["recording"]
@@ -131,15 +134,14 @@ class DegstalkModel(Model):
         rows, places = (torch.from_numpy(part.copy()) for part in (recording.train.aud_ids, recording.places))
         self.avatar.fit_driving(self.track, rows, places)
         self.renderer = FrameRenderer(self.avatar)
+        self.poses = PoseRefinement(len(self.track)) if self.config.refine_poses else None
         # What rendering needs to know of the training so far; in the checkpoint.
         self.register_buffer("sh_degree", torch.zeros((), dtype=torch.long))
         self.register_buffer("moving", torch.zeros((), dtype=torch.bool))
         self.step = 0
         self.schedule: Schedule | None = None
-        self.densifiers = {
-            "face": Densifier(self.config.face_growth, self.config.extent),
-            "mouth": Densifier(self.config.mouth_growth, self.config.extent),
-        }
+        growths = {"face": self.config.face_growth, "mouth": self.config.mouth_growth}
+        self.densifiers = {name: Densifier(growth, self.config.extent) for name, growth in growths.items()}
         self.patches = torch.Generator()
         self._metrics: FrameMetrics | None = None
         self._lpips: Perceptual | None = None
@@ -154,7 +156,8 @@ class DegstalkModel(Model):
     # --- parameters -------------------------------------------------------------------------------------------------
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return self.avatar.parameter_groups()
+        poses = {} if self.poses is None else {"poses": list(self.poses.parameters())}
+        return self.avatar.parameter_groups() | poses
 
     def update_to_step(self, step: int) -> None:
         self.step = step
@@ -185,7 +188,7 @@ class DegstalkModel(Model):
         stage = self.schedule.stage(step)
         self.sh_degree.fill_(self.schedule.sh_degree(step, self.config.avatar.face.sh_degree))
         self.moving.fill_(stage is not Stage.STATIC)
-        for name, parameters in self.avatar.parameter_groups().items():
+        for name, parameters in self.get_param_groups().items():
             trainable = self.schedule.trains(step, name)
             rate = self._base_rates[name] * self.schedule.rate_factor(step, LearningRateKind.of(name))
             if stage is Stage.FUSE and name == "face_opacities":
@@ -245,17 +248,20 @@ class DegstalkModel(Model):
         stage, degree = self.schedule.stage(self.step), int(self.sh_degree)
         face_view, face_frame = self.moment(ray_bundle, 0)
         mouth_view, mouth_frame = self.moment(ray_bundle, 1)
-        if stage is Stage.FUSE:
-            return self._fused_outputs(face_view, self.conditions(face_frame), degree)
+        if self.poses is not None:
+            face_view, mouth_view = self.poses(face_view, face_frame), self.poses(mouth_view, mouth_frame)
+        if stage is Stage.FUSE:  # nothing that moves them is trained, so the deformation is cached
+            motion = self.renderer.motion(self.conditions(face_frame))
+            face, mouth = self.avatar.render_both(face_view, motion.face.offsets, motion.mouth, degree)
+            return {"stage": stage, "face": face, "mouth": mouth}
         face_motion = mouth_motion = None
         mouth_conditions = self.conditions(mouth_frame)
         if stage is Stage.MOTION:
             face_motion = self.avatar.face_motion(self.conditions(face_frame, self.schedule.silent(self.step)))
             mouth_motion = self.avatar.mouth_motion(mouth_conditions)
         attention = [face_motion.audio_attention, face_motion.expression_attention] if face_motion is not None else []
-        face = self.avatar.render_region(
-            "face", face_view, face_motion.offsets if face_motion else None, degree, attention
-        )
+        offsets = face_motion.offsets if face_motion else None
+        face = self.avatar.render_region("face", face_view, offsets, degree, attention)
         mouth = self.avatar.render_region("mouth", mouth_view, mouth_motion.offsets if mouth_motion else None, degree)
         self._latest = {}
         renders: dict[Region, RegionRender] = {"face": face, "mouth": mouth}
@@ -271,13 +277,8 @@ class DegstalkModel(Model):
             "face_motion": face_motion,
             "mouth_motion": mouth_motion,
             "jaw": self.avatar.mouth_field.standardise_jaw(mouth_conditions.jaw),
+            "frames": (face_frame, mouth_frame),
         }
-
-    def _fused_outputs(self, view: View, conditions: Conditions, degree: int) -> Outputs:
-        """Both regions of one frame. The fuse stage trains nothing that moves them, so the deformation is cached."""
-        motion = self.renderer.motion(conditions)
-        face, mouth = self.avatar.render_both(view, motion.face.offsets, motion.mouth, degree)
-        return {"stage": Stage.FUSE, "face": face, "mouth": mouth}
 
     def _frame_outputs(self, camera: Cameras) -> Outputs:
         view, row = self.moment(camera, 0)
@@ -371,6 +372,7 @@ class DegstalkModel(Model):
             )
             if outputs["stage"] is Stage.MOTION:
                 terms |= smoothness_terms(self.avatar.region("face"), losses, self.patches)
+                terms |= pose_terms(self.poses, outputs["frames"], losses)
         with one_line_errors():
             require_finite(terms, f"at step {step} ({outputs['stage'].value} stage)")
         return terms

@@ -46,6 +46,8 @@ class LossConfig:
     lips_l1: float = 0.0
     """Weight of an additional L1 loss of the face inside the lips rectangle, in the motion stage, where lips of a few
     pixels decide whether a mouth is shut. The official DEGSTalk code has no such loss."""
+    poses: float = 1e-4
+    """Weight of the penalty on corrections of the poses, where they are refined (option refine-poses)."""
     smoothness: float = 0.0
     """Weight of the penalty on embeddings of the face's Gaussians that differ from those of their neighbours, in the
     motion stage: an expression that was never recorded then moves skin as one piece. The official DEGSTalk code has no

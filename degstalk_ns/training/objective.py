@@ -6,6 +6,7 @@ nerfstudio.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from degstalk_ns.avatar.compositing import GREEN_KEY, compose
 from degstalk_ns.avatar.fields.face import FaceOutput
 from degstalk_ns.avatar.fields.mouth import MouthOutput
 from degstalk_ns.avatar.gaussians import EmbeddedGaussians, Offsets
+from degstalk_ns.avatar.pose_refinement import PoseRefinement
 from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.lpips import Perceptual
 from degstalk_ns.metrics.ssim import SSIM_WINDOW
@@ -280,6 +282,13 @@ def smoothness_terms(face: EmbeddedGaussians, config: LossConfig, generator: tor
     start = torch.rand(3, generator=generator).to(face.means)
     spread = spread_in_cells(face.embeddings, face.means, config.smoothness_cell, start)
     return {"face_smoothness": config.smoothness * spread}
+
+
+def pose_terms(poses: PoseRefinement | None, frames: Sequence[int], config: LossConfig) -> Terms:
+    """Motion stage: corrections of the poses of the step's ``frames`` are to be small; nothing without corrections."""
+    if poses is None:
+        return {}
+    return {"poses": config.poses * torch.stack([poses.penalty(frame) for frame in frames]).mean()}
 
 
 def require_finite(terms: Terms, when: str) -> None:

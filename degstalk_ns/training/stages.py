@@ -224,9 +224,11 @@ class Schedule:
         """Whether the parameters named ``group`` are trained at this step.
 
         Static: Gaussians (their embeddings have no effect yet). Motion: everything, and at its end only the colours of
-        the mouth. Fuse: colours of both regions and the face's opacities.
+        the mouth. Fuse: colours of both regions and the face's opacities. Corrections of poses: until that end.
         """
         stage = self.stage(step)
+        if group == "poses":
+            return stage is Stage.MOTION and not self.finishes_mouth(step)
         if stage is Stage.MOTION:
             frozen = group.startswith("mouth_") and self.finishes_mouth(step)
             return not frozen or group.endswith(("_sh0", "_shN"))
