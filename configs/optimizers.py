@@ -76,13 +76,21 @@ class FieldRates:
     leaves in effect."""
 
 
+@dataclass
+class SparseAdamConfig(OptimizerConfig):
+    """Adam that touches only the rows of a table that a step has read."""
+
+    _target: type = torch.optim.SparseAdam
+
+
 POSE_RATE = 0.02
-"""Learning rate of the corrections of the poses, in units of what a tracked pose is usually off."""
+"""First learning rate of the corrections of the poses, in units of what a tracked pose is usually off; it falls as that
+of the means does."""
 
 
 def pose_optimizer() -> dict[str, dict[str, Any]]:
     """nerfstudio's ``optimizers`` for the corrections of the poses; not used where poses are not refined."""
-    return {"poses": {"optimizer": FusedAdamConfig(lr=POSE_RATE, eps=1e-15), "scheduler": None}}
+    return {"poses": {"optimizer": SparseAdamConfig(lr=POSE_RATE, eps=1e-8), "scheduler": None}}
 
 
 def optimizers(gaussians: GaussianRates | None = None, fields: FieldRates | None = None) -> dict[str, dict[str, Any]]:

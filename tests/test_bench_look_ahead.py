@@ -32,10 +32,13 @@ def test_every_look_ahead_drives_the_lips_and_is_reported(recording: Recording) 
         return {f"{name}_r": index / 10 for index, name in enumerate(drivings)} | {"tracked_lmd": 0.5}
 
     report, panels = bench_look_ahead(recording, measure, (0.24, 0.04), lambda _: None)
-    assert list(given) == ["tracked", "mel_40ms", "mel_240ms", "mel_unlimited", "shuffled", "still"]
+    assert list(given) == ["tracked", "mel_40ms", "mel_240ms", "mel_unlimited", "shuffled", "still", "unheard"]
     rows = recording.val.aud_ids
     assert not torch.equal(given["mel_40ms"].expression[rows], given["mel_240ms"].expression[rows])
     assert not given["mel_40ms"].audio.any() and given["mel_unlimited"].audio.any()  # what the face hears
+    assert (
+        torch.equal(given["unheard"].expression, given["mel_unlimited"].expression) and not given["unheard"].audio.any()
+    )
     assert report.data["look_aheads"] == [0.04, 0.24] and report.data["measured"]["mel_240ms_r"] == 0.2
     titles = [row[0] for row in report.tables[0].rows]
     assert titles == [
@@ -43,6 +46,7 @@ def test_every_look_ahead_drives_the_lips_and_is_reported(recording: Recording) 
         "mel, no limit",
         "mel, 240 ms",
         "mel, 40 ms",
+        "mel, no limit, face without audio",
         "audio of another moment",
         "a still mouth",
     ]

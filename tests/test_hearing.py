@@ -32,7 +32,7 @@ def _recalling(samples: np.ndarray, config: WhisperConfig | None = None) -> np.n
 
 def _first_change(ears: str, ahead: float | None) -> float:
     """Seconds before a change of the sound at which what the mouth does begins to change."""
-    at = 1.6
+    at = 1.6125  # between two frames, and between two vectors
     one = _sound()
     other = one.copy()
     other[round(at * RATE) :] += _sound(1)[round(at * RATE) :]

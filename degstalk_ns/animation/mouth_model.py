@@ -202,8 +202,9 @@ class MouthModel:
             chosen.append(min(error, key=error.__getitem__))
             guess[:, part] = guesses[chosen[-1]][:, part]
             weights[:, part] = ridge.weights(chosen[-1])[0][:, part]
+        shown = _smooth(guess, config.smoothing_frames if heard.after is None else 0.0)
         stretch = np.array(
-            [_stretch(guess[:, k], targets[:, k], config) for k in range(targets.shape[1])], dtype=np.float64
+            [_stretch(shown[:, k], targets[:, k], config) for k in range(targets.shape[1])], dtype=np.float64
         )
         unscaled = basis * np.maximum(spreads, _NO_SPREAD)
         told = _powers(guess[:, 0]) @ posture + guess[:, 1:] @ unscaled

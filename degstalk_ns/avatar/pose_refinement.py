@@ -31,11 +31,23 @@ class PoseRefinement(nn.Module):
     def __init__(self, frames: int) -> None:
         """``frames``: T, the rows of the driving track."""
         super().__init__()
-        self.corrections = nn.Parameter(torch.zeros(frames, 6))
+        # Sparse gradients: a step must not move the frames that it does not show.
+        self.table = nn.Embedding(frames, 6, sparse=True)
+        nn.init.zeros_(self.table.weight)
+
+    @property
+    def corrections(self) -> Tensor:
+        """[T, 6]; see the class."""
+        return self.table.weight
+
+    def _of(self, row: int) -> Tensor:
+        """[6] the correction of frame ``row``."""
+        corrections: Tensor = self.table(torch.tensor([row], device=self.table.weight.device))[0]
+        return corrections
 
     def forward(self, view: View, row: int) -> View:
         """The view of frame ``row`` with its pose corrected; differentiable in the corrections."""
-        turn, shift = self.corrections[row].split(3)
+        turn, shift = self._of(row).split(3)
         motion = torch.eye(4, dtype=view.viewmat.dtype, device=view.viewmat.device)
         rotation = torch.linalg.matrix_exp(_cross(USUAL_ANGLE * turn))
         moved = torch.cat([torch.cat([rotation, USUAL_SHIFT * shift[:, None]], 1), motion[3:]])
@@ -43,7 +55,7 @@ class PoseRefinement(nn.Module):
 
     def penalty(self, row: int) -> Tensor:
         """Mean square of the correction of frame ``row``, in its units: keeps the frames from drifting together."""
-        return self.corrections[row].square().mean()
+        return self._of(row).square().mean()
 
 
 def _cross(vector: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from degstalk_ns.animation.animation import recorded_track
 from degstalk_ns.animation.hearing import Ears, check_look_ahead, choose_ears
 from degstalk_ns.animation.new_sound import NewSoundConfig
 from degstalk_ns.animation.spoken import spoken_tracks
-from degstalk_ns.avatar.driving import DrivingTrack
+from degstalk_ns.avatar.driving import DrivingTrack, no_sound
 from degstalk_ns.console.report import Curve, Report, Table
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError
@@ -25,6 +25,8 @@ Measure = Callable[[dict[str, DrivingTrack], Callable[[str], None]], Measured]
 ``<name>_lag``, as far as they could be measured; see :func:`~degstalk_ns.metrics.frames.spoken_metrics`."""
 _NUMBERS = ("r", "lmd", "spread", "lag")
 _CONTROLS = {"shuffled": "audio of another moment", "still": "a still mouth"}
+UNHEARD = "unheard"
+"""No limit, but the face itself hears no audio, as it does under a limit: what an avatar loses by that alone."""
 
 
 def bench_look_ahead(
@@ -57,7 +59,8 @@ def bench_look_ahead(
             drivings[_key(ear, limit)] = tracks["spoken"]
             notes += more
             if limit is None and ear == ears[0]:
-                drivings |= {name: tracks[name] for name in _CONTROLS}
+                unheard = tracks["spoken"].with_audio(no_sound(tuple(tracks["spoken"].audio.shape)))
+                drivings |= {name: tracks[name] for name in _CONTROLS} | {UNHEARD: unheard}
     found = measure(drivings, advance)
     table = Table(
         f"Lips of {recording.val.aud_ids.size} held-out frames, driven by audio",
@@ -68,6 +71,7 @@ def bench_look_ahead(
         table.add(f"{ear}, no limit", *_cells(found, _key(ear, None)))
         for limit in reversed(limits):
             table.add(f"{ear}, {limit * 1e3:g} ms", *_cells(found, _key(ear, limit)))
+    table.add(f"{ears[0]}, no limit, face without audio", *_cells(found, UNHEARD))
     for name, title in _CONTROLS.items():
         table.add(title, *_cells(found, name))
     report = Report("look-ahead", [table], list(dict.fromkeys(notes)), {"look_aheads": limits, "measured": found})

@@ -57,6 +57,8 @@ class TrialState:
         trained: whether the training has come to its end.
         metrics: of the evaluation; empty before.
         gaussians: of face and mouth, at the end.
+        measured_with: what the metrics were measured with; anything else measures the trial again.
+        failed: why the training or the evaluation failed, one line; it is tried again by the next call.
     """
 
     fingerprint: str
@@ -65,6 +67,8 @@ class TrialState:
     trained: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     gaussians: dict[str, int] = field(default_factory=dict)
+    measured_with: str = ""
+    failed: str = ""
 
     @property
     def done(self) -> bool:
@@ -87,7 +91,7 @@ class TrialState:
 
     def after(self, seconds: float, trained: bool) -> TrialState:
         """The state after another sitting of training."""
-        return replace(self, seconds=self.seconds + seconds, trained=trained)
+        return replace(self, seconds=self.seconds + seconds, trained=trained, failed="")
 
 
 _FILE: Final[str] = "trial.json"

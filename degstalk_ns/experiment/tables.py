@@ -50,13 +50,16 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = (
             Column("PSNR face", "psnr_face", "{:.2f}"),
             Column("PSNR hair", "psnr_hair", "{:.2f}"),
             Column("error of the lips", "lips_l1", "{:.4f}"),
-            Column("crack pixels", "cracks", "{:.1f}"),
+            Column("crack pixels at the skin's border", "cracks", "{:.1f}"),
             Column("FPS", "fps", "{:.1f}"),
         ),
     ),
     Protocol(
         "Audio-driven",
-        "The mouth of each held-out frame follows its sound alone; upper face, head pose and plate are as recorded.",
+        "The mouth of each held-out frame follows its sound alone; upper face, head pose and plate are as recorded. "
+        "What is heard differs: expression values of the mouth are predicted from Whisper's vectors (log-mel bands "
+        "without its model), while methods driven by action units of the upper face hear the dataset's own audio "
+        "features. Where expression values have no names, a trace of the recorded mouth stays.",
         (
             Column("LMD", "spoken_lmd", "{:.3f}"),
             Column("r of the opening", "spoken_r", "{:.2f}"),
@@ -76,7 +79,7 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = (
             Column("SSIM", "other_plate_ssim", "{:.4f}"),
             Column("PSNR face", "other_plate_psnr_face", "{:.2f}"),
             Column("PSNR hair", "other_plate_psnr_hair", "{:.2f}"),
-            Column("crack pixels", "other_plate_cracks", "{:.1f}"),
+            Column("crack pixels at the skin's border", "other_plate_cracks", "{:.1f}"),
         ),
     ),
 )
@@ -90,10 +93,11 @@ def markdown(
 
     Args:
         methods: in the order of the rows. subjects: whose means are told.
-        states: of the trials that are done; others are left out and said.
+        states: of all trials; what is not done yet is named, and the means are over what all methods have done.
         about: lines on how it was made.
     """
-    lines = [f"# {_TITLES[table]}", "", *about, ""]
+    lines = [f"# {_TITLES[table]}", "", *about, "", *_missing(methods, subjects, states)]
+    states = comparable(methods, subjects, states)
     for protocol in PROTOCOLS:
         lines += [f"## {protocol.title}", "", protocol.leaks, ""]
         names = [None, *(subject.name for subject in subjects)] if len(subjects) > 1 else [None]
@@ -108,6 +112,36 @@ def markdown(
     lines += ["", "| | PSNR | LPIPS | LMD | SSIM | training | FPS |", "|---|---|---|---|---|---|---|"]
     lines += [_published(row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def comparable(methods: Sequence[str], subjects: Sequence[Subject], states: States) -> States:
+    """The trials whose means can stand beside each other: those of the seeds that every method has done on every
+    subject; before there is one, those of the first seed on the subjects that every method has done; before that, all
+    that are done."""
+    done = {trial: state for trial, state in states.items() if state.done}
+
+    def all_have(seed: int, subject: str) -> bool:
+        return all(Trial(method, subject, seed) in done for method in methods)
+
+    names = [subject.name for subject in subjects]
+    whole = {trial.seed for trial in done if all(all_have(trial.seed, name) for name in names)}
+    if whole:
+        return {trial: state for trial, state in done.items() if trial.seed in whole}
+    first = {trial: state for trial, state in done.items() if trial.seed == 0 and all_have(0, trial.subject)}
+    return first or done
+
+
+def _missing(methods: Sequence[str], subjects: Sequence[Subject], states: States) -> list[str]:
+    """Lines on what is not in the table."""
+    left_out = [trial for trial in states if trial not in comparable(methods, subjects, states)]
+    lines = []
+    for trial in left_out:
+        state = states[trial]
+        why = (
+            f"failed: {state.failed}" if state.failed else "done, but not by all methods" if state.done else "not done"
+        )
+        lines.append(f"- left out: {trial.method} on {trial.subject}, seed {trial.seed} ({why})")
+    return [*lines, ""] if lines else []
 
 
 _TITLES: Final[dict[TableName, str]] = {

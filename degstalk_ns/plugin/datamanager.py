@@ -237,11 +237,11 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _open(self, table: FrameTable, index: int) -> FrameData:
         return read_frame(self.recording, int(table.img_ids[index]), what=())
 
-    def _target(self, frame: FrameData, plate: bool, face: bool = True, recorded_hair: bool = False) -> FrameTarget:
+    def _target(self, frame: FrameData, plate: bool, face: bool = True, recorded: bool = False) -> FrameTarget:
         """Image and masks of a frame; ``plate`` and what the ``face`` is to show under the hair only if asked for.
-        ``recorded_hair``: the mask of the hair as recorded, for measuring, also where it counts as head."""
+        ``recorded``: masks as recorded, for measuring, also where hair counts as head."""
         mouth = frame.mouth | (frame.teeth & frame.head)
-        head = frame.shown_head
+        head = frame.head if recorded else frame.shown_head
         row = self.recording.track_rows[frame.img_id]
         y0, y1, x0, x1 = (int(value) for value in self.recording.lips_rect[row])
         shown, under = frame.image, None
@@ -253,7 +253,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
             image=_unit(frame.image),
             face_region=torch.from_numpy(region),
             mouth_region=torch.from_numpy(mouth),
-            hair=torch.from_numpy(frame.hair if recorded_hair else frame.hair_behind),
+            hair=torch.from_numpy(frame.hair if recorded else frame.hair_behind),
             lips=(y0, y1, x0, x1),
             plate=_unit(frame.plate if self.hair_in_front else frame.bare_plate) if plate else None,
             under_hair=None if under is None else torch.from_numpy(under),
@@ -281,7 +281,7 @@ class TalkingHeadDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _pair(self, table: FrameTable, cameras: Cameras, index: int) -> tuple[Cameras, Batch]:
         with one_line_errors():
             frame = self._open(table, index)
-            target = self._target(frame, plate=False, recorded_hair=True).to(self.device)
+            target = self._target(frame, plate=False, recorded=True).to(self.device)
             head = torch.from_numpy(frame.head | frame.mouth)
         return cameras[index : index + 1].to(self.device), {"image": target.image, "target": target, "head": head}
 

@@ -166,6 +166,7 @@ class DegstalkPipeline(VanillaPipeline):
         if output_path is not None:
             output_path.mkdir(parents=True, exist_ok=True)
         no_lips = lmd_availability() if self.config.measure_lips else "LMD is left out: measure_lips is off"
+        withheld = self.config.measure_other_plate and self._has_other_plates(data_loader[0][0])
         others = self._other_drivings() if self.config.measure_driving else {}
         spoken = self._spoken_drivings() if self.config.measure_spoken and not no_lips else {}
         # The first frame pays for compilation and caches; it is rendered once before the clock counts.
@@ -187,7 +188,7 @@ class DegstalkPipeline(VanillaPipeline):
                 jaw = model.recorded_jaw(camera)
                 if jaw is not None:
                     metrics["recorded_jaw"] = jaw
-                if self.config.measure_other_plate:
+                if withheld:
                     over_other = model.image_metrics(self._over_other_plate(image, camera), batch)
                     metrics |= {f"other_plate_{name}": value for name, value in over_other.items()}
                 found = None if no_lips else face_landmarks(image["rgb"], truth)
@@ -240,6 +241,15 @@ class DegstalkPipeline(VanillaPipeline):
         elif not no_lips:
             CONSOLE.print("[yellow]eye_closing_at_blinks: nobody blinks in the evaluation frames")
         return result
+
+    def _has_other_plates(self, camera: Any) -> bool:
+        """Whether the dataset holds what plates for another jaw are made of; if not, a line says so."""
+        try:
+            self.model.frames.plate(self.model.frames.alike(self.model.moment(camera, 0)[1]), freed=True)
+        except UserError as error:
+            CONSOLE.print(f"[yellow]Pictures over another frame's plate are not measured: {error}")
+            return False
+        return True
 
     def _over_other_plate(self, outputs: Any, camera: Any) -> Tensor:
         """The picture over the plate of another, training frame."""

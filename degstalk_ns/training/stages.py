@@ -24,7 +24,7 @@ class LearningRateKind(str, Enum):
         """The kind of a parameter group by its name (``face_means``, ``mouth_field_grids``, ...)."""
         if "_field_" in group:
             return LearningRateKind.FIELDS
-        return LearningRateKind.MEANS if group.endswith("_means") else LearningRateKind.CONSTANT
+        return LearningRateKind.MEANS if group.endswith("_means") or group == "poses" else LearningRateKind.CONSTANT
 
 
 class Stage(str, Enum):

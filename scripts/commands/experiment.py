@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from degstalk_ns.dataparsers.recording import Recording, read_recording
@@ -88,8 +90,11 @@ def _config(name: str) -> DegstalkTrainerConfig:
 def _readable(subject: Subject, configs: Sequence[DegstalkTrainerConfig]) -> Recording:
     """The dataset as the last method reads it, after each has found what it needs."""
     from degstalk_ns.configs.variants import dataparser_of
+    from degstalk_ns.experiment.adapters import check_frames
 
     found = [read_recording(subject.folder, options=dataparser_of(config).options) for config in configs]
+    for recording in found:
+        check_frames(subject, recording)
     return found[-1]
 
 
@@ -110,7 +115,9 @@ def _run(
     names, last = ", ".join(subject.name for subject in subjects), max(trial.seed for trial in trials)
     about = [
         f"Subjects: {names}. Training: {budget:g} minutes a trial; seeds: {last + 1}. Means over subjects; ± is the "
-        "standard deviation of that mean over seeds.",
+        "standard deviation of that mean over seeds. The training time includes starting, and after an interruption "
+        "the steps since the last checkpoint once more.",
+        *(f"Note on {name}: {note}" for name, recording in recordings.items() for note in recording.notes),
     ]
     columns = (
         SpinnerColumn(),
@@ -125,24 +132,41 @@ def _run(
         def advance(text: str) -> None:
             shown.update(task, description=text)
 
+        # How long each schedule is to be is known before anything is trained, the same for all seeds.
+        steps = {
+            (method, name): adapters.steps_for(config, subject, budget, root, advance)
+            for name, subject in folders.items()
+            for method, config in configs.items()
+        }
         for trial in trials:
-            folder, subject, config = trial.folder(root), folders[trial.subject], configs[trial.method]
-            mark = adapters.fingerprint(config, subject, budget, trial)
-            state = TrialState.read(folder, mark)
-            if state is None:
-                steps = steps_within(budget, adapters.probed(config, subject, advance), trial.method)
-                state = TrialState(mark, steps)
+            folder, subject = trial.folder(root), folders[trial.subject]
+            mark = adapters.fingerprint(configs[trial.method], subject, budget, trial.seed)
+            found = TrialState.read(folder, mark)
+            states[trial] = found or TrialState(mark, steps[trial.method, trial.subject])
+            if found is None:
                 adapters.cleared(folder)
+                states[trial].save(folder)
+        for trial in trials:
+            folder, subject, state = trial.folder(root), folders[trial.subject], states[trial]
+            try:
+                if not state.trained:
+                    state = adapters.trained(trial, subject, state, folder, advance)
+                if not state.done or state.measured_with != adapters.measured_with():
+                    state = adapters.measured(trial, subject, state, folder, advance)
+                    console.print(_line(trial, state), markup=False, soft_wrap=True)
+            except UserError as error:  # the others go on; the next call tries it again
+                state = replace(
+                    TrialState.read(folder, state.fingerprint) or state, failed=" ".join(str(error).split())
+                )
                 state.save(folder)
-            if not state.trained:
-                state = adapters.trained(trial, subject, state, folder, advance)
-            if not state.done:
-                state = adapters.measured(trial, state, folder, advance)
-                console.print(_line(trial, state), markup=False, soft_wrap=True)
+                console.print(f"[red]failed: {escape(state.failed)}", soft_wrap=True)
             states[trial] = state
             shown.advance(task)
             _write(table, subjects, configs, recordings, states, budget, root, about)
     console.print(f"written: {root / 'table.md'}", markup=False, soft_wrap=True)
+    failed = [trial for trial, state in states.items() if state.failed]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(trials)} trials failed; {root / 'table.md'} names them")
 
 
 def _line(trial: Trial, state: TrialState) -> str:
@@ -163,7 +187,8 @@ def _write(
     about: Sequence[str],
 ) -> None:
     for subject in subjects:
-        own = {t.method: t.folder(root) for t in states if t.subject == subject.name and t.seed == 0}
+        shown = {trial: state for trial, state in states.items() if state.done and trial.seed == 0}
+        own = {trial.method: trial.folder(root) for trial in shown if trial.subject == subject.name}
         if own:
             save_figure(root / f"{subject.name}.png", shown_frames(recordings[subject.name]), own)
     pictures = [f"![{subject.name}]({subject.name}.png)" for subject in subjects]
