@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
@@ -330,6 +331,16 @@ def test_a_dataset_without_action_units_is_refused_by_the_table_that_needs_them(
     with pytest.raises(SystemExit):
         _run(dataset_copy, tmp_path / "out")
     assert "au.csv: missing, and its action units are to drive the face" in capsys.readouterr().err and not small
+
+
+def test_a_dataset_without_torsos_is_refused_by_the_table_that_needs_them(
+    small: list[str], dataset_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.rmtree(dataset_copy / "torso_imgs")  # its finished plates are enough for other methods
+    read_recording(dataset_copy)
+    with pytest.raises(SystemExit):
+        _run(dataset_copy, tmp_path / "out")
+    assert "torso_imgs" in capsys.readouterr().err and not small
 
 
 def test_the_methods_of_both_tables_exist_with_both_schedules() -> None:

@@ -15,6 +15,7 @@ from pictures import evaluated_pictures
 from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.dataparsers.recording import Recording
+from degstalk_ns.errors import UserError
 from degstalk_ns.metrics.lips_and_eyes import FaceComparison, FaceLandmarks
 from degstalk_ns.plugin import pipeline as pipeline_module
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager
@@ -79,6 +80,27 @@ def test_frames_are_also_judged_over_the_plate_of_a_training_frame_like_them(
         assert results[f"other_plate_{name}"] == pytest.approx(np.mean([one[name] for one in expected]), rel=1e-4), name
     assert results["other_plate_psnr_hair"] < results["psnr_hair"]  # its own plate holds the recorded hair
     assert results["other_plate_crack_frames"] == sum(one["cracks"] > 0 for one in expected)
+
+
+def test_a_dataset_without_what_other_plates_are_made_of_is_measured_without_them(
+    pipeline: DegstalkPipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline.config, "measure_lips", False)
+    monkeypatch.setattr(pipeline.config, "measure_driving", False)
+    monkeypatch.setattr(pipeline.config, "measure_training_frames", 0)
+    frames = pipeline.model.frames
+    plate = frames.plate
+
+    def own(row: int, size: tuple[int, int] | None = None, freed: bool = False) -> np.ndarray:
+        if freed:
+            raise UserError("torso_imgs/0.png: missing")
+        return plate(row, size)
+
+    monkeypatch.setattr(frames, "plate", own)
+    results = pipeline.get_average_eval_image_metrics()
+    assert "psnr" in results and not any(name.startswith("other_plate") for name in results)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "over another frame's plate are not measured: torso_imgs/0.png: missing" in said
 
 
 def test_what_is_switched_off_is_not_measured(
