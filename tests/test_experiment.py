@@ -29,6 +29,7 @@ from degstalk_ns.scripts import cli
 from degstalk_ns.scripts.commands import experiment
 
 METHOD = "degstalk-fast"
+PROBED = adapters.probed
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -262,6 +263,16 @@ def test_a_trial_is_not_trained_twice_at_once(dataset: Path, tmp_path: Path, mon
         adapters.trained(
             Trial(METHOD, "me", 0), Subject("me", dataset), TrialState("mark", 30), tmp_path, lambda _: None
         )
+
+
+def test_how_long_a_step_takes_is_told_by_a_short_training_that_leaves_nothing(
+    small: list[str], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "PROBED_STEPS", 40)
+    said: list[str] = []
+    seconds = PROBED(degstalk_fast.config, Subject(dataset.name, dataset), tmp_path, said.append)
+    assert 1e-3 < seconds < 5 and small == [METHOD] and "how long a step takes" in said[0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_training_goes_on_where_it_was(

@@ -22,7 +22,7 @@ FORBIDDEN = {
         "dataparsers/recording.py",
         "degstalk_ns.dataparsers.talking_head",
     ),
-    "Only the command line and experiments import the benchmarks' adapters": (
+    "Only the command line imports the benchmarks' adapters to nerfstudio": (
         "degstalk_ns/bench/train.py",
         "degstalk_ns.bench.adapters",
     ),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,6 @@ from degstalk_ns.animation.frames import backdrop
 from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.avatar.renderer import over_plate
-from degstalk_ns.bench.adapters import TrainingRun
-from degstalk_ns.bench.train import STAGES, time_stage
 from degstalk_ns.dataparsers.frame import read_frame
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.dataparsers.recording import Recording
@@ -36,15 +34,12 @@ from degstalk_ns.experiment.plan import Subject, Trial, TrialState, steps_within
 from degstalk_ns.files import write_bytes, write_png
 from degstalk_ns.metrics.lips_and_eyes import lmd_availability
 from degstalk_ns.metrics.lpips import prepare_lpips
-from degstalk_ns.plugin.model import DegstalkModelConfig
 from degstalk_ns.plugin.runs import TrainedAvatar, load_run
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
 
 _Advance = Callable[[str], None]
-MOUTH_GAUSSIANS: Final[int] = 1_000
-"""Gaussians that a mouth interior ends with, about."""
-PROBED_STEPS: Final[int] = 12
-"""Steps of each stage that tell how long a whole run takes."""
+PROBED_STEPS: Final[int] = 300
+"""Length of the training that tells how long a step takes."""
 _TRAIN: Final[str] = "from nerfstudio.scripts.train import entrypoint; entrypoint()"
 _STEP: Final[re.Pattern[str]] = re.compile(r"^(\d+) \(\d+\.\d+%\)", re.MULTILINE)
 
@@ -72,28 +67,22 @@ def measured_with() -> str:
     return ", ".join(name for name, reason in reasons.items() if reason is None)
 
 
-def probed(config: DegstalkTrainerConfig, subject: Subject, advance: _Advance) -> float:
-    """Mean seconds of a training step over a whole schedule, from some steps of each of its stages, each with as many
-    Gaussians as the method has then at most."""
-    model = config.pipeline.model
-    assert isinstance(model, DegstalkModelConfig)
-    at = model.schedule
-    ends = (at.static_end, at.perceptual_start, at.motion_end, at.fuse_perceptual_start, 1.0)
-    start = model.avatar.face.num_points + model.avatar.mouth.num_points
-    most = max(model.face_growth.max_gaussians or start, 1) + MOUTH_GAUSSIANS
-    total, before = 0.0, 0.0
-    run = TrainingRun(subject.folder, None, config)
-    try:
-        for stage, end in zip(STAGES, ends, strict=True):
-            share = max(min(end, 1.0) - before, 0.0)
-            before += share
-            if share > 0:
-                advance(f"{config.method_name} on {subject.name}: how long a step of the {stage} stage takes")
-                run.resize(start if stage == "static" else most, None)
-                total += share * time_stage(run, stage, PROBED_STEPS)[0].median
-    finally:
-        run.close()
-    return total
+def probed(config: DegstalkTrainerConfig, subject: Subject, folder: Path, advance: _Advance) -> float:
+    """Mean seconds of a training step, from a whole training of :data:`PROBED_STEPS` steps in a process of its own: its
+    stages, the growth of its Gaussians and the reading of frames are those of a long one in small.
+
+    Raises:
+        UserError: the training failed; its log tells.
+    """
+    method, pilot = str(config.method_name), folder / "probe"
+    shutil.rmtree(pilot, ignore_errors=True)
+    ended = _train(
+        method, subject, PROBED_STEPS, 0, pilot, advance, f"{method} on {subject.name}: how long a step takes"
+    )
+    if ended.code or not ended.stepping:
+        raise UserError(f"{pilot / _LOG}: a short training of {method} on {subject.name} ended with: {ended.said}")
+    shutil.rmtree(pilot)
+    return ended.stepping / PROBED_STEPS
 
 
 def steps_for(config: DegstalkTrainerConfig, subject: Subject, budget: float, root: Path, advance: _Advance) -> int:
@@ -111,7 +100,7 @@ def steps_for(config: DegstalkTrainerConfig, subject: Subject, budget: float, ro
     except (OSError, ValueError, TypeError, KeyError):
         seconds = None
     if seconds is None:
-        seconds = probed(config, subject, advance)
+        seconds = probed(config, subject, path.parent, advance)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps({"fingerprint": mark, "seconds_a_step": seconds}).encode())
     return steps_within(budget, seconds, method)
@@ -145,48 +134,74 @@ def trained(trial: Trial, subject: Subject, state: TrialState, folder: Path, adv
         state.save(folder)
         return state
     _refuse_twice(folder)
+    text = f"{_called(trial)}: step {{}} of {state.steps}"
+    start = time.perf_counter()
+    try:
+        ended = _train(trial.method, subject, state.steps, trial.seed, folder, advance, text)
+    except BaseException:
+        state.after(time.perf_counter() - start, trained=False).save(folder)
+        raise
+    # A training that was interrupted on its own ends with code 0 too.
+    state = state.after(time.perf_counter() - start, trained=last.exists())
+    state.save(folder)
+    if not state.trained:
+        raise UserError(f"{folder / _LOG}: the training of {trial.method} on {trial.subject} ended with: {ended.said}")
+    return state
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a training process ended: its exit code, the seconds from its first step on, the last line it said."""
+
+    code: int
+    stepping: float
+    said: str
+
+
+def _train(method: str, subject: Subject, steps: int, seed: int, folder: Path, advance: _Advance, text: str) -> _Ended:
+    """Trains in a process of its own, from the last checkpoint in ``folder`` on. ``text`` says what, with the step for
+    its braces. A KeyboardInterrupt ends the process too."""
+    checkpoints = folder / _RUN / method / _RUN / "nerfstudio_models"
     options = {
         "data": subject.folder.absolute(),
         "output-dir": folder.absolute(),
         "experiment-name": _RUN,
         "timestamp": _RUN,
-        "max-num-iterations": state.steps,
-        "steps-per-save": max(state.steps // 8, 100),
-        "steps-per-eval-image": 10 * state.steps,
+        "max-num-iterations": steps,
+        "steps-per-save": max(steps // 8, 100),
+        "steps-per-eval-image": 10 * steps,
         "length.most": 1.0,
-        "machine.seed": trial.seed,
-        "pipeline.model.seed": trial.seed,
+        "machine.seed": seed,
+        "pipeline.model.seed": seed,
         "vis": "tensorboard",
     }
     if any(checkpoints.glob("*.ckpt")):
         options["load-dir"] = checkpoints.absolute()
-    command = [sys.executable, "-c", _TRAIN, trial.method, *(f"--{name}={value}" for name, value in options.items())]
+    command = [sys.executable, "-c", _TRAIN, method, *(f"--{name}={value}" for name, value in options.items())]
     folder.mkdir(parents=True, exist_ok=True)
-    log, start = folder / "training.log", time.perf_counter()
+    log, first = folder / _LOG, 0.0
     with log.open("ab") as handle:
-        handle.seek(0, 2)
-        begin = handle.tell()
+        begin = handle.seek(0, 2)
         child = subprocess.Popen(command, stdout=handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         (folder / _PROCESS).write_text(str(child.pid))
         try:
             while child.poll() is None:
-                advance(f"{_called(trial)}: step {_last_step(log, begin)} of {state.steps}")
-                time.sleep(1.0)
+                step = _last_step(log, begin)
+                if step is not None and not first:
+                    first = time.perf_counter()
+                advance(text.format(step or 0))
+                time.sleep(_POLL)
         except BaseException:
             child.terminate()
             child.wait()
-            state.after(time.perf_counter() - start, trained=False).save(folder)
             raise
-    # A training that was interrupted on its own ends with code 0 too.
-    state = state.after(time.perf_counter() - start, trained=last.exists())
-    state.save(folder)
-    if not state.trained:
-        raise UserError(f"{log}: the training of {trial.method} on {trial.subject} ended with: {_last_line(log)}")
-    return state
+    return _Ended(child.returncode, time.perf_counter() - first if first else 0.0, _last_line(log))
 
 
 _RUN: Final[str] = "run"
+_LOG: Final[str] = "training.log"
 _PROCESS: Final[str] = "training.pid"
+_POLL: Final[float] = 0.5
 
 
 def _refuse_twice(folder: Path) -> None:
@@ -249,11 +264,11 @@ def _called(trial: Trial) -> str:
     return f"{trial.method} on {trial.subject}, seed {trial.seed}"
 
 
-def _last_step(log: Path, begin: int) -> int:
+def _last_step(log: Path, begin: int) -> int | None:
     with log.open("rb") as handle:
         handle.seek(max(begin, handle.seek(0, 2) - 4096))
         found = _STEP.findall(handle.read().decode(errors="replace"))
-    return int(found[-1]) if found else 0
+    return int(found[-1]) if found else None
 
 
 def _last_line(log: Path) -> str:
