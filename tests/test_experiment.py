@@ -282,7 +282,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
     folder = trial.folder(tmp_path)
 
     def interrupting(text: str) -> None:
-        if any(adapters.run_folder(trial, folder).glob("nerfstudio_models/*.ckpt")):
+        if any(adapters.checkpoint_folder(METHOD, folder).glob("*.ckpt")):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -290,7 +290,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
         adapters.trained(trial, subject, TrialState("mark", 2_000), folder, interrupting)
     kept = TrialState.read(folder, "mark")
     assert kept is not None and kept.seconds > 0 and not kept.trained
-    done = int(next(adapters.run_folder(trial, folder).glob("nerfstudio_models/*.ckpt")).stem[5:])
+    done = int(next(adapters.checkpoint_folder(METHOD, folder).glob("*.ckpt")).stem[5:])
     steps: list[int] = []
 
     def watching(text: str) -> None:

@@ -73,7 +73,7 @@ def test_frames_are_also_judged_over_the_plate_of_a_training_frame_like_them(
         near = min(poses, key=lambda train: float((poses[train] - own).norm()))
         assert model.frames.alike(row) in recording.train.aud_ids
         assert float((poses[model.frames.alike(row)] - own).norm()) <= 2 * float((poses[near] - own).norm()) + 1e-3
-        plate = torch.from_numpy(model.frames.plate(model.frames.alike(row), freed=True)).float() / 255
+        plate = torch.from_numpy(model.frames.other_plate(row)).float() / 255
         image = over_plate(model.get_outputs_for_camera(camera)["regions"], plate)
         expected.append(model.image_metrics(image, batch))
     for name in ("psnr", "ssim", "psnr_hair", "psnr_face", "cracks"):

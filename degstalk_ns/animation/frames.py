@@ -105,6 +105,14 @@ class FrameSource:
         apart = np.linalg.norm(pixels[1:] - pixels[0], axis=-1).mean(-1)
         return int(table.aud_ids[np.argmin(apart)])
 
+    def other_plate(self, row: int) -> Image:
+        """The plate of another, training frame for ``row``: that of the row :meth:`alike`, freed as for new audio.
+
+        Raises:
+            UserError: the dataset does not hold what freed plates are made of.
+        """
+        return self.plate(self.alike(row), freed=True)
+
     def view(self, row: int, size: Size | None = None) -> View:
         """The recorded camera of ``row``, for pictures of ``size``; None is the recorded size."""
         recording = self.recording

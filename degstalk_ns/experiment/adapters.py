@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,8 @@ from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
 _Advance = Callable[[str], None]
 PROBED_STEPS: Final[int] = 300
 """Length of the training that tells how long a step takes."""
+CHECKPOINTS: Final[int] = 8
+"""How often a training is saved, so that an interruption costs an eighth of it at most."""
 _TRAIN: Final[str] = "from nerfstudio.scripts.train import entrypoint; entrypoint()"
 _STEP: Final[re.Pattern[str]] = re.compile(r"^(\d+) \(\d+\.\d+%\)", re.MULTILINE)
 
@@ -106,7 +109,7 @@ def steps_for(config: DegstalkTrainerConfig, subject: Subject, budget: float, ro
     return steps_within(budget, seconds, method)
 
 
-def check_frames(subject: Subject, recording: Recording) -> None:
+def check_frames(recording: Recording) -> None:
     """Reads what training and measuring need of the first and the last frame.
 
     Raises:
@@ -126,9 +129,7 @@ def trained(trial: Trial, subject: Subject, state: TrialState, folder: Path, adv
         UserError: the training failed; its log tells.
         KeyboardInterrupt: as given by the user; what was trained is kept.
     """
-    run = run_folder(trial, folder)
-    checkpoints = run / "nerfstudio_models"
-    last = checkpoints / f"step-{state.steps - 1:09d}.ckpt"
+    last = checkpoint_folder(trial.method, folder) / f"step-{state.steps - 1:09d}.ckpt"
     if last.exists():  # it came to its end, and nobody was there to write it down
         state = state.after(0.0, trained=True)
         state.save(folder)
@@ -161,14 +162,14 @@ class _Ended:
 def _train(method: str, subject: Subject, steps: int, seed: int, folder: Path, advance: _Advance, text: str) -> _Ended:
     """Trains in a process of its own, from the last checkpoint in ``folder`` on. ``text`` says what, with the step for
     its braces. A KeyboardInterrupt ends the process too."""
-    checkpoints = folder / _RUN / method / _RUN / "nerfstudio_models"
+    checkpoints = checkpoint_folder(method, folder)
     options = {
         "data": subject.folder.absolute(),
         "output-dir": folder.absolute(),
         "experiment-name": _RUN,
         "timestamp": _RUN,
         "max-num-iterations": steps,
-        "steps-per-save": max(steps // 8, 100),
+        "steps-per-save": max(steps // CHECKPOINTS, 100),
         "steps-per-eval-image": 10 * steps,
         "length.most": 1.0,
         "machine.seed": seed,
@@ -215,9 +216,14 @@ def _refuse_twice(folder: Path) -> None:
         raise UserError(f"{folder}: is being trained by process {process.pid}; wait for it or end it")
 
 
-def run_folder(trial: Trial, folder: Path) -> Path:
-    """Folder of the trial's nerfstudio run."""
-    return folder / _RUN / trial.method / _RUN
+def run_folder(method: str, folder: Path) -> Path:
+    """Folder of the nerfstudio run of a trial that is kept in ``folder``."""
+    return folder / _RUN / method / _RUN
+
+
+def checkpoint_folder(method: str, folder: Path) -> Path:
+    """Folder of its checkpoints."""
+    return run_folder(method, folder) / "nerfstudio_models"
 
 
 def cleared(folder: Path) -> None:
@@ -234,7 +240,7 @@ def cleared(folder: Path) -> None:
 def measured(trial: Trial, subject: Subject, state: TrialState, folder: Path, advance: _Advance) -> TrialState:
     """Evaluates a trained trial and keeps its pictures of the chosen frames; the state is saved."""
     advance(f"{_called(trial)}: measuring")
-    run = load_run(run_folder(trial, folder) / "config.yml", subject.folder.absolute())
+    run = load_run(run_folder(trial.method, folder) / "config.yml", subject.folder.absolute())
     run.pipeline.config.measure_driving, run.pipeline.config.measure_training_frames = False, 0
     metrics = run.pipeline.get_average_eval_image_metrics()
     _keep_pictures(run, folder)
@@ -253,8 +259,11 @@ def _keep_pictures(run: TrainedAvatar, folder: Path) -> None:
     for row in chosen_rows(run.recording):
         view = model.frames.view(row).to(model.device)
         regions = model.regions(view, model.conditions(row))
-        other = torch.from_numpy(model.frames.plate(model.frames.alike(row), freed=True)).to(model.device)
-        for kind, plate in (("own", backdrop(model, view, row)), ("other", other)):
+        plates = {"own": backdrop(model, view, row)}
+        # Where the dataset holds none, the evaluation has said so, and the figure leaves the picture grey.
+        with suppress(UserError):
+            plates["other"] = torch.from_numpy(model.frames.other_plate(row)).to(model.device)
+        for kind, plate in plates.items():
             path = picture_path(folder, row, kind)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(path, over_plate(regions, plate).cpu().numpy())

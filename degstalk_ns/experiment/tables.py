@@ -133,14 +133,13 @@ def comparable(methods: Sequence[str], subjects: Sequence[Subject], states: Stat
 
 def _missing(methods: Sequence[str], subjects: Sequence[Subject], states: States) -> list[str]:
     """Lines on what is not in the table."""
-    left_out = [trial for trial in states if trial not in comparable(methods, subjects, states)]
+    shown = comparable(methods, subjects, states)
     lines = []
-    for trial in left_out:
-        state = states[trial]
-        why = (
-            f"failed: {state.failed}" if state.failed else "done, but not by all methods" if state.done else "not done"
-        )
-        lines.append(f"- left out: {trial.method} on {trial.subject}, seed {trial.seed} ({why})")
+    for trial, state in states.items():
+        if trial not in shown:
+            why = "done, but not by all methods" if state.done else "not done"
+            why = f"failed: {state.failed}" if state.failed else why
+            lines.append(f"- left out: {trial.method} on {trial.subject}, seed {trial.seed} ({why})")
     return [*lines, ""] if lines else []
 
 

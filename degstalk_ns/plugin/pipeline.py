@@ -245,7 +245,7 @@ class DegstalkPipeline(VanillaPipeline):
     def _has_other_plates(self, camera: Any) -> bool:
         """Whether the dataset holds what plates for another jaw are made of; if not, a line says so."""
         try:
-            self.model.frames.plate(self.model.frames.alike(self.model.moment(camera, 0)[1]), freed=True)
+            self.model.frames.other_plate(self.model.moment(camera, 0)[1])
         except UserError as error:
             CONSOLE.print(f"[yellow]Pictures over another frame's plate are not measured: {error}")
             return False
@@ -255,7 +255,7 @@ class DegstalkPipeline(VanillaPipeline):
         """The picture over the plate of another, training frame."""
         model = self.model
         assert isinstance(model, DegstalkModel)
-        plate = model.frames.plate(model.frames.alike(model.moment(camera, 0)[1]), freed=True)
+        plate = model.frames.other_plate(model.moment(camera, 0)[1])
         return over_plate(outputs["regions"], torch.from_numpy(plate).to(self.device).float() / 255.0)
 
     def _spoken(

@@ -94,7 +94,7 @@ def _readable(subject: Subject, configs: Sequence[DegstalkTrainerConfig]) -> Rec
 
     found = [read_recording(subject.folder, options=dataparser_of(config).options) for config in configs]
     for recording in found:
-        check_frames(subject, recording)
+        check_frames(recording)
     return found[-1]
 
 
