@@ -200,8 +200,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield started
 
 
-def _run(data: Path, output: Path, *more: str) -> None:
-    cli.main(["experiment", "table1", "--data", str(data), "--budget", "0.5", "--output", str(output), *more])
+def _run(data: Path, output: Path, *more: str, table: str = "table1") -> None:
+    cli.main(["experiment", table, "--data", str(data), "--budget", "0.5", "--output", str(output), *more])
 
 
 def test_a_table_is_made_once_and_again_only_where_something_changed(
@@ -224,12 +224,16 @@ def test_a_table_is_made_once_and_again_only_where_something_changed(
     assert small[2:] == ["talking-gaussian-fast"]
     # Trained to the end, but the call ended before that was written down; and what can be measured has changed.
     trial = Trial("degstalk-fast", dataset_copy.name, 0)
-    folder = trial.folder(output / "table1")
+    folder = trial.folder(output / "trials")
     saved = json.loads((folder / "trial.json").read_text())
     (folder / "trial.json").write_text(json.dumps(saved | {"trained": False, "measured_with": "less"}))
     _run(dataset_copy, output)
     again = json.loads((folder / "trial.json").read_text())
     assert len(small) == 3 and again["trained"] and again["measured_with"] == saved["measured_with"]
+    # The other table shows the same trials where it names the same methods.
+    monkeypatch.setitem(plan.METHODS, "table2", ("degstalk",))
+    _run(dataset_copy, output, table="table2")
+    assert len(small) == 3 and "| degstalk-fast |" in (output / "table2/table.md").read_text()
     capsys.readouterr()
 
 

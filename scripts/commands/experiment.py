@@ -56,7 +56,7 @@ def command(
         budget: Minutes of training for each method on each subject. The length of each schedule is chosen to take that
             long, from the time of some steps of each stage.
         seeds: Number of trainings of each, with different random seeds; the tables tell the spread.
-        output: Folder of the trials and tables; a folder for each table is made in it.
+        output: Folder of the trials and tables: `trials`, which both tables share, and a folder for each table.
         schedule: Schedule whose stages are stretched or compressed to the budget: of degstalk-fast, or of the paper.
     """
     console = Console(highlight=False)
@@ -74,9 +74,8 @@ def command(
         if reason is not None:
             console.print(f"[yellow]note: {reason}", soft_wrap=True)
     keep_freed_memory()
-    root = output / table
-    root.mkdir(parents=True, exist_ok=True)
-    _run(table, trials, subjects, configs, recordings, budget, root, console)
+    (output / table).mkdir(parents=True, exist_ok=True)
+    _run(table, trials, subjects, configs, recordings, budget, output, console)
 
 
 def _config(name: str) -> DegstalkTrainerConfig:
@@ -105,12 +104,13 @@ def _run(
     configs: dict[str, DegstalkTrainerConfig],
     recordings: dict[str, Recording],
     budget: float,
-    root: Path,
+    output: Path,
     console: Console,
 ) -> None:
     from degstalk_ns.experiment import adapters
 
     folders = {subject.name: subject for subject in subjects}
+    root = output / "trials"
     states: dict[Trial, TrialState] = {}
     names, last = ", ".join(subject.name for subject in subjects), max(trial.seed for trial in trials)
     about = [
@@ -162,11 +162,12 @@ def _run(
                 console.print(f"[red]failed: {escape(state.failed)}", soft_wrap=True)
             states[trial] = state
             shown.advance(task)
-            _write(table, subjects, configs, recordings, states, budget, root, about)
-    console.print(f"written: {root / 'table.md'}", markup=False, soft_wrap=True)
+            _write(table, subjects, configs, recordings, states, budget, output, about)
+    page = output / table / "table.md"
+    console.print(f"written: {page}", markup=False, soft_wrap=True)
     failed = [trial for trial, state in states.items() if state.failed]
     if failed:
-        raise UserError(f"{len(failed)} of {len(trials)} trials failed; {root / 'table.md'} names them")
+        raise UserError(f"{len(failed)} of {len(trials)} trials failed; {page} names them")
 
 
 def _line(trial: Trial, state: TrialState) -> str:
@@ -183,12 +184,13 @@ def _write(
     recordings: dict[str, Recording],
     states: dict[Trial, TrialState],
     budget: float,
-    root: Path,
+    output: Path,
     about: Sequence[str],
 ) -> None:
+    root, trials = output / table, output / "trials"
     for subject in subjects:
         shown = {trial: state for trial, state in states.items() if state.done and trial.seed == 0}
-        own = {trial.method: trial.folder(root) for trial in shown if trial.subject == subject.name}
+        own = {trial.method: trial.folder(trials) for trial in shown if trial.subject == subject.name}
         if own:
             save_figure(root / f"{subject.name}.png", shown_frames(recordings[subject.name]), own)
     pictures = [f"![{subject.name}]({subject.name}.png)" for subject in subjects]
