@@ -5,7 +5,6 @@ It must not know cameras, pictures or nerfstudio.
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import read_plain
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
 
@@ -118,7 +118,7 @@ def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
             raise UserError(f"{path}: not readable as an .npz file ({error}); {remedy(layout.root)}") from None
     elif layout.face_model_pt.exists():
         path = layout.face_model_pt
-        content = _load_torch_file(path, layout.root)
+        content = read_plain(path, remedy(layout.root))
     else:
         raise UserError(f"{layout.face_model_npz} or {layout.face_model_pt.name}: missing; {remedy(layout.root)}")
     arrays: dict[str, Float32] = {}
@@ -159,19 +159,6 @@ def expression_names(layout: Layout, width: int, notes: list[str]) -> tuple[str,
         "names are not used"
     )
     return ()
-
-
-def _load_torch_file(path: Path, root: Path) -> Any:
-    import torch
-
-    # Files written from numpy arrays need these types; nothing else is let in.
-    allowed = [np.zeros(0).__reduce__()[0], np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "fdil")]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{path}: not readable as plain tensors ({first_line}); {remedy(root)}") from None
 
 
 def _leaves(tree: Any, key: str) -> Iterator[Any]:

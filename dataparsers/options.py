@@ -43,6 +43,10 @@ class ReadOptions:
     no eyelid and jaw coefficients then: the paper's variant without implicit expression."""
     units: tuple[str, ...] = UPPER_FACE_UNITS
     """Columns of au.csv that drive the face, with ``signals`` "action-units"."""
+    lid_units: tuple[str, ...] = ()
+    """Columns of au.csv that take the place of the eyelids, with ``signals`` "action-units": they reach the face as
+    they are, beside the others, which are compressed together. AU45 is clipped at ``blink_full_scale``.
+    TalkingGaussian's own avatars have AU45_r here."""
     hair_in_head: bool = False
     """Count the hair as part of the head that Gaussians show; plates then hold torso and background alone: the paper's
     variant without hair preservation."""

@@ -146,7 +146,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
     audio_name, windows = read_audio_windows(layout, audio, notes)
     phonetic = read_phonetic_vectors(layout, splits)
-    units = read_action_units(layout, notes, options.units if options.signals == "action-units" else ())
+    units = read_action_units(layout, notes, _driving_units(options))
     face_file, face_model = _face_signals(layout, units, options)
 
     windows = on_video_clock(windows, splits, layout.audio_features(audio_name), notes)
@@ -218,10 +218,19 @@ def _face_signals(
         return read_face_model(layout)
     if not options.units:
         raise UserError("no action units to drive the face: name columns of au.csv with the dataparser's --units")
-    expression = np.stack([units[name] for name in options.units], 1)
-    none = {"eyelid_params": np.zeros((len(expression), 0), np.float32)}
-    none["jaw_params"] = none["eyelid_params"]
-    return layout.action_units, {"expression_params": expression, **none}
+    full = {"AU45_r": options.blink_full_scale}
+    columns = {name: np.clip(units[name], 0.0, full.get(name)) for name in options.lid_units}
+    length = len(units[options.units[0]])
+    return layout.action_units, {
+        "expression_params": np.stack([units[name] for name in options.units], 1),
+        "eyelid_params": np.stack(list(columns.values()), 1) if columns else np.zeros((length, 0), np.float32),
+        "jaw_params": np.zeros((length, 0), np.float32),
+    }
+
+
+def _driving_units(options: ReadOptions) -> tuple[str, ...]:
+    """Columns of au.csv that drive the face."""
+    return (*options.units, *options.lid_units) if options.signals == "action-units" else ()
 
 
 def _places(landmarks: Float32, train: FrameTable, camera: Mapping[str, float], size: tuple[int, int]) -> Float32:

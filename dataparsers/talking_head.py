@@ -46,6 +46,9 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     units: tuple[str, ...] = UPPER_FACE_UNITS
     """Columns of au.csv that drive the face where action units do; by default those of brows, lids and cheeks, so that
     the audio alone moves the mouth."""
+    lid_units: tuple[str, ...] = ()
+    """Columns of au.csv that stand for the eyelids where action units drive the face; TalkingGaussian has AU45_r
+    here."""
     hair_in_head: bool = False
     """Count the hair as part of the head that Gaussians show, over plates of torso and background alone: the paper's
     variant without hair preservation."""
@@ -59,6 +62,7 @@ class TalkingHeadDataParserConfig(DataParserConfig):
             allow_no_hair=self.allow_no_hair or self.hair_in_head,
             signals=self.signals,
             units=tuple(self.units),
+            lid_units=tuple(self.lid_units),
             hair_in_head=self.hair_in_head,
         )
 

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "measure": "Measure how well the lips in a video follow the audio, and whether the eyes blink.",
     "phonemes": "Speak a text with known times of its phonemes, to measure how lips shut and open.",
     "experiment": "Train and measure the methods of one of the paper's tables, and write the table.",
+    "import-checkpoint": "Make a run of an avatar that the official code of DEGSTalk or TalkingGaussian has trained.",
     "export": "Export a trained avatar as a Gaussian-splatting .ply file.",
     "bench": "Benchmark rendering, training and preprocessing, and compare with the limits of this hardware.",
 }
@@ -70,5 +71,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<11} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<18} {text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: degstalk COMMAND ...      (degstalk COMMAND --help lists its options)", "", *lines])

@@ -135,3 +135,14 @@ def test_checkpoint_of_the_other_backend_is_refused() -> None:
     with pytest.raises(UserError, match="'tcnn'"):
         encoding.load_state_dict({"tcnn_planes.0.params": torch.zeros(4)})
     encoding.load_state_dict(TriPlane(small()).state_dict())
+
+
+def test_vertices_of_instant_ngp_are_differentiable_and_need_the_torch_backend() -> None:
+    config = TriPlaneConfig(levels=3, coarsest=4, finest=9, vertices="instant-ngp")
+    encoding = TriPlane(config).double()
+    x = points(12).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: encoding(x), (x,), atol=1e-6)
+    outside = torch.tensor([[0.2, 0.0, 0.0]], dtype=torch.float64)
+    assert (encoding(outside) != 0)[0].tolist() == [False] * 3 + [True] * 3 + [False] * 3  # yz alone does not see x
+    with pytest.raises(UserError, match="tcnn"):
+        TriPlane(TriPlaneConfig(vertices="instant-ngp", backend="tcnn"))

@@ -30,6 +30,10 @@ FORBIDDEN = {
         "degstalk_ns/experiment/plan.py",
         "degstalk_ns.experiment.adapters",
     ),
+    "Only the command line makes runs of others' checkpoints": (
+        "degstalk_ns/release/checkpoint.py",
+        "degstalk_ns.release.adapters",
+    ),
     "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/parsing.py", "mediapipe.tasks"),
     "Only the viewer knows viser": ("degstalk_ns/plugin/model.py", "viser"),
     "Only the command line imports the method specifications": (

@@ -52,6 +52,18 @@ def test_frames_are_those_of_the_training_path(avatar: Avatar, moving: bool, ove
             assert torch.allclose(getattr(layers, name), getattr(truth, name), atol=TOLERANCE)
 
 
+def test_offsets_of_scales_before_softplus_are_those_of_the_training_path(avatar: Avatar) -> None:
+    plate, frames = _plate(), {}
+    for spaces in (("log", "log"), ("softplus", "log"), ("softplus", "softplus")):
+        for name, space in zip(("face", "mouth"), spaces, strict=True):
+            avatar.region(name).config.scale_offsets = space  # type: ignore[arg-type,assignment]
+        with torch.no_grad():
+            truth = avatar.render(_view(), _conditions(0), plate, 2).rgb.clamp(0, 1)
+        frames[spaces] = FrameRenderer(avatar).frame(_view(), _conditions(0), plate, 2, True)
+        assert torch.allclose(frames[spaces], truth, atol=TOLERANCE)
+    assert not torch.allclose(frames["log", "log"], frames["softplus", "log"], atol=TOLERANCE)
+
+
 def test_without_the_overlap_less_is_covered(avatar: Avatar) -> None:
     renderer = FrameRenderer(avatar)
     whole = renderer.regions(_view(), _conditions(), 2)

@@ -42,3 +42,9 @@ def test_values_by_hand_replace_the_track_and_leave_it_alone() -> None:
 def test_names_become_words() -> None:
     assert readable("browInnerUp") == "Brow inner up"
     assert readable("jawRight-jawLeft") == "Jaw right / jaw left"
+
+
+def test_one_value_for_both_eyes_has_one_slider_up_to_its_closed_value() -> None:
+    only = [c for c in controls(torch.zeros(4, 3), eyelids=1, closed=2.0) if c.part == "eyelids"]
+    assert [(c.label, c.highest) for c in only] == [("Eyelids", 2.0)]
+    assert not controls(torch.zeros(4, 3), eyelids=0)

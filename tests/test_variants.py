@@ -162,6 +162,20 @@ def test_lips_that_follow_features_alone_know_no_look_ahead(dataset: Path) -> No
         )
 
 
+def test_units_that_stand_for_the_eyelids_are_not_compressed(dataset_copy: Path) -> None:
+    path = Layout(dataset_copy).action_units
+    header, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    column = [name.strip() for name in header].index("AU45_r")
+    rows[3][column] = "4.5"
+    path.write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n")
+    options = ReadOptions(signals="action-units", units=("AU01_r",), lid_units=("AU45_r", "AU04_r"))
+    recording = read_recording(dataset_copy, options=options)
+    assert recording.expression.shape[1] == 1 and recording.expression_names == ("AU01_r",)
+    assert recording.eyelids.shape[1] == 2 and recording.eyelids[3, 0] == options.blink_full_scale
+    with pytest.raises(UserError, match="has no column AU77_r"):
+        read_recording(dataset_copy, options=ReadOptions(signals="action-units", lid_units=("AU77_r",)))
+
+
 @pytest.mark.parametrize("units", [("AU01_r", "AU09_r"), ()])
 def test_units_that_are_not_there_are_refused(dataset: Path, units: tuple[str, ...]) -> None:
     message = r"au\.csv: has no column AU09_r.*there are: AU01_r, AU02_r" if units else "no action units"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from degstalk_ns.files import write_whole
 
 SH_C0: float = 0.5 / math.sqrt(math.pi)
 """Value of the degree-0 spherical harmonic."""
+
+ScaleSpace = Literal["log", "softplus"]
 
 
 @dataclass
@@ -45,6 +47,10 @@ class GaussiansConfig:
     initial_neighbours: int = 3
     """The initial scale of a Gaussian is its mean distance to this many nearest neighbours. Value of 3D Gaussian
     splatting."""
+    scale_offsets: ScaleSpace = "log"
+    """What the offsets of the scales are added to: their logarithm (log), or what softplus makes a scale of (softplus),
+    as in the official DEGSTalk code. For scales below a centimetre both are nearly the same. Scales are stored as
+    logarithms in either case."""
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Offsets:
 
     Attributes:
         d_means: [N, 3] world units.
-        d_scales: [N, 3] added to the logarithms of the scales.
+        d_scales: [N, 3] added to the logarithms of the scales, or as :func:`offset_scales` says.
         d_quats: [N, 4] wxyz, added before normalisation.
     """
 
@@ -156,7 +162,7 @@ class EmbeddedGaussians(nn.Module):
         return ActivatedGaussians(
             means=p["means"] if o.d_means is None else p["means"] + o.d_means,
             quats=p["quats"] if o.d_quats is None else p["quats"] + o.d_quats,
-            scales=(p["scales"] if o.d_scales is None else p["scales"] + o.d_scales).exp(),
+            scales=offset_scales(p["scales"], o.d_scales, self.config.scale_offsets),
             opacities=p["opacities"].sigmoid(),
             sh=self.sh_coefficients,
         )
@@ -169,6 +175,22 @@ class EmbeddedGaussians(nn.Module):
                 parameter.grad = None
                 parameter.data = parameter.data.new_empty(stored.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def offset_scales(log_scales: Tensor, offsets: Tensor | None, space: ScaleSpace) -> Tensor:
+    """Scales with their offsets, [N, 3] world units.
+
+    Args:
+        log_scales: [N, 3] logarithms of the scales.
+        offsets: [N, 3], or None for none.
+        space: "log": the offsets are added to the logarithms; "softplus": to softplus^-1(scale).
+    """
+    if offsets is None:
+        return log_scales.exp()
+    if space == "log":
+        return (log_scales + offsets).exp()
+    scales = log_scales.exp()
+    return torch.nn.functional.softplus(scales + (-torch.expm1(-scales)).log() + offsets)
 
 
 def joined(parts: Sequence[ActivatedGaussians]) -> ActivatedGaussians:

@@ -19,7 +19,7 @@ from degstalk_ns.avatar.compositing import alpha_over, compose, inside_rim
 from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.avatar.fields.face import PreparedFace
 from degstalk_ns.avatar.fields.mouth import PreparedMouth
-from degstalk_ns.avatar.gaussians import ActivatedGaussians, joined
+from degstalk_ns.avatar.gaussians import ActivatedGaussians, joined, offset_scales
 
 FAINTEST_REACH = 1.15
 """Factor on three standard deviations of a Gaussian; beyond this radius even an opaque one is below 1/255
@@ -159,11 +159,17 @@ class FrameRenderer:
         if motion is None:
             return gaussians
         face, mouth = motion.face.offsets, motion.mouth
+        count, spaces = len(self.avatar.region("face")), [self.avatar.region(n).config.scale_offsets for n in REGIONS]
+        if spaces == ["log", "log"]:
+            scales = _added(log_scales, face.d_scales, mouth.d_scales).exp_()
+        else:
+            parts = zip((log_scales[:count], log_scales[count:]), (face.d_scales, mouth.d_scales), spaces, strict=True)
+            scales = torch.cat([offset_scales(*part) for part in parts])
         return replace(
             gaussians,
             means=_added(gaussians.means, face.d_means, mouth.d_means),
             quats=_added(gaussians.quats, face.d_quats, mouth.d_quats),
-            scales=_added(log_scales, face.d_scales, mouth.d_scales).exp_(),
+            scales=scales,
         )
 
     @torch.no_grad()

@@ -199,5 +199,10 @@ class TalkingHeadViewer(ViewerControl):
     @cached_property
     def _controls(self) -> list[Control]:
         recording = self._model.recording
-        lids = recording.eyelids.shape[1]
-        return controls(torch.from_numpy(recording.expression.copy()), recording.expression_names or None, eyelids=lids)
+        lids, options = recording.eyelids.shape[1], recording.options
+        return controls(
+            torch.from_numpy(recording.expression.copy()),
+            recording.expression_names or None,
+            eyelids=lids,
+            closed=1.0 if options.signals == "expression" else options.blink_full_scale,
+        )

@@ -41,7 +41,11 @@ class Control:
 
 
 def controls(
-    expression: Tensor, names: Sequence[str] | None = None, count: int = STRONGEST, eyelids: int = len(EYELID_LABELS)
+    expression: Tensor,
+    names: Sequence[str] | None = None,
+    count: int = STRONGEST,
+    eyelids: int = len(EYELID_LABELS),
+    closed: float = 1.0,
 ) -> list[Control]:
     """Sliders for the eyelids and for the expression coefficients that vary most over a recording.
 
@@ -49,9 +53,11 @@ def controls(
         expression: [T, E].
         names: of the E coefficients; without them (or with another number of them) they are called by their number.
         count: of coefficients at most.
-        eyelids: number of eyelid values, two or none.
+        eyelids: number of eyelid values: two, one for both eyes, or none.
+        closed: value of an eyelid that is closed.
     """
-    found = [Control(label, "eyelids", index, 0.0, 1.0, 0.0) for index, label in enumerate(EYELID_LABELS[:eyelids])]
+    labels = EYELID_LABELS if eyelids == len(EYELID_LABELS) else ("Eyelids",) * eyelids
+    found = [Control(label, "eyelids", index, 0.0, closed, 0.0) for index, label in enumerate(labels)]
     if names is not None and len(names) != expression.shape[1]:
         names = None
     spread = expression.std(0, unbiased=False)

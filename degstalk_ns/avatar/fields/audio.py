@@ -29,6 +29,9 @@ class AudioEncoderConfig:
     """Output channels of the Conv1d layers (kernel 3, stride 1) that compute the attention over neighbouring frames."""
     frames: int = 8
     """Number of neighbouring frames that the attention covers: 4 before and 4 after the current moment."""
+    encode_absent: bool = False
+    """Encode the windows that a track lacks, before its beginning and after its end, like windows of zeros, as the
+    official DEGSTalk code does; otherwise they count as no sound, which has no features."""
     leaky_slope: float = 0.02
     """Negative slope of the leaky ReLU activations."""
 
@@ -93,7 +96,8 @@ class AudioEncoder(nn.Module):
             windows: [8, C, L] float; frames that the track lacks are zero.
 
         Returns:
-            [32] audio features of the frame; zero without any window, which is to be no sound rather than a quiet one.
+            [32] audio features of the frame; zero without any window, which is to be no sound rather than a quiet one,
+            unless the config has them encoded.
 
         Raises:
             ValueError: the windows have another shape.
@@ -101,7 +105,8 @@ class AudioEncoder(nn.Module):
         expected = (self.config.frames, self.channels, self.length)
         if tuple(windows.shape) != expected:
             raise ValueError(f"audio windows must be {list(expected)}, got {list(windows.shape)}")
-        there = (windows != 0).flatten(1).any(1)[:, None, None]  # frames that the track lacks stay zero
+        # frames that the track lacks stay zero
+        there = (windows != 0).flatten(1).any(1)[:, None, None] | self.config.encode_absent
         windows = self.standardise(windows.transpose(1, 2)) * there  # [8, L, C]
         # Four strides of 2 leave one step of a window up to 16 long, so the mean is the identity there.
         per_frame = self.window_layers(_convolved(windows, self.window_convs).mean(dim=1))  # [8, 32]

@@ -2,8 +2,9 @@
 
 It must not know audio, expression or nerfstudio.
 
-Vertex convention, kept everywhere: a level of R cells has (R + 1) x (R + 1) vertices, the outermost on the edges of the
-bounding square, interpolated bilinearly. Positions outside the square are clamped to it (no gradient there).
+Vertex convention: a level of R cells has (R + 1) x (R + 1) vertices, the outermost on the edges of the bounding square,
+interpolated bilinearly. Positions outside the square are clamped to it (no gradient there). Avatars imported from the
+official DEGSTalk code keep that of Instant-NGP, which it uses: see :data:`Vertices`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _log = logging.getLogger(__name__)
 PLANES: tuple[tuple[int, int], ...] = ((0, 1), (1, 2), (0, 2))
 """Axes (column, row) of the three planes: xy, yz, xz."""
 
+Vertices = Literal["edges", "instant-ngp"]
+"""Where the vertices of a level lie. "edges": as said above. "instant-ngp": vertex k at (k - 1/2) / (R' - 1) of the
+edge, where R' is the resolution before it is rounded up; all features of a plane are 0 for positions outside its
+square."""
+
 
 @dataclass
 class TriPlaneConfig:
@@ -44,6 +50,9 @@ class TriPlaneConfig:
     log2_entries: int = 17
     """Base-2 logarithm of the maximum number of entries of a grid level. Above it tiny-cuda-nn hashes, and the torch
     backend stops with an error."""
+    vertices: Vertices = "edges"
+    """Where the vertices of a level lie: on the edges of the cube (edges), or half a cell inside (instant-ngp), as in
+    the official DEGSTalk code; the latter needs the backend torch."""
     initial_range: float = 1e-4
     """The features are initialised uniformly between minus and plus this value. Value of Instant-NGP (section 3)."""
     backend: Literal["auto", "torch", "tcnn"] = "auto"
@@ -55,7 +64,11 @@ class TriPlaneConfig:
 
         The growth is below 1 where ``finest`` < ``coarsest`` (the mouth).
         """
-        return [math.ceil(round(self.coarsest * self.growth**level, 6)) for level in range(self.levels)]
+        return [math.ceil(round(resolution, 6)) for resolution in self.resolutions()]
+
+    def resolutions(self) -> list[float]:
+        """Resolution of each level before it is rounded up to whole cells."""
+        return [self.coarsest * self.growth**level for level in range(self.levels)]
 
     @property
     def growth(self) -> float:
@@ -97,7 +110,11 @@ class TriPlane(nn.Module):
         self.config = config
         self.cells = config.cells()
         self.backend: Literal["torch", "tcnn"]
-        if config.backend == "auto":
+        if config.vertices == "instant-ngp":
+            if config.backend == "tcnn":
+                raise UserError("encoding backend 'tcnn' has vertices of its own; set `vertices` to edges")
+            self.backend = "torch"
+        elif config.backend == "auto":
             self.backend = "tcnn" if tcnn_available() else "torch"
             if self.backend == "tcnn":
                 _say_tcnn()
@@ -138,14 +155,18 @@ class TriPlane(nn.Module):
         """Encode positions.
 
         Args:
-            x: [N, 3] positions, world units; clamped to the cube of half edge ``bound``.
+            x: [N, 3] positions, world units; clamped to the cube of half edge ``bound``, unless the vertices are those
+                of Instant-NGP.
 
         Returns:
             [N, 3 * levels] features: plane by plane (xy, yz, xz), each coarse level first. Differentiable in ``x``
             and in the grids.
         """
         bound = self.config.bound
-        unit = ((x + bound) / (2 * bound)).clamp(0.0, 1.0)
+        unit = (x + bound) / (2 * bound)
+        if self.config.vertices == "instant-ngp":
+            return lookup_inside(unit, self.table, self.config.resolutions())
+        unit = unit.clamp(0.0, 1.0)
         if self.backend == "tcnn":
             parts = [plane(unit[:, list(axes)]) for plane, axes in zip(self.tcnn_planes, PLANES, strict=True)]
             return torch.cat(parts, dim=-1).to(x.dtype)
@@ -178,9 +199,33 @@ def lookup(unit: Tensor, table: Tensor, cells: list[int]) -> Tensor:
         [N, 3 * levels] features.
     """
     where = torch.stack([unit[:, list(axes)] for axes in PLANES])[:, :, None, :] * 2 - 1  # [3, N, 1, 2]
+    return _sampled(table, cells, [where] * len(cells)).flatten(0, 1).t()  # [3, levels, N] -> [N, 3 * levels]
+
+
+def lookup_inside(unit: Tensor, table: Tensor, resolutions: list[float]) -> Tensor:
+    """As :func:`lookup`, with the vertices of Instant-NGP (:data:`Vertices`).
+
+    Args:
+        unit: [N, 3] positions, [0, 1] inside the cube.
+        table: [entries] features, in the same order.
+        resolutions: of each level, before it is rounded up.
+
+    Returns:
+        [N, 3 * levels] features.
+    """
+    planes = torch.stack([unit[:, list(axes)] for axes in PLANES])[:, :, None, :]  # [3, N, 1, 2]
+    cells = [math.ceil(round(resolution, 6)) for resolution in resolutions]
+    # Vertex 0 lies half a cell outside of the square, and the last one at most half a cell: all is interpolated.
+    where = [(planes * (r - 1) + 0.5) / c * 2 - 1 for r, c in zip(resolutions, cells, strict=True)]
+    inside = ((planes >= 0) & (planes <= 1)).all(-1)[:, None, :, 0]  # [3, 1, N]
+    return (_sampled(table, cells, where) * inside).flatten(0, 1).t()
+
+
+def _sampled(table: Tensor, cells: list[int], where: list[Tensor]) -> Tensor:
+    """[3, levels, N] features of each level at ``where`` [3, N, 1, 2], from -1 to 1 over its vertices."""
     per_plane = table.view(len(PLANES), -1).split([(c + 1) ** 2 for c in cells], dim=1)
     features = [
-        F.grid_sample(grid.view(-1, 1, c + 1, c + 1), where, padding_mode="border", align_corners=True)[:, 0, :, 0]
-        for grid, c in zip(per_plane, cells, strict=True)
+        F.grid_sample(grid.view(-1, 1, c + 1, c + 1), at, padding_mode="border", align_corners=True)[:, 0, :, 0]
+        for grid, c, at in zip(per_plane, cells, where, strict=True)
     ]
-    return torch.stack(features, dim=1).flatten(0, 1).t()  # [3, levels, N] -> [N, 3 * levels]
+    return torch.stack(features, dim=1)

@@ -1,0 +1,1 @@
+"""Avatars that the official DEGSTalk code, or TalkingGaussian's, has trained."""
