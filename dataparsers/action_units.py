@@ -43,6 +43,14 @@ def read_action_units(layout: Layout, notes: list[str], needed: Sequence[str] = 
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
     header = [name.strip() for name in rows[0]] if rows else []
+    if "face_id" in header:
+        place = header.index("face_id")
+        faces = {row[place].strip() for row in rows[1:] if len(row) > place}
+        if len(faces) > 1:
+            raise UserError(
+                f"{path}: holds rows of {len(faces)} faces (face_id {', '.join(sorted(faces)[:4])}), expected one a "
+                "frame; keep those of the person"
+            )
     absent = [name for name in needed if name not in header]
     if absent:
         there = ", ".join(name for name in header if name.startswith("AU") and name.endswith("_r")) or "none"

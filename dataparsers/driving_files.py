@@ -104,23 +104,32 @@ def common_length(lengths: Mapping[str, int], options: ReadOptions, root: Path, 
     return lengths[shortest]
 
 
+_UNUSED: Final[tuple[str, ...]] = ("shape_params", "identity_params")
 _FACE_MODEL_WIDTHS: Final[Mapping[str, int | None]] = {"expression_params": None, "jaw_params": 3, "eyelid_params": 2}
 
 
-def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
-    """The file that was read, and its arrays [T, width], cut to the shortest of them."""
-    if layout.face_model_npz.exists():
+def read_face_model(layout: Layout, notes: list[str]) -> tuple[Path, dict[str, Float32]]:
+    """The file that was read, and its arrays [T, width]. ``notes`` gets a line for what of it is not used.
+
+    A torch file, which only another program writes, goes before the .npz file of `degstalk process`.
+    """
+    if layout.face_model_pt.exists():
+        path = layout.face_model_pt
+        content = read_plain(path, remedy(layout.root))
+        if layout.face_model_npz.exists():
+            notes.append(f"{path.name} drives the face; {layout.face_model_npz.name} is there too and is not read")
+    elif layout.face_model_npz.exists():
         path = layout.face_model_npz
         try:
             with np.load(path, allow_pickle=False) as archive:
-                content: Any = {key: archive[key] for key in _FACE_MODEL_WIDTHS if key in archive.files}
+                content = {key: archive[key] for key in archive.files if key in (*_FACE_MODEL_WIDTHS, *_UNUSED)}
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: not readable as an .npz file ({error}); {remedy(layout.root)}") from None
-    elif layout.face_model_pt.exists():
-        path = layout.face_model_pt
-        content = read_plain(path, remedy(layout.root))
     else:
         raise UserError(f"{layout.face_model_npz} or {layout.face_model_pt.name}: missing; {remedy(layout.root)}")
+    unused = [key for key in _UNUSED if next(_leaves(content, key), None) is not None]
+    if unused:
+        notes.append(f"{path.name}: {', '.join(unused)} describe the person, not a frame, and are not used")
     arrays: dict[str, Float32] = {}
     for key, width in _FACE_MODEL_WIDTHS.items():
         parts = [np.asarray(part) for part in _leaves(content, key)]
@@ -146,7 +155,7 @@ def read_face_model(layout: Layout) -> tuple[Path, dict[str, Float32]]:
 def expression_names(layout: Layout, width: int, notes: list[str]) -> tuple[str, ...]:
     """Names of the expression's columns; empty where the file has none, or not as many as there are columns, of which
     ``notes`` gets a line."""
-    if not layout.face_model_npz.exists():
+    if layout.face_model_pt.exists() or not layout.face_model_npz.exists():
         return ()
     with np.load(layout.face_model_npz, allow_pickle=False) as archive:
         if "expression_names" not in archive.files:

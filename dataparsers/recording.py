@@ -147,7 +147,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
     audio_name, windows = read_audio_windows(layout, audio, notes)
     phonetic = read_phonetic_vectors(layout, splits)
     units = read_action_units(layout, notes, _driving_units(options))
-    face_file, face_model = _face_signals(layout, units, options)
+    face_file, face_model = _face_signals(layout, units, options, notes)
 
     windows = on_video_clock(windows, splits, layout.audio_features(audio_name), notes)
     lengths = {"the frames in ori_imgs/": video_length, f"aud_{audio_name}.npy": len(windows)}
@@ -211,11 +211,11 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
 
 
 def _face_signals(
-    layout: Layout, units: Mapping[str, Float32], options: ReadOptions
+    layout: Layout, units: Mapping[str, Float32], options: ReadOptions, notes: list[str]
 ) -> tuple[Path, dict[str, Float32]]:
     """The file of what drives the face beside the sound, and its arrays [T, width]."""
     if options.signals == "expression":
-        return read_face_model(layout)
+        return read_face_model(layout, notes)
     if not options.units:
         raise UserError("no action units to drive the face: name columns of au.csv with the dataparser's --units")
     full = {"AU45_r": options.blink_full_scale}

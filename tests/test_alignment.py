@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from test_poses import FLIP, Scene, every, make_face, make_scene, turned_by
 
-from degstalk_ns.preprocess import alignment
-from degstalk_ns.preprocess.alignment import AlignmentConfig, fixed_to_head, refine_head_poses
-from degstalk_ns.preprocess.poses import HeadPoses, Marks, solve_head_poses
+from degstalk_ns.preprocess.steps import alignment
+from degstalk_ns.preprocess.steps.alignment import AlignmentConfig, fixed_to_head, refine_head_poses
+from degstalk_ns.preprocess.steps.poses import HeadPoses, Marks, solve_head_poses
 
 SIZE, FOCAL = 256, 900.0
 CONFIG = AlignmentConfig(texel=0.0009, mean_frames=20, window=15, mark_distance=5.0)

@@ -9,8 +9,8 @@ from test_poses import every, make_face
 
 from degstalk_ns.landmarks.brows import BROW_NAMES, BROW_POINTS, BrowConfig, brow_heights, not_followed
 from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
-from degstalk_ns.preprocess.alignment import brow_profiles
-from degstalk_ns.preprocess.poses import project_points
+from degstalk_ns.preprocess.steps.alignment import brow_profiles
+from degstalk_ns.preprocess.steps.poses import project_points
 
 TEXEL, ROW = 0.0005, 60.0
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from degstalk_ns.preprocess.clean_plate import PlatesConfig, clean_plate, fill, torso_image
-from degstalk_ns.preprocess.parsing import BACKGROUND, HEAD, NECK, TORSO
+from degstalk_ns.preprocess.steps.clean_plate import PlatesConfig, clean_plate, fill, torso_image
+from degstalk_ns.preprocess.steps.parsing import BACKGROUND, HEAD, NECK, TORSO
 
 SIZE = 128
 ROWS, COLUMNS = np.indices((SIZE, SIZE))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from degstalk_ns.preprocess.crop import Crop, CropConfig, plan
+from degstalk_ns.preprocess.steps.crop import Crop, CropConfig, plan
 
 
 def box(x: float, y: float, width: float, height: float) -> list[float]:

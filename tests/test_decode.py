@@ -9,8 +9,8 @@ import pytest
 from video_files import RATE, grey, tone, write_video
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import decode
-from degstalk_ns.preprocess.decode import THUMBNAIL, cuts, thumbnail
+from degstalk_ns.preprocess.steps import decode
+from degstalk_ns.preprocess.steps.decode import THUMBNAIL, cuts, thumbnail
 
 
 def shades(path: Path) -> list[int]:

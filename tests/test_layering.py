@@ -34,7 +34,7 @@ FORBIDDEN = {
         "degstalk_ns/release/checkpoint.py",
         "degstalk_ns.release.adapters",
     ),
-    "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/parsing.py", "mediapipe.tasks"),
+    "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/steps/parsing.py", "mediapipe.tasks"),
     "Only the viewer knows viser": ("degstalk_ns/plugin/model.py", "viser"),
     "Only the command line imports the method specifications": (
         "degstalk_ns/plugin/trainer.py",

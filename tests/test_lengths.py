@@ -10,7 +10,7 @@ from degstalk_ns.plates.build import FRAME_PLATE
 from degstalk_ns.plates.hair import HAIR_LAYER
 from degstalk_ns.plates.lengths import odd_window, whole_pixels
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
-from degstalk_ns.preprocess.parsing import ParsingConfig
+from degstalk_ns.preprocess.steps.parsing import ParsingConfig
 from degstalk_ns.training.curriculum import CurriculumConfig
 from degstalk_ns.training.losses import LossConfig, patch_sides
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from degstalk_ns.dataparsers.layout import PALETTE
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess import parsing
-from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, ParsingConfig
+from degstalk_ns.preprocess.steps import parsing
+from degstalk_ns.preprocess.steps.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, ParsingConfig
 
 SIZE = 128
 BG, HA, BODY, FACE, CLOTHES, OTHERS = range(6)

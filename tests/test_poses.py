@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
-from degstalk_ns.preprocess.poses import PoseConfig, project_points, solve_head_poses
+from degstalk_ns.preprocess.steps.poses import PoseConfig, project_points, solve_head_poses
 
 FLIP = np.diag([1.0, -1.0, -1.0])
 

@@ -9,7 +9,7 @@ import pytest
 
 from degstalk_ns import model_files
 from degstalk_ns.landmarks.segmenter import Segmenter
-from degstalk_ns.preprocess import decode
+from degstalk_ns.preprocess.steps import decode
 
 
 def test_segmenter_finds_a_person(shared: Path) -> None:

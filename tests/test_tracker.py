@@ -29,7 +29,7 @@ def test_observing_needs_the_with_block(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_real_face_is_seen_where_it_is_and_an_empty_frame_has_none(shared: Path) -> None:
-    from degstalk_ns.preprocess import decode
+    from degstalk_ns.preprocess.steps import decode
 
     clip = shared / "data" / "clip_a.mp4"
     if not clip.is_file():

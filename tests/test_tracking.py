@@ -7,8 +7,8 @@ import pytest
 from degstalk_ns.errors import UserError
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks.tracker import FaceObservation
-from degstalk_ns.preprocess import tracking
-from degstalk_ns.preprocess.tracking import TrackingConfig, assemble
+from degstalk_ns.preprocess.steps import tracking
+from degstalk_ns.preprocess.steps.tracking import TrackingConfig, assemble
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -18,7 +18,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_png
 from degstalk_ns.landmarks.tracker import FaceTracker
 from degstalk_ns.metrics.worst import Pair, draw_moments, worst_moments
-from degstalk_ns.preprocess import decode
+from degstalk_ns.preprocess.steps import decode
 
 SHORTEST_COMPARED = 0.1
 """Seconds that a video must last: the held-out part of a short recording is hardly longer. Origin: chosen for this

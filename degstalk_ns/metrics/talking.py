@@ -26,7 +26,7 @@ from degstalk_ns.landmarks.ibug68 import JAW_LINE, NUM_POINTS_68, lip_opening, l
 from degstalk_ns.landmarks.mesh478 import CHIN, FOREHEAD_TOP, to_68
 from degstalk_ns.landmarks.tracker import FaceTracker
 from degstalk_ns.metrics.image import correlation, temporal_jitter
-from degstalk_ns.preprocess import decode
+from degstalk_ns.preprocess.steps import decode
 
 _Image = NDArray[np.uint8]
 Series = NDArray[np.float64]

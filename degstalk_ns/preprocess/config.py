@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from degstalk_ns.audio.mel import MelConfig
 from degstalk_ns.landmarks.brows import BrowConfig
-from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
+from degstalk_ns.preprocess.steps import alignment, clean_plate, crop, decode, parsing, poses, tracking
 
 _MOST_WORKERS: Final[int] = 4
 """Threads taken by default at most: each holds a segmenter (about 100 MB)."""

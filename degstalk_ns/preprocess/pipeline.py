@@ -24,16 +24,11 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
-from degstalk_ns.preprocess import crop, decode, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.products import (
-    SOUND_STEPS,
-    VERSIONS,
-    Products,
-    landmark_file,
-    pose_file,
-)
-from degstalk_ns.preprocess.record import RECORD_NAME, Record, Step, check_dataset_folder, stage_key
+from degstalk_ns.preprocess.products import landmark_file, pose_file
+from degstalk_ns.preprocess.record import IMPORTED, RECORD_NAME, Record, Step, check_dataset_folder, stage_key
+from degstalk_ns.preprocess.steps import crop, decode, tracking
+from degstalk_ns.preprocess.video_products import SOUND_STEPS, VERSIONS, VideoProducts
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,8 @@ def process(
             "whisper": whisper,
         }
         record.save()
-        products = Products(info, origin, square, Layout(output), config, whisper)
+        kept = frozenset(record.facts.get(IMPORTED, []))
+        products = VideoProducts(info, origin, square, Layout(output), config, whisper, kept)
         seconds = _run(products, record, progress, config.only)
     except UserError:
         # The input turned out bad: leave the place as it was found.
@@ -234,6 +230,8 @@ def _remove_products(output: Path) -> None:
         layout.transforms(split).unlink(missing_ok=True)
     if not (output / RECORD_NAME).is_file():
         return  # not made by us: files of the same names are replaced one by one, nothing is deleted
+    record = Record.load(output)
+    imported = [] if record is None else record.facts.get(IMPORTED, [])
     for example in (layout.frame(0), layout.parsing(0), layout.teeth(0), layout.torso(0), layout.plate(0)):
         shutil.rmtree(example.parent, ignore_errors=True)
     for file in (
@@ -242,6 +240,7 @@ def _remove_products(output: Path) -> None:
         *map(layout.audio_features, FEATURES),
         layout.action_units,
         layout.face_model_npz,
+        *(output / Path(name).name for name in imported),
         layout.contact_sheet,
         landmark_file(layout),
         pose_file(layout),
@@ -250,7 +249,7 @@ def _remove_products(output: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _run(products: Products, record: Record, progress: Progress, only: str) -> dict[str, float]:
+def _run(products: VideoProducts, record: Record, progress: Progress, only: str) -> dict[str, float]:
     """Run what is missing or stale, or of that ``only`` what belongs to the sound; seconds of each step that ran."""
     count, layout, steps = products.count, products.layout, products.steps()
     keys: dict[str, str] = {}

@@ -1,16 +1,16 @@
-"""The products of a dataset: which step makes which files, from what, and how.
+"""The files of a dataset that are made from its frames, and how.
 
-Each step joins modules of this folder and writes what they return. It must not know what is done already or stale.
+Each method joins modules of `steps/` and writes what they return. It must not know where the frames come from, nor what
+is done already or stale.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,42 +21,21 @@ from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Advance, quiet_native_messages
 from degstalk_ns.dataparsers import contact_sheet, writing
-from degstalk_ns.dataparsers.driving_files import PHONETIC
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.files import write_whole
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks import blendshapes, mesh478
 from degstalk_ns.landmarks.brows import BROW_NAMES, brow_heights, not_followed
-from degstalk_ns.landmarks.ibug68 import lip_opening, lips_width
 from degstalk_ns.landmarks.measures import MEASURE_NAMES, face_measures
 from degstalk_ns.landmarks.segmenter import Segmenter
 from degstalk_ns.parallel import in_order
-from degstalk_ns.plates.build import FRAME_PLATE, frame_plate
+from degstalk_ns.plates.build import frame_plate
 from degstalk_ns.plates.hair import with_hair_in_front
-from degstalk_ns.preprocess import alignment, clean_plate, crop, decode, parsing, poses, tracking
 from degstalk_ns.preprocess.config import ProcessConfig
-from degstalk_ns.preprocess.record import Step, key_settings
-from degstalk_ns.speech.in_step import in_step
+from degstalk_ns.preprocess.steps import alignment, clean_plate, parsing, poses, tracking
 
 _AHEAD: Final[int] = 3
 """Frames in flight for each worker."""
-
-
-VERSIONS: Final[dict[str, int]] = {
-    "frames": 1,
-    "audio": 2,
-    "landmarks": 1,
-    "expression": 3,
-    "head poses": 2,
-    "masks": 1,
-    "plates": 3,
-    "audio features": 2,
-    "contact sheet": 1,
-    "transforms": 1,
-}
-"""Raise a step's number when its code writes something else: datasets made before are then stale."""
-SOUND_STEPS: Final[tuple[str, ...]] = ("audio", "audio features")
-"""The steps of ``--only audio``."""
 
 
 def landmark_file(layout: Layout) -> Path:
@@ -70,123 +49,34 @@ def pose_file(layout: Layout) -> Path:
     return layout.root / "poses.npz"
 
 
-class Products:
-    """The steps that make one dataset from one video."""
+class FrameProducts:
+    """What is made from the frames of a dataset that lie there already.
+
+    Attributes:
+        layout: of the dataset.
+        config: options.
+        count: number T of frames.
+        width, height: of the frames, pixels.
+        source: what is named where the frames turn out unusable.
+        vectors: names of the audio features that are made beside log-mel windows.
+        kept: files and folders that were brought in from elsewhere and are not written.
+    """
 
     def __init__(
         self,
-        info: decode.VideoInfo,
-        identity: dict[str, Any],
-        square: crop.Crop,
         layout: Layout,
         config: ProcessConfig,
-        whisper: bool,
+        count: int,
+        size: tuple[int, int],
+        source: Path,
+        vectors: tuple[str, ...] = (),
+        kept: frozenset[str] = frozenset(),
     ) -> None:
-        """``identity`` is :func:`decode.identity` of the video; ``whisper``: whether its vectors are made."""
-        self.whisper = whisper
-        self.vectors = tuple(dict.fromkeys([*[PHONETIC] * whisper, *config.features]))
-        self.info, self.identity, self.square = info, identity, square
-        self.layout, self.config = layout, config
-        self.count = info.num_frames
-        self.landmark_file = landmark_file(layout)
-        self.pose_file = pose_file(layout)
-
-    def steps(self) -> list[Step]:
-        """In an order in which each step finds what it needs."""
-        layout, config = self.layout, self.config
-        video = [self.identity["size"], self.identity["sha1"]]
-        settings = {
-            name: key_settings(getattr(config, name))
-            for name in ("tracking", "poses", "alignment", "brows", "parsing", "plates", "mel")
-        }
-
-        # Lengths are fractions of the height; a key holds the pixels that they are at this size.
-        thinnest = config.parsing.thinnest(config.size)
-        masks = settings["parsing"] if thinnest == (2, 2) else [settings["parsing"], thinnest]
-
-        def one(*paths: Path) -> Callable[[], list[Path]]:
-            return lambda: list(paths)
-
-        return [
-            Step(
-                "frames",
-                [video, config.size, dataclasses.asdict(self.square)],
-                needs=(),
-                products=list,
-                run=self._frames,
-                per_frame=lambda i: [layout.frame(i)],
-            ),
-            Step(
-                "landmarks",
-                settings["tracking"],
-                needs=("frames",),
-                products=one(self.landmark_file),
-                run=self._landmarks,
-                per_frame=lambda i: [layout.landmarks(i)],
-            ),
-            Step(
-                "audio",
-                [video, self.count, self.whisper and config.sync],
-                needs=("landmarks",),
-                products=one(layout.audio),
-                run=self._audio,
-            ),
-            Step(
-                "head poses",
-                [settings["poses"], settings["alignment"], settings["brows"]],
-                needs=("landmarks",),
-                products=one(self.pose_file),
-                run=self._poses,
-                ticks=2 * self.count,
-            ),
-            Step(
-                "expression",
-                [],
-                needs=("landmarks", "head poses"),
-                products=one(layout.face_model_npz, layout.action_units),
-                run=self._expression,
-            ),
-            Step(
-                "masks",
-                masks,
-                needs=("landmarks",),
-                products=list,
-                run=self._parsing,
-                per_frame=lambda i: [layout.parsing(i), layout.teeth(i)],
-            ),
-            Step(
-                "plates",
-                [settings["plates"], FRAME_PLATE.erosion_window(config.size)],
-                needs=("masks",),
-                products=one(layout.clean_plate),
-                run=self._plates,
-                per_frame=lambda i: [layout.torso(i), layout.plate(i)],
-            ),
-            Step(
-                "audio features",
-                [settings["mel"], self.vectors],
-                needs=("audio",),
-                products=one(*map(layout.audio_features, ("mel", *self.vectors))),
-                run=self._features,
-            ),
-            Step(
-                "contact sheet",
-                [],
-                needs=("head poses", "plates"),
-                products=one(layout.contact_sheet),
-                run=self._sheet,
-            ),
-            # Last: a dataset without these does not load, so nothing half-written ever looks whole.
-            Step(
-                "transforms",
-                [],
-                needs=("head poses", "expression", "plates", "audio features"),
-                products=one(layout.transforms("val"), layout.transforms("train")),
-                run=self._transforms,
-            ),
-        ]
-
-    # ---- how each is made ----
+        """``size``: width and height."""
+        self.layout, self.config, self.count, self.source = layout, config, count, source
+        self.width, self.height = size
+        self.vectors, self.kept = vectors, kept
+        self.landmark_file, self.pose_file = landmark_file(layout), pose_file(layout)
 
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.config.worker_count())
@@ -195,40 +85,18 @@ class Products:
     def _ahead(self) -> int:
         return _AHEAD * self.config.worker_count()
 
-    def _frames(self, advance: Advance, missing: set[int]) -> None:
-        self.layout.frame(0).parent.mkdir(exist_ok=True)
-
-        def write(item: tuple[int, NDArray[np.uint8]]) -> None:
-            i, frame = item
-            files.write_jpeg(self.layout.frame(i), self.square.apply(frame, self.config.size))
-
-        wanted = (item for item in decode.frames(self.info) if item[0] in missing)
-        with self._pool() as pool:
-            for _ in in_order(pool, write, wanted, self._ahead):
-                advance(1)
-
-    def _audio(self, advance: Advance, missing: set[int]) -> list[str]:
-        samples, notes = decode.read_audio(self.info), []
-        if self.whisper and self.config.sync == "auto":
-            marks = mesh478.to_68(np.load(self.landmark_file)["points"])
-            samples, moved = in_step(samples, lip_opening(marks), lips_width(marks))
-            notes = [f"the sound was {moved} and was moved; --sync off leaves it as it is"] if moved else []
-        writing.write_sound(self.layout.audio, samples)
-        advance(1)
-        return notes
-
-    def _landmarks(self, advance: Advance, missing: set[int]) -> list[str]:
-        notes = [] if self.landmark_file.is_file() else self._track(advance)
+    def make_landmarks(self, advance: Advance, missing: set[int]) -> list[str]:
+        notes = [] if self.landmark_file.is_file() else self.track(advance)
         points = np.load(self.landmark_file)["points"]
         for i in missing:
             writing.write_lms(self.layout.landmarks(i), points[i])
         return notes
 
-    def _track(self, advance: Advance) -> list[str]:
+    def track(self, advance: Advance) -> list[str]:
         def report(done: int, total: int) -> None:
             advance(1)
 
-        with self._pool() as pool, quiet_native_messages(), tracking.naming_video(self.info.path):
+        with self._pool() as pool, quiet_native_messages(), tracking.naming_video(self.source):
             paths = (self.layout.frame(i) for i in range(self.count))
             frames = in_order(pool, files.read_rgb, paths, self._ahead)
             track = tracking.track(frames, self.count, report, self.config.tracking)
@@ -241,17 +109,23 @@ class Products:
         write_whole(self.landmark_file, lambda part: np.savez(part, **arrays))
         return list(track.notes)
 
-    def _expression(self, advance: Advance, missing: set[int]) -> None:
+    def make_expression(self, advance: Advance, missing: set[int]) -> None:
         track = np.load(self.landmark_file)
         shapes, points = track["blendshapes"], track["points"]
         brows = np.load(self.pose_file)["brows"] / self.config.poses.interpupillary_distance
         writing.write_face_model(self.layout.face_model_npz, blendshapes.expression(shapes, points, brows))
-        units = blendshapes.au_table(shapes, points, track["valid"], FRAME_RATE)
-        writing.write_action_units(self.layout.action_units, units)
+        if self.layout.action_units in self.face_signal_files():
+            units = blendshapes.au_table(shapes, points, track["valid"], FRAME_RATE)
+            writing.write_action_units(self.layout.action_units, units)
         advance(1)
 
-    def _poses(self, advance: Advance, missing: set[int]) -> list[str]:
-        track, size = np.load(self.landmark_file), self.config.size
+    def face_signal_files(self) -> list[Path]:
+        """What :meth:`make_expression` writes."""
+        written = (self.layout.face_model_npz, self.layout.action_units)
+        return [path for path in written if path.name not in self.kept]
+
+    def make_poses(self, advance: Advance, missing: set[int]) -> list[str]:
+        track, size = np.load(self.landmark_file), (self.width, self.height)
         points, valid = track["points"], track["valid"]
         shown = 0
 
@@ -261,14 +135,14 @@ class Products:
             shown += step
             advance(step)
 
-        solved = poses.solve_head_poses(points, valid, size, size, self.config.poses)
+        solved = poses.solve_head_poses(points, valid, *size, self.config.poses)
         with self._pool() as pool:
 
             def read(indices: NDArray[np.intp]) -> Iterator[NDArray[np.uint8]]:
                 return in_order(pool, files.read_rgb, (self.layout.frame(int(i)) for i in indices), self._ahead)
 
             solved = alignment.refine_head_poses(
-                read, points, valid, size, size, solved, self.config.alignment, self.config.poses, report
+                read, points, valid, *size, solved, self.config.alignment, self.config.poses, report
             )
             advance(self.count - shown)
             profiles, rows = alignment.brow_profiles(read, valid, solved, self.config.alignment, lambda: advance(1))
@@ -287,7 +161,7 @@ class Products:
         write_whole(self.pose_file, lambda part: np.savez(part, **arrays))
         return [*solved.notes, *not_followed(brows)]
 
-    def _parsing(self, advance: Advance, missing: set[int]) -> None:
+    def make_parsing(self, advance: Advance, missing: set[int]) -> None:
         self.layout.parsing(0).parent.mkdir(exist_ok=True)
         self.layout.teeth(0).parent.mkdir(exist_ok=True)
         points, settings = np.load(self.landmark_file)["points"], self.config.parsing
@@ -330,7 +204,20 @@ class Products:
                 for segmenter in held:
                     segmenter.close()
 
-    def _plates(self, advance: Advance, missing: set[int]) -> list[str]:
+    def make_teeth(self, advance: Advance, missing: set[int]) -> None:
+        """The masks of the teeth alone, where those of the regions are there."""
+        self.layout.teeth(0).parent.mkdir(exist_ok=True)
+        points, settings = np.load(self.landmark_file)["points"], self.config.parsing
+
+        def write(i: int) -> None:
+            _, teeth = parsing.find_mouth(files.read_rgb(self.layout.frame(i)), points[i], settings)
+            writing.write_teeth(self.layout.teeth(i), teeth)
+
+        with self._pool() as pool:
+            for _ in in_order(pool, write, sorted(missing), self._ahead):
+                advance(1)
+
+    def make_plates(self, advance: Advance, missing: set[int]) -> list[str]:
         notes: list[str] = []
         layout, settings = self.layout, self.config.plates
         layout.torso(0).parent.mkdir(exist_ok=True)
@@ -351,9 +238,8 @@ class Products:
             def write(i: int) -> bool:
                 """Whether the frame's neck or clothes could be continued behind the head."""
                 frame, codes = load(i)
-                torso = clean_plate.torso_image(frame, codes, settings)
+                torso = self._torso(i, frame, codes)
                 head = (codes == parsing.HEAD) | (codes == parsing.MOUTH)
-                files.write_png(layout.torso(i), torso)
                 plate = frame_plate(frame, head, torso, clean)
                 files.write_png(layout.plate(i), with_hair_in_front(plate, frame, head, codes == parsing.HAIR))
                 body = (codes == parsing.NECK) | (codes == parsing.TORSO)
@@ -370,24 +256,32 @@ class Products:
             )
         return notes
 
-    def _features(self, advance: Advance, missing: set[int]) -> None:
+    def _torso(self, i: int, frame: NDArray[np.uint8], codes: parsing.Codes) -> NDArray[np.uint8]:
+        """The torso image of a frame, made and written unless it is another program's."""
+        path = self.layout.torso(i)
+        if path.parent.name in self.kept:
+            return files.read_rgba(path)
+        torso = clean_plate.torso_image(frame, codes, self.config.plates)
+        files.write_png(path, torso)
+        return torso
+
+    def make_features(self, advance: Advance, missing: set[int]) -> None:
         samples = load_sound(self.layout.audio, UNLIMITED).samples
         for name in FEATURES.keys() - {"mel", *self.vectors}:  # of a sound that is no longer the same
-            self.layout.audio_features(name).unlink(missing_ok=True)
-        windows = mel_windows(samples, self.count, self.config.mel)
-        writing.write_audio_features(self.layout.audio_features("mel"), windows)
+            if self.layout.audio_features(name).name not in self.kept:
+                self.layout.audio_features(name).unlink(missing_ok=True)
+        if self.layout.audio_features("mel").name not in self.kept:
+            windows = mel_windows(samples, self.count, self.config.mel)
+            writing.write_audio_features(self.layout.audio_features("mel"), windows)
         for name in self.vectors:
-            vectors = FEATURES[name].compute(samples).astype(np.float16)
-            writing.write_audio_features(self.layout.audio_features(name), vectors)
+            if self.layout.audio_features(name).name not in self.kept:
+                vectors = FEATURES[name].compute(samples).astype(np.float16)
+                writing.write_audio_features(self.layout.audio_features(name), vectors)
         advance(1)
 
-    def _sheet(self, advance: Advance, missing: set[int]) -> None:
-        points, solved = np.load(self.landmark_file)["points"], np.load(self.pose_file)
-        axes = [poses.project_points(contact_sheet.AXES, c2w, *solved["intrinsics"].tolist()) for c2w in solved["c2w"]]
+    def make_sheet(self, advance: Advance, c2w: NDArray[np.floating], intrinsics: Sequence[float]) -> None:
+        """``c2w``: [T, 4, 4] of all frames; ``intrinsics``: focal length and principal point, pixels."""
+        axes = [poses.project_points(contact_sheet.AXES, pose, *intrinsics) for pose in c2w]
+        points = np.load(self.landmark_file)["points"]
         writing.write_contact_sheet(self.layout, mesh478.to_68(points), np.stack(axes))
-        advance(1)
-
-    def _transforms(self, advance: Advance, missing: set[int]) -> None:
-        solved = np.load(self.pose_file)
-        writing.write_transforms(self.layout, solved["c2w"], *solved["intrinsics"].tolist())
         advance(1)

@@ -18,6 +18,8 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 
 RECORD_NAME: Final[str] = "process.json"
+IMPORTED: Final[str] = "imported"
+"""Key of the facts under which the record lists the files that were brought in from elsewhere."""
 
 
 def stage_key(version: int, settings: Any, needs: list[str]) -> str:

@@ -19,7 +19,7 @@ from degstalk_ns.metrics.lips_and_eyes import wide_opening
 from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
 from degstalk_ns.metrics.speech.sync_margin import LipsWithSound, own_margin
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
-from degstalk_ns.preprocess.decode import MINIMUM_SECONDS
+from degstalk_ns.preprocess.steps.decode import MINIMUM_SECONDS
 from degstalk_ns.speech.recogniser import recognised_phonemes
 
 ENGLISH = "english"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
-from degstalk_ns.preprocess.decode import cuts, thumbnail
+from degstalk_ns.preprocess.steps.decode import cuts, thumbnail
 
 SMOOTHING_REACH: Final[float] = 4.0
 """Standard deviations to each side at which the smoothing's Gaussian is cut off: it is 0.0003 of its peak there."""

@@ -21,8 +21,8 @@ from scipy.interpolate import LinearNDInterpolator
 from degstalk_ns.landmarks import mesh478 as lm
 from degstalk_ns.landmarks.brows import BROW_POINTS
 from degstalk_ns.landmarks.triangulation import triangulated
-from degstalk_ns.preprocess.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 from degstalk_ns.preprocess.record import formerly
+from degstalk_ns.preprocess.steps.poses import EYE_UNIT, HeadPoses, Marks, PoseConfig, project_points, solve_head_poses
 
 _FloatArray = NDArray[np.float64]
 Frames = Callable[[NDArray[np.intp]], Iterable[NDArray[np.uint8]]]

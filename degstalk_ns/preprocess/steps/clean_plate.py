@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degstalk_ns.preprocess.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, Codes, Mask
+from degstalk_ns.preprocess.steps.parsing import BACKGROUND, HAIR, HEAD, MOUTH, NECK, TORSO, Codes, Mask
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,218 @@
+"""Makes what a dataset of another project lacks, from its frames and its sound (`degstalk process --complete DATA`).
+
+The datasets of ER-NeRF, SyncTalk and GaussianTalker have frames, cameras, torso images and audio features as ours, but
+no masks of hair, mouth and teeth, no face model and no plates. Nothing that is there is changed; masks that lack
+regions are moved to a folder beside. It must not know how any product is made.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from degstalk_ns import model_files
+from degstalk_ns.audio.whisper import whisper_availability
+from degstalk_ns.console.progress import Advance, Progress
+from degstalk_ns.dataparsers.driving_files import PHONETIC
+from degstalk_ns.dataparsers.layout import PALETTE, Layout
+from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.recording import read_recording
+from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms
+from degstalk_ns.errors import UserError
+from degstalk_ns.files import PART_PREFIX, read_rgb
+from degstalk_ns.preprocess.config import ProcessConfig
+from degstalk_ns.preprocess.products import FrameProducts
+from degstalk_ns.preprocess.record import RECORD_NAME
+
+OLD_MASKS: Final[str] = "parsing_original"
+"""Folder that masks without hair and mouth are moved to."""
+_LOOKED_AT: Final[int] = 9
+"""Number of masks that are looked at for the regions they have."""
+_WANTED: Final[tuple[str, ...]] = ("hair", "mouth")
+"""Regions that masks must show."""
+_EXPECTED: Final[str] = (
+    "expected a dataset of ER-NeRF, SyncTalk or GaussianTalker: transforms_train.json, transforms_val.json, ori_imgs/, "
+    "and aud.wav or audio features"
+)
+_DEEPSPEECH: Final[tuple[int, int]] = (16, 29)
+"""Window of AD-NeRF's DeepSpeech features, which some projects keep as `aud.npy`."""
+_UNUSED: Final[dict[str, str]] = {
+    "bs.npy": "its blendshapes are those of another tracker, for another network; ours are measured on the frames",
+    "track_params.pt": "the cameras are those of the transforms",
+}
+
+
+@dataclass(frozen=True)
+class CompletionSummary:
+    """What was done.
+
+    Attributes:
+        root: folder of the dataset.
+        frames: number of its frames.
+        made: names of the steps that ran.
+        notes: what is to be known, one line each.
+    """
+
+    root: Path
+    frames: int
+    made: list[str]
+    notes: list[str]
+
+
+def complete_dataset(
+    root: Path, config: ProcessConfig | None = None, progress: Progress | None = None
+) -> CompletionSummary:
+    """Makes what the dataset ``root`` lacks. If it is called again, it makes what is still missing.
+
+    Args:
+        root: dataset of ER-NeRF, SyncTalk, GaussianTalker, or another successor of AD-NeRF.
+        config: options of the steps; those about videos have no effect.
+        progress: where the steps report to; None is silent.
+
+    Raises:
+        UserError: no such dataset, one that `degstalk process` made, or frames that cannot be used.
+    """
+    config, progress, layout = config or ProcessConfig(), progress or Progress(None), Layout(root)
+    count = _frame_count(layout)
+    camera, splits = read_transforms(layout, ReadOptions())
+    height, width = read_rgb(layout.frame(0)).shape[:2]
+    model_files.face_landmarker()
+    model_files.selfie_segmenter()
+    notes = [f"{name} is not used: {why}" for name, why in _UNUSED.items() if (root / name).exists()]
+    notes += _adopt_audio(layout) + _set_masks_aside(layout, count) + _packed_poses(layout, count, splits)
+    vectors = () if config.audio == "mel" or whisper_availability() is not None else (PHONETIC,)
+    products = FrameProducts(layout, config, count, (width, height), root, vectors, _kept(layout, count))
+
+    def sheet(advance: Advance, _: set[int]) -> None:
+        table = np.concatenate([split.img_ids for split in splits.values()])
+        nearest = np.abs(np.arange(count)[:, None] - table).argmin(1)
+        c2w = np.concatenate([split.c2w for split in splits.values()])[nearest]
+        intrinsics = camera["focal_len"], camera.get("cx", width / 2), camera.get("cy", height / 2)
+        products.make_sheet(advance, c2w, intrinsics)
+
+    def landmarks(advance: Advance, _: set[int]) -> list[str]:
+        return products.make_landmarks(advance, lacking(layout.landmarks, count))  # those of others stay
+
+    every = set(range(count))
+
+    def unless(*paths: Path) -> set[int]:
+        """No frame where all ``paths`` are there, else all."""
+        return set() if all(path.exists() for path in paths) else every
+
+    def features() -> set[int]:
+        return unless(*map(layout.audio_features, ("mel", *vectors))) if layout.audio.exists() else set()
+
+    # Each is asked for what it lacks when its turn comes: what one makes, the next may need.
+    tasks: list[tuple[str, Callable[[], set[int]], Callable[[Advance, set[int]], list[str] | None], int]] = [
+        ("landmarks", lambda: lacking(layout.landmarks, count) | unless(products.landmark_file), landmarks, count),
+        ("head poses", lambda: unless(products.pose_file), products.make_poses, 2 * count),
+        ("expression", lambda: unless(*products.face_signal_files()), products.make_expression, 1),
+        ("masks", lambda: lacking(layout.parsing, count), products.make_parsing, count),
+        ("teeth", lambda: lacking(layout.teeth, count), products.make_teeth, count),
+        ("plates", lambda: lacking(layout.plate, count) | unless(layout.clean_plate), products.make_plates, count),
+        ("audio features", features, products.make_features, 1),
+        ("contact sheet", lambda: unless(layout.contact_sheet), sheet, 1),
+    ]
+    made = []
+    for name, missing, make, ticks in tasks:
+        frames = missing()
+        if not frames:
+            continue
+        with progress.stage(name, ticks) as advance:
+            notes += make(advance, frames) or []
+        made.append(name)
+    return CompletionSummary(root, count, made, notes + list(read_recording(root).notes))
+
+
+def lacking(path_of: Callable[[int], Path], count: int) -> set[int]:
+    """The frames that have no file ``path_of``."""
+    folder = path_of(0).parent
+    names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    return {i for i in range(count) if path_of(i).name not in names}
+
+
+def _frame_count(layout: Layout) -> int:
+    """Number of the frames, which must be numbered from 0 on without a gap."""
+    root = layout.root
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder; {_EXPECTED}")
+    if (root / RECORD_NAME).exists():
+        raise UserError(
+            f"{root}: was made by `degstalk process`; run that again with its video to make what is missing"
+        )
+    if not layout.transforms("train").exists():
+        raise UserError(f"{layout.transforms('train')}: missing; {_EXPECTED}")
+    example = layout.frame(0)
+    names = [path.stem for path in example.parent.glob(f"*{example.suffix}")]
+    numbers = sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    if not numbers:
+        raise UserError(f"{example.parent}: holds no frame; {_EXPECTED}")
+    if numbers[0] != 0 or numbers[-1] != len(numbers) - 1:
+        first = next((i for i, number in enumerate(numbers) if i != number), 0)
+        raise UserError(
+            f"{layout.frame(first)}: missing; expected frames numbered from 0 to {numbers[-1]} without a gap"
+        )
+    return len(numbers)
+
+
+def _packed_poses(layout: Layout, count: int, splits: Mapping[str, FrameTable]) -> list[str]:
+    """A line where cameras may belong to other frames: most scripts number the cameras of the frames with landmarks
+    from 0 on, whatever frames those are."""
+    without = lacking(layout.landmarks, count)
+    numbers = np.sort(np.concatenate([table.img_ids for table in splits.values()]))
+    if not without or len(numbers) == count or (numbers != np.arange(len(numbers))).any():
+        return []
+    return [
+        f"{len(without)} frames had no landmarks, the first {min(without)}, and there are {count - len(numbers)} "
+        "cameras fewer than frames: from there on they may belong to other frames; look at the contact sheet"
+    ]
+
+
+def _kept(layout: Layout, count: int) -> frozenset[str]:
+    """Names of files and folders that are not to be written, for they are another program's."""
+    kept = {path.name for path in (layout.action_units, *layout.root.glob("aud_*.npy")) if path.exists()}
+    if layout.face_model_pt.exists() or layout.face_model_npz.exists():
+        kept.add(layout.face_model_npz.name)
+    return frozenset(kept if lacking(layout.torso, count) else kept | {layout.torso(0).parent.name})
+
+
+def _adopt_audio(layout: Layout) -> list[str]:
+    """Gives DeepSpeech features that are called `aud.npy` the name that they have here."""
+    path, name = layout.root / "aud.npy", layout.audio_features("ds")
+    if not path.exists() or name.exists():
+        return []
+    try:
+        windows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a numpy array file ({str(error).splitlines()[0]}); remove it") from None
+    if windows.ndim != 3 or windows.shape[1:] != _DEEPSPEECH:
+        return [
+            f"aud.npy is not used: it holds {list(windows.shape)}, and DeepSpeech's features are [T, 16, 29]; to train "
+            "on it, rename it aud_NAME.npy and give --audio NAME"
+        ]
+    shutil.copyfile(path, name.with_name(PART_PREFIX + name.name))
+    os.replace(name.with_name(PART_PREFIX + name.name), name)
+    return [f"aud.npy was copied to {name.name}"]
+
+
+def _set_masks_aside(layout: Layout, count: int) -> list[str]:
+    """Moves masks that lack hair or the mouth to a folder beside them."""
+    folder, aside = layout.parsing(0).parent, layout.root / OLD_MASKS
+    if aside.exists() or not folder.is_dir() or lacking(layout.parsing, count):
+        return []
+    seen: set[tuple[int, ...]] = set()
+    for i in np.unique(np.linspace(0, count - 1, _LOOKED_AT).round().astype(int)):
+        seen |= {
+            tuple(colour) for colour in np.unique(read_rgb(layout.parsing(int(i))).reshape(-1, 3), axis=0).tolist()
+        }
+    absent = [name for name in _WANTED if PALETTE[name] not in seen]
+    if not absent:
+        return []
+    folder.rename(aside)
+    return [f"the masks show no {' and no '.join(absent)}: they were moved to {OLD_MASKS}/, and new ones made"]

@@ -1,0 +1,1 @@
+"""What each step of preprocessing computes, apart from files and records."""
