@@ -5,7 +5,9 @@ It must not know cameras, pictures or nerfstudio.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -38,8 +40,7 @@ def read_action_units(layout: Layout, notes: list[str], needed: Sequence[str] = 
         notes.append(f"no {path.name}: blinks and the opening of the mouth are measured on the 68 landmarks")
         return {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.reader(handle, skipinitialspace=True))
+        rows = _rows(path.read_bytes())
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
     header = [name.strip() for name in rows[0]] if rows else []
@@ -63,6 +64,18 @@ def read_action_units(layout: Layout, notes: list[str], needed: Sequence[str] = 
             notes.append(f"{path.name} has no column {name}: {what} measured on the 68 landmarks")
     wanted = [name for name in dict.fromkeys([*_MEASURED, *needed]) if name in header]
     return {name: _column(rows, header.index(name), name, path, layout.root) for name in wanted}
+
+
+def _rows(content: bytes) -> list[list[str]]:
+    """The table, also as spreadsheets save it: with semicolons or tabs and decimal commas, or in UTF-16."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if wide else "utf-8-sig")
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+    if delimiter == ",":
+        return rows
+    return [[cell.replace(",", ".") for cell in row] for row in rows]
 
 
 def _column(rows: list[list[str]], column: int, name: str, path: Path, root: Path) -> Float32:

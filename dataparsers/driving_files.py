@@ -41,6 +41,11 @@ def read_audio_windows(layout: Layout, audio: str, notes: list[str]) -> tuple[st
         unused = ", ".join(f"aud_{other}.npy" for other in present[1:])
         notes.append(f"aud_{name}.npy drives the mouth; {unused} is there too: choose with the dataparser's --audio")
     if name is None:
+        if (layout.root / "aud.npy").exists():
+            raise UserError(
+                f"{layout.root / 'aud.npy'}: features are read from aud_<name>.npy; call the file aud_ds.npy if it "
+                f"holds DeepSpeech's [T, 16, 29], or let `degstalk process --complete {layout.root}` do so"
+            )
         there = sorted(path.stem.removeprefix("aud_") for path in layout.root.glob("aud_*.npy"))
         raise UserError(
             f"{' or '.join(str(layout.audio_features(name)) for name in names)}: missing"

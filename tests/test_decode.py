@@ -57,25 +57,39 @@ def test_odd_sizes(tmp_path: Path) -> None:
     np.testing.assert_allclose(frame, picture, atol=3)
 
 
-@pytest.mark.parametrize(
-    ("quarter_turns_clockwise", "matrix"), [(1, (0, 1, -1, 0)), (3, (0, -1, 1, 0)), (2, (-1, 0, 0, -1))]
-)
-def test_rotation_metadata(tmp_path: Path, quarter_turns_clockwise: int, matrix: tuple[int, int, int, int]) -> None:
-    picture = np.zeros((32, 64, 3), np.uint8)
-    picture[:16, :32] = 255  # top left quarter is white
-    path = tmp_path / "a.mp4"
+def _mp4(path: Path, picture: np.ndarray, frames: int = 105, last: float | None = None) -> Path:
+    """A video of one picture with a tone; its last frame stands for ``last`` seconds."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 32, "yuv420p"
+        video.height, video.width, video.pix_fmt = *picture.shape[:2], "yuv420p"
         video.bit_rate = 2_000_000
         audio = container.add_stream("aac", rate=RATE)
-        for _ in range(105):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode(None))
+        packets = []
+        for _ in range(frames):
+            packets += video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += video.encode(None)
+        if last is not None:
+            packets[-1].duration = round(last / float(packets[-1].time_base))
+        container.mux(packets)
         piece = av.AudioFrame.from_ndarray(tone(4)[None], format="fltp", layout="mono")
         piece.sample_rate = RATE
         container.mux(audio.encode(piece))
         container.mux(audio.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)),  # turned by 0 to 3 quarters
+        *((-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)),  # and mirrored
+    ],
+)
+def test_every_display_matrix(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :32] = 255  # top left quarter is white,
+    picture[:8, 48:] = (0, 0, 255)  # and near the top right corner it is blue
+    path = _mp4(tmp_path / "a.mp4", picture)
     # Cameras write the turn into the track header of an mp4: (a, b, u, c, d, v, x, y, w) in 16.16 fixed point.
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd")
@@ -86,9 +100,59 @@ def test_rotation_metadata(tmp_path: Path, quarter_turns_clockwise: int, matrix:
 
     info = decode.probe(path)
     _, frame = next(decode.frames(info))
-    upright = np.rot90(picture, -quarter_turns_clockwise)
+    # Each pixel goes where the matrix sends it: (x, y) to (a x + c y, b x + d y), about the picture's centre.
+    a, b, c, d = matrix
+    y, x = np.mgrid[:32, :64] - np.array([15.5, 31.5])[:, None, None]
+    shown_x, shown_y = a * x + c * y, b * x + d * y
+    shown_x, shown_y = (np.round(value - value.min()).astype(int) for value in (shown_x, shown_y))
+    upright = np.zeros((shown_y.max() + 1, shown_x.max() + 1, 3), np.uint8)
+    upright[shown_y, shown_x] = picture
     assert (info.height, info.width) == upright.shape[:2]
     assert np.abs(frame.astype(int) - upright).mean() < 10
+
+
+def test_a_last_frame_that_stands_still_is_held(tmp_path: Path) -> None:
+    picture = np.full((32, 64, 3), 200, np.uint8)
+    info = decode.probe(_mp4(tmp_path / "a.mp4", picture, last=3.0))
+    assert info.num_frames == 104 + 75
+    shown = [image for _, image in decode.frames(info)]
+    assert len(shown) == info.num_frames and np.array_equal(shown[-1], shown[104])
+
+
+def test_sizes_are_looked_at_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _mp4(tmp_path / "a.mp4", np.zeros((32, 64, 3), np.uint8))
+    monkeypatch.setattr(decode, "MOST_PIXELS", 64 * 32 - 1)
+    monkeypatch.setattr(av.VideoStream, "decode", None, raising=False)
+    with pytest.raises(UserError, match="64 x 32 pixels; at most"):
+        decode.probe(path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"minutes long; at most 0\.05 are accepted"):
+        decode.probe(path, maximum_seconds=3.0)
+
+
+def test_playlists_are_not_opened(tmp_path: Path) -> None:
+    video = _mp4(tmp_path / "a.mp4", np.zeros((32, 64, 3), np.uint8))
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text(f"ffconcat version 1.0\nfile {video.name}\n")
+    with pytest.raises(UserError, match="cannot be read as a video"):
+        decode.probe(playlist)
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:4,\n{video.name}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(UserError, match="cannot be read as a video"):
+        decode.probe(playlist)
+
+
+def test_a_silent_track_is_refused(tmp_path: Path) -> None:
+    images = [grey(9)] * 105
+    silent = write_video(tmp_path / "a.mkv", [i / 25 for i in range(105)], images, 1e-4 * tone(4.2))
+    with pytest.raises(UserError, match=r"its sound is silent .* --allow-silence"):
+        decode.check_heard(decode.probe(silent))
+    decode.check_heard(decode.probe(write_video(tmp_path / "b.mkv", [i / 25 for i in range(105)], images, tone(4.2))))
+
+
+def test_a_stray_timestamp_is_no_video_of_hours(tmp_path: Path) -> None:
+    times = [*(i / 25 for i in range(110)), 80_000.0]
+    with pytest.raises(UserError, match=r"after 4\.4 s the picture stands still for 79996 s, or a timestamp is wrong"):
+        decode.probe(write_video(tmp_path / "a.mkv", times, [grey(9)] * 111, tone(4)))
 
 
 def test_sound_is_16khz_mono_and_as_long_as_the_video(tmp_path: Path) -> None:

@@ -129,6 +129,21 @@ def test_action_units_that_are_no_numbers(dataset_copy: Path) -> None:
     refuses(dataset_copy, "au.csv", "no rows")
 
 
+@pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8"), ("\t", "utf-8-sig"), (";", "utf-16")])
+def test_action_units_as_spreadsheets_save_them(dataset_copy: Path, delimiter: str, encoding: str) -> None:
+    path, expected = Layout(dataset_copy).action_units, read_recording(dataset_copy)
+    text = path.read_text().replace(".", "\0").replace(",", delimiter).replace("\0", ",")
+    path.write_bytes(text.encode(encoding))
+    found = read_recording(dataset_copy)
+    assert np.array_equal(found.blink, expected.blink) and found.blink.max() > 0.5
+    assert np.array_equal(found.mouth_opening, expected.mouth_opening)
+
+
+def test_deepspeech_features_under_their_extractors_name_are_pointed_out(reference_copy: Path) -> None:
+    Layout(reference_copy).audio_features("ds").rename(reference_copy / "aud.npy")
+    refuses(reference_copy, "aud.npy", "call the file aud_ds.npy")
+
+
 def test_large_differences_in_length_are_refused(dataset_copy: Path) -> None:
     np.save(dataset_copy / "aud_mel.npy", np.zeros((40, 16, 32)))
     refuses(dataset_copy, "aud_mel.npy 40", "3dmm.npz 24", "differ by more than 10")

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from degstalk_ns.audio.streams import Resampler, pieces
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
@@ -137,33 +137,18 @@ def load_sound(
 
 
 def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator[NDArray[np.float32]]:
-    """The sound in blocks [channels, n] float32 at ``rate`` Hz: "mono" is the mean of all channels it has, "stereo" is
-    for sounds of two (as :func:`natural_format` has it).
+    """The sound in blocks [channels, n] float32 at ``rate`` Hz: "mono" is the mean of all channels, "stereo" is for
+    sounds of two (as :func:`natural_format` has it). Rate and channels may change midway.
 
     Raises:
         UserError: not a sound that can be decoded.
     """
+    resampler = Resampler(rate, 2 if layout == "stereo" else 1)
     try:
         with _opened(source, name) as container:
-            stream = container.streams.audio[0]
-            # The channels are mixed here: FFmpeg's own mix of floats may exceed full scale, or not know the layout.
-            resampler = AudioResampler(format="fltp", layout=None, rate=rate)
-            mixed = _mean if layout == "mono" else _as_they_are
-            damaged = 0
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except FFmpegError:
-                    damaged += 1  # a broken packet is skipped, as every player does; a file of nothing else is refused
-                    if damaged > 100:
-                        raise
-                    continue
-                for frame in frames:
-                    frame.pts = None  # a gap in the timestamps must not shift what follows against the picture
-                    for piece in resampler.resample(frame):
-                        yield mixed(piece)
-            for piece in resampler.resample(None):
-                yield mixed(piece)
+            for piece in pieces(container):  # gaps of timestamps must not shift what follows against the picture
+                yield from resampler.put(piece)
+            yield from resampler.rest()
     except FFmpegError as error:
         raise _unreadable(name, error) from None
 
@@ -181,18 +166,12 @@ def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
     """Rate in Hz (44,100 or 48,000, which every player takes) and layout ("mono" or "stereo") for a soundtrack."""
     try:
         with _opened(source, name) as container:
-            stream = container.streams.audio[0]
-            return 48_000 if stream.rate > 44_100 else 44_100, "stereo" if stream.channels == 2 else "mono"
+            first = next(pieces(container), None)
     except FFmpegError as error:
         raise _unreadable(name, error) from None
-
-
-def _as_they_are(frame: av.AudioFrame) -> NDArray[np.float32]:
-    return np.asarray(frame.to_ndarray(), np.float32)
-
-
-def _mean(frame: av.AudioFrame) -> NDArray[np.float32]:
-    return _as_they_are(frame).mean(0, keepdims=True)
+    if first is None:
+        raise UserError(f"{name}: holds no samples; expected some audio")
+    return 48_000 if first.rate > 44_100 else 44_100, "stereo" if len(first.samples) == 2 else "mono"
 
 
 def _opened(source: Path | bytes, name: str) -> Any:

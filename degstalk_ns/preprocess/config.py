@@ -41,6 +41,10 @@ class ProcessConfig:
     """Make everything (all), or only the sound and its features in a dataset that is there already (audio)."""
     minimum_seconds: float = decode.MINIMUM_SECONDS
     """Minimum length of the video, in seconds; shorter videos are rejected."""
+    longest_minutes: float = 120.0
+    """Maximum length of the video, in minutes; longer videos are rejected."""
+    allow_silence: bool = False
+    """Accept a video whose sound is silent; otherwise it is rejected."""
     crop: crop.CropConfig = field(default_factory=crop.CropConfig)
     tracking: tracking.TrackingConfig = field(default_factory=tracking.TrackingConfig)
     poses: poses.PoseConfig = field(default_factory=poses.PoseConfig)

@@ -82,7 +82,7 @@ def process(
             raise UserError(f"--features {name}: {missing}")
     progress = progress or Progress(None)
     check_dataset_folder(output, config.overwrite)
-    info = decode.probe(video, config.minimum_seconds)
+    info = decode.probe(video, config.minimum_seconds, 60 * config.longest_minutes)
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
     unreadable = record is None and not config.overwrite and (output / RECORD_NAME).is_file()
@@ -95,6 +95,8 @@ def process(
         raise UserError(
             f"{output}: --only audio adds to a whole dataset that `degstalk process` made of this video; make it first"
         )
+    if not config.allow_silence and (record is None or "audio" not in record.stages):
+        decode.check_heard(info)
     whisper, without_whisper = _whisper(config, record)
     if record is None:
         # Found or fetched before anything is written; a dataset that is there may need neither.
@@ -181,6 +183,11 @@ def _warnings(
         lines.append(
             f"the square around the head has only {square.side} x {square.side} pixels and is enlarged to "
             f"{config.size}: frames look blurred"
+        )
+    if info.hdr:
+        lines.append(
+            f"the video is in high dynamic range ({info.hdr}) and is read as if it were not: colours look pale; "
+            "convert it to SDR (BT.709) first"
         )
     if info.source_rate < 20:
         lines.append(

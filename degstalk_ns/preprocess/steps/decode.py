@@ -6,18 +6,22 @@ It must not know faces, crops or datasets. Frames are streamed: memory does not 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
+from degstalk_ns.audio.sound import FORMATS, SILENCE_LEVEL
+from degstalk_ns.audio.streams import Resampler, pieces
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
 
@@ -27,6 +31,18 @@ AUDIO_GAP_SECONDS: float = 0.05
 """A jump of the sound's timestamps larger than this is a gap (silence is put in), smaller is rounding."""
 MISSING_END_SECONDS: float = 0.5
 """How much of the end may fail to decode (the last frame is held) before the file counts as damaged."""
+CONTAINERS: Final[str] = f"{FORMATS},avi,mpegts,mpeg,flv,asf,mxf"
+"""Containers that are opened: as for sounds, and some of videos. Playlists are not among them: they could name other
+files to be read."""
+MOST_PIXELS: Final[int] = 8192 * 8192
+"""Pixels of a stored frame: larger ones are refused before they are decoded."""
+MOST_ASPECT: Final[float] = 8.0
+"""Ratio of a pixel's sides."""
+_HDR: Final[dict[int, str]] = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics (ITU-T H.273) of high dynamic range."""
+LONGEST_STILL: float = 20.0
+"""Seconds for which one frame may stand; longer ones are no video of a talking person, or a timestamp is wrong. Chosen
+for this project."""
 IDENTITY_BYTES: int = 1 << 20
 """Bytes at the head and at the tail of a file that its identity is taken from."""
 THUMBNAIL: Final[int] = 32
@@ -43,6 +59,20 @@ _STILL: Final[float] = 1e-3
 """Difference that is always usual: coding noise of a still picture."""
 
 
+class Orientation(NamedTuple):
+    """How a stored frame becomes upright: rows and columns are exchanged first, then what is left of it is mirrored."""
+
+    transposed: bool = False
+    left_right: bool = False
+    up_down: bool = False
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[H, W, 3] -> [H, W, 3], or [W, H, 3]."""
+        if self.transposed:
+            image = image.transpose(1, 0, 2)
+        return image[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1]
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video is once it is upright, with square pixels and at 25 fps.
@@ -50,28 +80,32 @@ class VideoInfo:
     Attributes:
         path: the file.
         width, height: pixels after rotation and pixel aspect.
-        rotation: counter-clockwise degrees (a multiple of 90) to turn a stored frame upright.
+        upright: how a stored frame becomes upright.
         start: timestamp of the first frame, seconds; sound is aligned to it.
         seconds: from the first frame's start to the last frame's end.
+        last: from the first frame's start to the last frame's start, seconds.
         source_rate: average frames per second in the file.
         num_frames: frames at 25 fps.
+        hdr: name of the high dynamic range that it is in; empty for usual videos.
     """
 
     path: Path
     width: int
     height: int
-    rotation: int
+    upright: Orientation
     start: float
     seconds: float
+    last: float
     source_rate: float
     num_frames: int
+    hdr: str = ""
 
 
 def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a video")
     try:
-        return av.open(str(path))
+        return av.open(str(path), options={"format_whitelist": CONTAINERS})
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise UserError(
             f"{path}: cannot be read as a video ({_reason(error)}): it is damaged, or not a video; expected one "
@@ -90,11 +124,12 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     raise UserError(f"{path}: holds no video stream; expected a video with audio")
 
 
-def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS) -> VideoInfo:
+def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS, maximum_seconds: float = math.inf) -> VideoInfo:
     """Look at a video without decoding more than its first frame.
 
     Raises:
-        UserError: not a video; no sound; shorter than ``minimum_seconds``.
+        UserError: not a video; no sound; shorter than ``minimum_seconds`` or longer than ``maximum_seconds``; pictures
+            that are too large; gaps in its timestamps.
     """
     with _open(path) as container:
         stream = _video_stream(container, path)
@@ -102,36 +137,60 @@ def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS) -> VideoInfo:
             raise UserError(
                 f"{path}: has no audio; the avatar is driven by speech, so expected a video with an audio track"
             )
+        _check_size(stream, path)
         try:
             frame = next(container.decode(stream))
         except (StopIteration, av.error.FFmpegError):
             raise UserError(
                 f"{path}: not one frame of its video can be decoded; the file is damaged or not a video"
             ) from None
-        rotation = _rotation(frame)
+        upright = _orientation(frame)
+        hdr = _HDR.get(int(stream.codec_context.color_trc or 0), "")
         aspect = stream.sample_aspect_ratio or Fraction(1)
         width, height = max(round(frame.width * aspect), 1), frame.height
-        if rotation % 180:
+        if upright.transposed:
             width, height = height, width
-    start, end, count = _time_range(path)
+    start, last, end, count = _time_range(path)
     seconds = end - start
     if seconds < minimum_seconds - 1e-3:
         raise UserError(f"{path}: {seconds:.1f} s long; expected at least {minimum_seconds:g} s of speech")
+    if seconds > maximum_seconds:
+        raise UserError(
+            f"{path}: {seconds / 60:.0f} minutes long; at most {maximum_seconds / 60:g} are accepted: cut it, or raise "
+            "--longest-minutes"
+        )
     return VideoInfo(
         path=path,
         width=width,
         height=height,
-        rotation=rotation,
+        upright=upright,
         start=start,
         seconds=seconds,
+        last=last - start,
         source_rate=count / seconds,
         # A tenth of a frame of tolerance: time bases round the last frame's end a little short.
         num_frames=int(seconds * FRAME_RATE + 0.1),
+        hdr=hdr,
     )
 
 
-def _time_range(path: Path) -> tuple[float, float, int]:
-    """First frame's start, last frame's end (seconds) and number of frames, from packets: headers can be wrong."""
+def _check_size(stream: av.VideoStream, path: Path) -> None:
+    """Refuse, before anything is decoded, pictures that would fill the memory."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MOST_PIXELS:
+        raise UserError(f"{path}: {width} x {height} pixels; at most {MOST_PIXELS:,} are accepted; make it smaller")
+    if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
+        raise UserError(f"{path}: its pixels are {aspect:g} times as wide as high; re-encode it with square pixels")
+
+
+def _time_range(path: Path) -> tuple[float, float, float, int]:
+    """First frame's start, last frame's start and end (seconds) and number of frames, from packets: headers can be
+    wrong.
+
+    Raises:
+        UserError: no timestamps, or a gap in them.
+    """
     times: list[int] = []
     last_duration = 0
     with _open(path) as container:
@@ -154,11 +213,27 @@ def _time_range(path: Path) -> tuple[float, float, int]:
         last_duration = round((last - first) / (len(times) - 1))
     elif last_duration == 0 and average:
         last_duration = round(1 / average / base)
-    return first * base, (last + last_duration) * base, len(times)
+    between = np.diff(np.sort(np.array([*times, last + last_duration], np.float64))) * float(base)
+    if between.max() > LONGEST_STILL:
+        at = float(np.sort(times)[int(between.argmax())] - first) * base
+        raise UserError(
+            f"{path}: after {at:.1f} s the picture stands still for {between.max():.0f} s, or a timestamp is wrong; "
+            "cut that part out, or re-encode the video"
+        )
+    return first * base, last * base, (last + last_duration) * base, len(times)
 
 
-def _rotation(frame: av.VideoFrame) -> int:
-    return round(float(frame.rotation) / 90) * 90 % 360
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    """Of the display matrix that cameras write: turned by quarters, and mirrored by those that face their owner."""
+    side_data: Any = frame.side_data  # a container by type, though its stub says otherwise
+    matrix = side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return Orientation()
+    # A point (x, y) of the stored frame is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, a < 0, d < 0)
+    return Orientation(True, c < 0, b < 0)
 
 
 def _seconds(frame: av.VideoFrame | av.AudioFrame, pts: int) -> float:
@@ -166,7 +241,7 @@ def _seconds(frame: av.VideoFrame | av.AudioFrame, pts: int) -> float:
 
 
 def _upright(frame: av.VideoFrame, info: VideoInfo) -> NDArray[np.uint8]:
-    image = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90).astype(np.uint8, copy=False)
+    image = info.upright.apply(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
     if image.shape[:2] != (info.height, info.width):  # pixel aspect, or a stream that changes its size
         return cv2.resize(image, (info.width, info.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return np.ascontiguousarray(image)
@@ -208,8 +283,9 @@ def frames(info: VideoInfo, indices: range | None = None) -> Iterator[tuple[int,
             if target is None:
                 return
             held, held_time, converted = frame, time, None
-        lasting = held_time + MISSING_END_SECONDS + 1 / min(info.source_rate, FRAME_RATE)
-        if held is None or indices[-1] / FRAME_RATE > lasting:
+        # The last frame may be held for long; what matters is whether it is the last one.
+        whole = held_time >= info.last - MISSING_END_SECONDS - 1 / min(info.source_rate, FRAME_RATE)
+        if held is None or not whole:
             raise UserError(
                 f"{info.path}: decoding stops at {held_time:.1f} s of {info.seconds:.1f} s; the file is damaged, "
                 "re-encode or cut it"
@@ -244,48 +320,54 @@ def read_audio(info: VideoInfo) -> NDArray[np.float32]:
         UserError: there is no sound, or none of it can be decoded.
     """
     samples = np.zeros(round(info.num_frames / FRAME_RATE * SAMPLE_RATE), np.float32)
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    resampler = Resampler(SAMPLE_RATE, channels=1)
     position: int | None = None  # where the next resampled sample goes; None before the first
-    source_time = 0.0  # where the next source frame is expected, seconds
+    source_time = 0.0  # where the next piece is expected, seconds
 
-    def put(pieces: list[av.AudioFrame]) -> None:
+    def put(blocks: list[NDArray[np.float32]]) -> None:
         nonlocal position
-        for piece in pieces:
-            data = piece.to_ndarray().reshape(-1)
+        for block in blocks:
             assert position is not None
-            low, high = max(position, 0), min(position + len(data), len(samples))
+            low, high = max(position, 0), min(position + block.shape[1], len(samples))
             if high > low:
-                samples[low:high] = data[low - position : high - position]
-            position += len(data)
+                samples[low:high] = block[0, low - position : high - position]
+            position += block.shape[1]
 
     with _open(info.path) as container:
         if not container.streams.audio:
             raise UserError(f"{info.path}: has no audio; expected a video with an audio track")
-        stream = container.streams.audio[0]
-        for packet in container.demux(stream):
-            try:
-                decoded = packet.decode()
-            except av.error.FFmpegError:
-                continue  # a damaged packet: the next timestamp leaves silence in its place
-            for frame in decoded:
-                time = source_time
-                if frame.pts is not None:
-                    time = _seconds(frame, frame.pts) - info.start
+        try:
+            for piece in pieces(container):
+                time = source_time if piece.start is None else piece.start - info.start
                 if position is None or abs(time - source_time) > AUDIO_GAP_SECONDS:
                     if position is not None:
-                        put(resampler.resample(None))
-                        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+                        put(resampler.rest())
                     position = round(time * SAMPLE_RATE)
                     source_time = time
-                source_time += frame.samples / frame.sample_rate
-                frame.pts = None  # positions are kept here, not by the resampler
-                put(resampler.resample(frame))
+                source_time += piece.samples.shape[1] / piece.rate
+                put(resampler.put(piece))
+        except av.error.FFmpegError:
+            pass  # a broken tail: what was read so far counts
         if position is None:
             raise UserError(
                 f"{info.path}: none of its audio can be decoded; expected a video with a readable audio track"
             )
-        put(resampler.resample(None))
+        put(resampler.rest())
     return np.clip(samples, -1.0, 1.0)
+
+
+def check_heard(info: VideoInfo) -> None:
+    """Refuse a video without any sound to be heard.
+
+    Raises:
+        UserError: as said.
+    """
+    peak = float(np.abs(read_audio(info)).max(initial=0.0))
+    if peak < SILENCE_LEVEL:
+        raise UserError(
+            f"{info.path}: its sound is silent (nothing above -60 dB), and speech drives the avatar; was the right "
+            "track recorded? --allow-silence takes it as it is"
+        )
 
 
 def identity(path: Path) -> dict[str, int | str]:
