@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from degstalk_ns.avatar.avatar import Avatar, AvatarConfig
     from degstalk_ns.avatar.camera import View
     from degstalk_ns.avatar.driving import Conditions, DrivingTrack
-    from degstalk_ns.avatar.gaussians import load_ply, save_ply
     from degstalk_ns.avatar.renderer import FrameRenderer
+    from degstalk_ns.avatar.splat_files import load_ply, save_ply
     from degstalk_ns.dataparsers.frame import read_frame
     from degstalk_ns.dataparsers.recording import read_recording
     from degstalk_ns.errors import UserError
@@ -37,7 +37,7 @@ _HOMES = {
     "FrameRenderer": "avatar.renderer",
     "UserError": "errors",
     "View": "avatar.camera",
-    "load_ply": "avatar.gaussians",
+    "load_ply": "avatar.splat_files",
     "load_run": "plugin.runs",
     "load_sound": "audio.sound",
     "measure_talking": "metrics.talking",
@@ -47,7 +47,7 @@ _HOMES = {
     "read_recording": "dataparsers.recording",
     "render_frames": "export.render",
     "render_video": "export.render",
-    "save_ply": "avatar.gaussians",
+    "save_ply": "avatar.splat_files",
     "spherical_harmonics": "rasterization",
 }
 """Public name -> the module that defines it."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
-from degstalk_ns.avatar.gaussians import load_ply
+from degstalk_ns.avatar.splat_files import load_ply
 from degstalk_ns.plugin.runs import load_run
 from degstalk_ns.scripts import cli
 
@@ -38,6 +38,9 @@ def test_export_writes_splats_that_others_open(trained_config: Path, tmp_path: P
     assert (places["both"] == np.concatenate([places["face"], places["mouth"]])).all()
     assert len(places["moment"]) == len(places["both"]) and not np.array_equal(places["moment"], places["both"])
     assert len(load_ply(tmp_path / "both.ply").means) == sum(counts.values())
+    # Most viewers have y pointing down.
+    own = head.model.avatar.region("face").means.detach().numpy()
+    np.testing.assert_allclose(places["face"], own * [1, -1, -1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,16 @@
-"""Parameters of a region: start, deformation, resizing on load, .ply round trip."""
+"""Parameters of a region: start, deformation, resizing on load."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from plyfile import PlyData, PlyElement
 
 from degstalk_ns.avatar.gaussians import (
     SH_C0,
-    ActivatedGaussians,
     EmbeddedGaussians,
     GaussiansConfig,
     Offsets,
-    load_ply,
     neighbour_distance,
-    save_ply,
 )
 from degstalk_ns.errors import UserError
 
@@ -141,58 +134,6 @@ def test_loading_inside_a_larger_module_and_of_another_width() -> None:
     other = EmbeddedGaussians(GaussiansConfig(num_points=7, embedding_dim=4))
     with pytest.raises(RuntimeError, match="embeddings"):
         region().load_state_dict(other.state_dict())
-
-
-def test_ply_round_trip(tmp_path: Path) -> None:
-    gaussians = randomized()
-    path = tmp_path / "face.ply"
-    for source in (gaussians, gaussians.deformed()):
-        save_ply(path, source)
-        loaded, expected = load_ply(path), gaussians.deformed()
-        for name in vars(expected):
-            a, b = getattr(loaded, name), getattr(expected, name)
-            assert a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5), name
-    assert [entry.name for entry in tmp_path.iterdir()] == ["face.ply"]
-
-
-def test_ply_layout_is_the_standard_one(tmp_path: Path) -> None:
-    gaussians = randomized()
-    save_ply(tmp_path / "a.ply", gaussians)
-    vertex, p = PlyData.read(str(tmp_path / "a.ply"))["vertex"], gaussians.params
-    names = [prop.name for prop in vertex.properties]
-    assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
-    assert names[9:33] == [f"f_rest_{i}" for i in range(24)]
-    assert names[33:] == ["opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
-    # Channel by channel: the green channel's third coefficient of degree >= 1 is number 8 + 2.
-    np.testing.assert_array_equal(vertex["f_rest_10"], p["shN"][:, 2, 1].detach().numpy())
-    np.testing.assert_array_equal(vertex["opacity"], p["opacities"].detach().numpy())
-    np.testing.assert_array_equal(vertex["scale_1"], p["scales"][:, 1].detach().numpy())
-    np.testing.assert_array_equal(vertex["rot_0"], p["quats"][:, 0].detach().numpy())
-
-
-def test_ply_of_extreme_values_is_finite(tmp_path: Path) -> None:
-    extreme = ActivatedGaussians(
-        means=torch.zeros(2, 3),
-        quats=torch.ones(2, 4),
-        scales=torch.zeros(2, 3),
-        opacities=torch.tensor([0.0, 1.0]),
-        sh=torch.zeros(2, 1, 3),
-    )
-    save_ply(tmp_path / "a.ply", extreme)
-    vertex = PlyData.read(str(tmp_path / "a.ply"))["vertex"]
-    assert np.isfinite(vertex["opacity"]).all() and np.isfinite(vertex["scale_0"]).all()
-    assert load_ply(tmp_path / "a.ply").sh.shape == (2, 1, 3)
-
-
-def test_bad_ply_files_are_one_clear_error(tmp_path: Path) -> None:
-    absent, text, mesh = tmp_path / "absent.ply", tmp_path / "text.ply", tmp_path / "mesh.ply"
-    text.write_text("hello")
-    rows = np.zeros(3, dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
-    PlyData([PlyElement.describe(rows, "vertex")]).write(str(mesh))
-    for path, word in ((absent, "no such file"), (text, "not a .ply"), (mesh, "f_dc_0"), (tmp_path, "cannot be read")):
-        with pytest.raises(UserError, match=word) as caught:
-            load_ply(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_base_colours_follow_degree_zero() -> None:

@@ -73,7 +73,8 @@ def test_a_resumed_run_ends_where_the_schedule_ends(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = brief_trainer(dataset, tmp_path, STEPS)
-    first.config.max_num_iterations = 4  # as if it were killed after its fourth step
+    stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, first, 3))
+    first.callbacks.append(stop)
     first.train()
     assert _checkpoints(first) == ["step-000000003.ckpt"]
     again = brief_trainer(dataset, tmp_path, STEPS, resume=True)
@@ -83,6 +84,17 @@ def test_a_resumed_run_ends_where_the_schedule_ends(
     with pytest.raises(SystemExit):
         brief_trainer(dataset, tmp_path, STEPS, resume=True).train()
     assert f"the checkpoint is at step {STEPS - 1} and the run has {STEPS} steps" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_made_longer(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    brief_trainer(dataset, tmp_path, STEPS).train()
+    with pytest.raises(SystemExit):
+        brief_trainer(dataset, tmp_path, 2 * STEPS, resume=True).train()
+    said = capsys.readouterr().err
+    assert f"at step {STEPS - 1} of {STEPS}, in the fuse stage" in said and "from its beginning" in said
+    longer = brief_trainer(dataset, tmp_path, STEPS + 1, resume=True)  # its last step is of the same phase
+    longer.train()
+    assert _checkpoints(longer) == [f"step-{STEPS:09d}.ckpt"]
 
 
 @pytest.mark.parametrize("learned", [False, True])

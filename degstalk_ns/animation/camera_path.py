@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from degstalk_ns.avatar.camera import View
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 
+MOST_CAMERAS: Final[int] = 100_000
+"""Cameras of a path: an hour at 25 a second is 90,000."""
 _HOW = "export it in the Render tab of nerfstudio's viewer"
 
 
@@ -32,6 +34,7 @@ class CameraPath:
         width: of the images, pixels.
         height: of the images, pixels.
         rate: cameras per second.
+        notes: what of the file has no effect, one line each.
     """
 
     c2w: NDArray[np.float64]
@@ -40,6 +43,7 @@ class CameraPath:
     width: int
     height: int
     rate: float
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -81,6 +85,8 @@ def read_camera_path(path: Path) -> CameraPath:
     cameras = content.get("camera_path") if isinstance(content, dict) else None
     if not isinstance(cameras, list) or not cameras or not all(isinstance(camera, dict) for camera in cameras):
         raise UserError(f'{path}: expected cameras under "camera_path"; {_HOW}')
+    if len(cameras) > MOST_CAMERAS:
+        raise UserError(f"{path}: {len(cameras)} cameras; at most {MOST_CAMERAS} are accepted")
     kind = str(content.get("camera_type", "perspective")).lower()
     if kind != "perspective":
         raise UserError(f"{path}: cameras of type {kind!r}; only perspective cameras can be rendered")
@@ -105,11 +111,17 @@ def read_camera_path(path: Path) -> CameraPath:
     times = np.array([_number(camera, "render_time", path) for camera in cameras]) if timed else None
     if times is not None and (times.min() < 0 or times.max() > 1):
         raise UserError(f'{path}: "render_time" must lie in 0..1, got {times.min():g} to {times.max():g}')
-    return CameraPath(np.stack(poses), np.array(focal), times, width, height, rate)
+    notes = (f'{path}: its "crop" has no effect: a head is rendered whole',) if content.get("crop") is not None else ()
+    return CameraPath(np.stack(poses), np.array(focal), times, width, height, rate, notes)
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _number(content: dict[str, Any], key: str, path: Path) -> float:

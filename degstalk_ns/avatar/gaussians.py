@@ -1,6 +1,6 @@
-"""The Gaussians of one region: their parameters, their deformed and activated form, and .ply files.
+"""The Gaussians of one region: their parameters, and their deformed and activated form.
 
-It must not know what deforms them, how they are rendered, nor nerfstudio.
+It must not know what deforms them, how they are rendered or stored, nor nerfstudio.
 """
 
 from __future__ import annotations
@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyParseError
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import write_whole
 
 SH_C0: float = 0.5 / math.sqrt(math.pi)
 """Value of the degree-0 spherical harmonic."""
@@ -230,92 +226,3 @@ def neighbour_distance(points: Tensor, neighbours: int) -> Tensor:
     coordinates = points.detach().cpu().numpy()
     distances, _ = cKDTree(coordinates).query(coordinates, k=min(neighbours + 1, len(points)))
     return torch.from_numpy(distances[:, 1:].mean(axis=1)).to(points).clamp_min(1e-7)
-
-
-def save_ply(path: Path | str, gaussians: EmbeddedGaussians | ActivatedGaussians) -> None:
-    """Writes a .ply file in the layout that 3D Gaussian splatting viewers read, whole or not at all.
-
-    Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2 (log),
-    rot_0..3 (wxyz). Embeddings have no place in it.
-
-    Args:
-        path: the file; its folder must exist.
-        gaussians: raw ones are written undeformed, activated ones as they stand.
-    """
-    raw: dict[str, Tensor]
-    if isinstance(gaussians, EmbeddedGaussians):
-        raw = {name: gaussians.params[name] for name in ("means", "opacities", "scales", "quats")}
-        sh = gaussians.sh_coefficients
-    else:
-        # Opacities of exactly 0 or 1 have no finite logit.
-        opacities = gaussians.opacities.clamp(1e-6, 1 - 1e-6).logit()
-        raw = {"means": gaussians.means, "opacities": opacities, "scales": gaussians.scales.clamp_min(1e-30).log()}
-        raw["quats"] = gaussians.quats
-        sh = gaussians.sh
-    n = len(raw["means"])
-    columns = [
-        raw["means"],
-        torch.zeros_like(raw["means"]),
-        sh[:, 0],
-        sh[:, 1:].transpose(1, 2).reshape(n, -1),
-        raw["opacities"][:, None],
-        raw["scales"],
-        raw["quats"],
-    ]
-    table = torch.cat([column.detach().cpu().float() for column in columns], dim=1).contiguous().numpy()
-    rows = table.view([(name, "<f4") for name in _ply_properties(sh.shape[1])])[:, 0]
-    write_whole(Path(path), lambda part: PlyData([PlyElement.describe(rows, "vertex")]).write(str(part)))
-
-
-def load_ply(path: Path | str) -> ActivatedGaussians:
-    """Reads the layout that :func:`save_ply` and other 3-D Gaussian splatting software write.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Activated Gaussians on the CPU, float32.
-
-    Raises:
-        UserError: no such file, not a .ply, or one without the properties of Gaussians.
-    """
-    try:
-        vertices = PlyData.read(str(path))["vertex"]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; give the .ply of a Gaussian splat") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the .ply of a Gaussian splat") from error
-    except (PlyParseError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a .ply with vertices ({error}); give the .ply of a Gaussian splat") from error
-    present = {p.name for p in vertices.properties}
-    coefficients = 1 + sum(name.startswith("f_rest_") for name in present) // 3
-    wanted = [name for name in _ply_properties(coefficients) if name not in ("nx", "ny", "nz")]
-    missing = [name for name in wanted if name not in present]
-    if missing or math.isqrt(coefficients) ** 2 != coefficients:
-        raise UserError(
-            f"{path}: not a Gaussian splat: "
-            + (f"properties {', '.join(missing[:5])} are missing" if missing else f"{coefficients} SH coefficients")
-            + "; expected the 3-D Gaussian splatting layout"
-        )
-    table = torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=1))
-    means, dc, rest, opacities, scales, quats = table.split([3, 3, 3 * (coefficients - 1), 1, 3, 4], dim=1)
-    rest = rest.reshape(len(table), 3, coefficients - 1).transpose(1, 2)
-    return ActivatedGaussians(
-        means=means.contiguous(),
-        quats=quats.contiguous(),
-        scales=scales.exp(),
-        opacities=opacities[:, 0].sigmoid(),
-        sh=torch.cat([dc[:, None], rest], dim=1),
-    )
-
-
-def _ply_properties(coefficients: int) -> list[str]:
-    """Names of the columns for K = ``coefficients`` spherical-harmonic coefficients."""
-    return [
-        *("x", "y", "z", "nx", "ny", "nz"),
-        *(f"f_dc_{i}" for i in range(3)),
-        *(f"f_rest_{i}" for i in range(3 * (coefficients - 1))),
-        "opacity",
-        *(f"scale_{i}" for i in range(3)),
-        *(f"rot_{i}" for i in range(4)),
-    ]

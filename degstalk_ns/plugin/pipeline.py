@@ -70,6 +70,7 @@ class DegstalkPipeline(VanillaPipeline):
 
     config: DegstalkPipelineConfig
     steps: Tensor
+    planned: Tensor
 
     @one_line_errors()
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -82,17 +83,21 @@ class DegstalkPipeline(VanillaPipeline):
         self.model.frames.hair_in_front = self.datamanager.hair_in_front
         # Of the whole run, if it was extended; 0 if not. In the checkpoint, for a resumed run.
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        # Of the schedule that was trained by; 0 before the training, and in checkpoints of version 0.1.
+        self.register_buffer("planned", torch.zeros((), dtype=torch.long))
         self.talking_head = TalkingHeadViewer(self.model)  # nerfstudio's viewer looks for it among the attributes
 
     @one_line_errors()
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        super().load_pipeline({"steps": torch.zeros_like(self.steps)} | loaded_state, step)
+        absent = {"steps": torch.zeros_like(self.steps), "planned": torch.zeros_like(self.planned)}
+        super().load_pipeline(absent | loaded_state, step)
 
     def lengthen(self, steps: int, seed: int) -> None:
         """Stretch the schedule to ``steps`` from the next step on; ``seed`` is that of the run."""
         model, manager = self.model, self.datamanager
         assert isinstance(model, DegstalkModel) and isinstance(manager, TalkingHeadDataManager)
         self.steps.fill_(steps)
+        self.planned.fill_(steps)
         model.schedule = Schedule(model.config.schedule, steps)
         manager.follow(model.schedule, seed)
 

@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
-from yaml.constructor import ConstructorError
 
 from degstalk_ns.animation.frames import Portrait
 from degstalk_ns.dataparsers.recording import Recording
 from degstalk_ns.errors import UserError, errors_caught_outside
+from degstalk_ns.plugin.config_file import read_config_file
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.pipeline import DegstalkPipeline, DegstalkPipelineConfig
-from degstalk_ns.plugin.saved_config import EARLIER_VERSION
 
 _EXPECTED = "expected the config.yml of a run of degstalk, for example outputs/me/degstalk-fast/<time>/config.yml"
 
@@ -124,18 +122,8 @@ def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvata
 
 
 def _read_config(path: Path) -> TrainerConfig:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {_EXPECTED}")
-    try:
-        with errors_caught_outside():
-            run = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix('config.yml: ')}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, ConstructorError) and "degstalk_ns." in str(error.problem):
-            raise UserError(f"{path}: {error.problem}: {EARLIER_VERSION}") from None
-        raise UserError(f"{path}: cannot be read as a run's config ({reason}); {_EXPECTED}") from None
+    with errors_caught_outside():
+        run = read_config_file(path, _EXPECTED)
     if not isinstance(run, TrainerConfig) or not isinstance(run.pipeline, DegstalkPipelineConfig):
         what = f"a config of {run.method_name}" if isinstance(run, TrainerConfig) else "not a config of nerfstudio"
         raise UserError(f"{path}: {what}; {_EXPECTED}")

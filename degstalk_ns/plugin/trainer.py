@@ -27,7 +27,7 @@ from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
 from degstalk_ns.training.convergence import LengthConfig, longer, longest, why_longer
 from degstalk_ns.training.coverage import what_is_missing
-from degstalk_ns.training.stages import Stage
+from degstalk_ns.training.stages import Schedule, Stage
 
 refuse_earlier_runs()
 
@@ -91,8 +91,10 @@ class DegstalkTrainer(Trainer):
         if self._start_step >= total:
             raise UserError(
                 f"the checkpoint is at step {self._start_step - 1} and the run has {total} steps: nothing is left to "
-                "train; evaluate it with ns-eval, or give a larger --max-num-iterations"
+                "train; evaluate it with ns-eval"
             )
+        self._refuse_to_fall_back(total)
+        self._pipeline.planned.fill_(total)
         given, self._total = self.config.max_num_iterations, total
         if total != given:
             self._lengthen(total)
@@ -113,6 +115,19 @@ class DegstalkTrainer(Trainer):
     def _pipeline(self) -> DegstalkPipeline:
         assert isinstance(self.pipeline, DegstalkPipeline)
         return self.pipeline
+
+    def _refuse_to_fall_back(self, total: int) -> None:
+        """A longer run begins all its phases later: a checkpoint that is past one of them does not fit into it."""
+        planned, step, schedule = int(self._pipeline.planned), self._start_step, self._pipeline.model.schedule
+        assert schedule is not None
+        if not planned or planned == total or not step:
+            return
+        before, after = (Schedule(schedule.config, steps) for steps in (planned, total))
+        if after.phase(step) < before.phase(step - 1):
+            raise UserError(
+                f"the checkpoint is at step {step - 1} of {planned}, in the {before.stage(step - 1).value} stage; in a "
+                f"run of {total} steps it would fall back to an earlier phase: train such a run from its beginning"
+            )
 
     def _lengthen(self, total: int) -> None:
         self._total = total

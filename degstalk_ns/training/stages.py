@@ -165,6 +165,13 @@ class Schedule:
             return Stage.STATIC
         return Stage.MOTION if step < self.motion_end else Stage.FUSE
 
+    def phase(self, step: int) -> int:
+        """How many of the run's phases have begun at ``step``; what one has frozen or finished, an earlier one would
+        undo."""
+        c = self.config
+        later = (c.perceptual_start, c.mouth_finish_start, c.fuse_perceptual_start)
+        return sum(step >= start for start in (self.static_end, self.motion_end, *map(self.steps, later)))
+
     def progress(self, step: int) -> float:
         """Progress of the window of mouth openings, from 0 at the first motion step to 1 at ``curriculum_end``."""
         return self._slid(step, self.config.curriculum_end)

@@ -15,6 +15,7 @@ def command(
     output: Path,
     region: Literal["both", "face", "mouth"] = "both",
     time: float | None = None,
+    up: Literal["-y", "y", "z"] = "-y",
     overwrite: bool = False,
     data: Path | None = None,
 ) -> None:
@@ -25,6 +26,7 @@ def command(
         output: File to write, a .ply.
         region: Regions to export: the face, the mouth interior, or both in one file.
         time: Time of the recording whose pose is exported, in seconds; by default the undeformed Gaussians.
+        up: Axis that points up in the file: -y as in most splat viewers, y as inside this program, or z.
         overwrite: Replace the output if it exists.
         data: Folder of the dataset, if it has moved since the training.
     """
@@ -33,7 +35,8 @@ def command(
     if output.exists() and not overwrite:
         raise UserError(f"--output {output}: exists; give another name, or --overwrite to replace it")
     from degstalk_ns.avatar.avatar import REGIONS
-    from degstalk_ns.avatar.gaussians import joined, save_ply
+    from degstalk_ns.avatar.gaussians import joined
+    from degstalk_ns.avatar.splat_files import save_ply
     from degstalk_ns.frame_rate import FRAME_RATE
     from degstalk_ns.plugin.runs import load_run
 
@@ -52,7 +55,7 @@ def command(
     gaussians = joined(parts)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        save_ply(output, gaussians)
+        save_ply(output, gaussians, up)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror})") from None
     console.print(f"{output}: {len(gaussians.means)} Gaussians, {moment}", markup=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def command(
     if path is not None and (heard is not None or track is not None):
         animation = animation.seen_from(path)
     animation = animation.between(start, end)
-    for note in (*run.notes, *animation.notes):
+    for note in (*run.notes, *animation.notes, *(() if path is None else path.notes)):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     if len(animation) >= LONG:
         minutes, rest = divmod(round(animation.duration), 60)
