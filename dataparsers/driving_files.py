@@ -5,7 +5,6 @@ It must not know cameras, pictures or nerfstudio.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +18,10 @@ from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import read_plain
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
+from degstalk_ns.reading.arrays import read_npz
+from degstalk_ns.reading.tensors import read_plain
 
 Float32 = NDArray[np.float32]
 
@@ -125,11 +125,7 @@ def read_face_model(layout: Layout, notes: list[str]) -> tuple[Path, dict[str, F
             notes.append(f"{path.name} drives the face; {layout.face_model_npz.name} is there too and is not read")
     elif layout.face_model_npz.exists():
         path = layout.face_model_npz
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                content = {key: archive[key] for key in archive.files if key in (*_FACE_MODEL_WIDTHS, *_UNUSED)}
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not readable as an .npz file ({error}); {remedy(layout.root)}") from None
+        content = read_npz(path, (*_FACE_MODEL_WIDTHS, *_UNUSED), remedy(layout.root))
     else:
         raise UserError(f"{layout.face_model_npz} or {layout.face_model_pt.name}: missing; {remedy(layout.root)}")
     unused = [key for key in _UNUSED if next(_leaves(content, key), None) is not None]
@@ -162,10 +158,10 @@ def expression_names(layout: Layout, width: int, notes: list[str]) -> tuple[str,
     ``notes`` gets a line."""
     if layout.face_model_pt.exists() or not layout.face_model_npz.exists():
         return ()
-    with np.load(layout.face_model_npz, allow_pickle=False) as archive:
-        if "expression_names" not in archive.files:
-            return ()
-        names = tuple(str(name) for name in np.atleast_1d(archive["expression_names"]))
+    stored = read_npz(layout.face_model_npz, ("expression_names",), remedy(layout.root)).get("expression_names")
+    if stored is None:
+        return ()
+    names = tuple(str(name) for name in np.atleast_1d(stored).reshape(-1)) if stored.dtype.kind == "U" else ()
     if len(names) == width:
         return names
     notes.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.plates.build import frame_plate, freed_plate, torso_plate
 from degstalk_ns.plates.hair import with_hair_in_front
+from degstalk_ns.reading.arrays import read_npy
 
 if TYPE_CHECKING:
     from degstalk_ns.dataparsers.recording import Recording
@@ -127,7 +128,7 @@ class FrameData:
     def teeth(self) -> _Mask:
         """bool [H, W]."""
         path = self._layout.teeth(self.img_id)
-        teeth = np.squeeze(_load_npy(path, "a bool array", self._layout.root))
+        teeth = np.squeeze(read_npy(path, "a bool array", remedy(self._layout.root)))
         if teeth.shape != self._full_size:
             raise _wrong_size(path, teeth.shape, self._full_size, self._layout.root)
         return self._shrunk((teeth != 0).astype(np.uint8), cv2.INTER_NEAREST).astype(bool)
@@ -284,15 +285,3 @@ def check_masks(layout: Layout, train: FrameTable, size: tuple[int, int], option
             f"pixel, RGB {PALETTE['hair']}, and the method keeps hair from them; {remedy(layout.root)}, or set "
             "allow_no_hair for a bald person"
         )
-
-
-def _load_npy(path: Path, expected: str, root: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; {remedy(root)}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not readable as {expected} ({error}); {remedy(root)}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UserError(f"{path}: expected {expected} of numbers; {remedy(root)}")
-    return array

@@ -100,21 +100,12 @@ class Layout:
         return self.root / "contact_sheet.png"
 
 
-def lacks_ours(root: Path) -> bool:
-    """Whether ``root`` is a dataset of another project that lacks what this one needs: cameras and frames are there,
-    but no mask of the teeth, no face model, or no audio features under the names of this layout."""
-    layout = Layout(root)
-    if (root / "process.json").exists() or not layout.transforms("train").exists() or not layout.frame(0).exists():
-        return False
-    models = layout.face_model_npz.exists() or layout.face_model_pt.exists()
-    return not (layout.teeth(0).parent.is_dir() and models and any(root.glob("aud_*.npy")))
-
-
 def remedy(root: Path) -> str:
     """What to do about a dataset that cannot be read."""
-    if lacks_ours(root):
+    layout = Layout(root)
+    if not (root / "process.json").exists() and layout.transforms("train").exists() and layout.frame(0).exists():
         return (
-            f"this is the layout of ER-NeRF, SyncTalk or GaussianTalker: `degstalk process --complete {root}` makes "
-            "what it lacks"
+            f"if it is a dataset of another project, `degstalk process --complete {root}` makes the masks, face model, "
+            "plates and features that it lacks, but no frames, cameras or sound"
         )
     return f"make it with `degstalk process VIDEO {root}`"

@@ -40,7 +40,8 @@ class ReadOptions:
     percentile); it is used where there is no au.csv."""
     signals: Signals = "expression"
     """What drives the face beside the sound. Action units take the place of the expression coefficients, and there are
-    no eyelid and jaw coefficients then: the paper's variant without implicit expression."""
+    no jaw coefficients then, nor eyelids unless ``lid_units`` names some: the paper's variant without implicit
+    expression."""
     units: tuple[str, ...] = UPPER_FACE_UNITS
     """Columns of au.csv that drive the face, with ``signals`` "action-units"."""
     lid_units: tuple[str, ...] = ()

@@ -59,7 +59,8 @@ class Recording:
         phonetic: [V, 512] float16 or float32, vectors of Whisper's base model, 50 a second, from the first frame on;
             None where the dataset has none.
         expression: [T, E] float32, coefficients of a face model, or intensities (0 to 5) of action units.
-        eyelids: [T, 2] float32; jaw: [T, 3] float32; [T, 0] where action units drive the face.
+        eyelids: [T, 2] float32; jaw: [T, 3] float32. Where action units drive the face, the eyelids are its
+            ``lid_units``, and there is no jaw.
         blink: [T] float32, 0 (open) to 1 (closed).
         mouth_opening: [T] float32, grows with the opening: AU25 intensity, or gap of the lips over eye distance.
         places: [3, 3] float32, centre of the right eye, of the left one, and the base of the nose in world units, from

@@ -5,12 +5,10 @@ It must not know frames, sound or nerfstudio.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +16,10 @@ from numpy.typing import NDArray
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.json_file import is_number, read_json, shown
+
+MOST_FRAMES: Final[int] = 10_000_000
+"""Frames of a recording: 111 hours."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,7 @@ def read_transforms(layout: Layout, options: ReadOptions) -> tuple[dict[str, flo
     tables: dict[str, FrameTable] = {}
     for split in ("train", "val"):
         path = layout.transforms(split)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path}: missing; {remedy(layout.root)}") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not readable as JSON ({error}); {remedy(layout.root)}") from None
+        content = read_json(path, remedy(layout.root))
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
             raise UserError(f'{path}: expected an object with "focal_len" and "frames"; {remedy(layout.root)}')
         if not content["frames"]:
@@ -68,8 +65,8 @@ def read_transforms(layout: Layout, options: ReadOptions) -> tuple[dict[str, flo
 
 
 def _number(value: Any, path: Path, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f'{path}: "{name}" must be a finite number, got {value!r}')
+    if not is_number(value):
+        raise UserError(f'{path}: "{name}" must be a finite number, got {shown(value)}')
     return float(value)
 
 
@@ -80,11 +77,14 @@ def _frame_table(frames: Sequence[Any], path: Path, options: ReadOptions) -> Fra
             raise UserError(f'{path}: frame entry {place} needs "img_id" and "transform_matrix"')
         img_id, aud_id = frame["img_id"], frame.get("aud_id", frame["img_id"])
         for name, value in (("img_id", img_id), ("aud_id", aud_id)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UserError(f'{path}: "{name}" of frame entry {place} must be a whole number from 0, got {value!r}')
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_FRAMES:
+                raise UserError(
+                    f'{path}: "{name}" of frame entry {place} must be a whole number from 0 to {MOST_FRAMES - 1}, got '
+                    f"{shown(value)}"
+                )
         try:
             matrix = np.asarray(frame["transform_matrix"], np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             matrix = np.empty(0)
         if matrix.shape == (3, 4):
             matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])

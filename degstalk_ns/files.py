@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, the pictures of a dataset (RGB in memory), and files of torch.
+"""Files that are whole or not there at all, and the pictures of a dataset: RGB in memory.
 
 Every writer of this program ends in :func:`write_whole`. It must not know which file is which.
 """
@@ -6,12 +6,9 @@ Every writer of this program ends in :func:`write_whole`. It must not know which
 from __future__ import annotations
 
 import os
-import pickle
-import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -43,33 +40,6 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise UserError(f"{path}: missing, damaged or without alpha; delete it and run `degstalk process` again")
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA).astype(np.uint8, copy=False)
-
-
-def read_plain(path: Path, remedy: str) -> Any:
-    """What ``path`` holds, on the CPU.
-
-    Args:
-        path: a file of torch.save.
-        remedy: what the user is to do if it cannot be read.
-
-    Raises:
-        UserError: missing, damaged, or with anything but plain data, which is named.
-    """
-    import torch  # only here: other readers of files do without
-
-    # Files written from numpy arrays and scalars need these types; nothing else is let in.
-    scalars = [type(np.dtype(code)) for code in "fdilB?"]
-    allowed: list[Any] = [np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype, *scalars]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {remedy}") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = f"it holds code, {foreign[1]}, which is not run" if foreign else first
-        raise UserError(f"{path}: not readable as plain tensors ({reason}); {remedy}") from None
 
 
 def write_jpeg(path: Path, image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> None:

@@ -62,7 +62,7 @@ def _contents(root: Path) -> dict[str, bytes]:
 def test_what_is_lacking_is_made_and_the_dataset_loads(other: Path, made: tuple[Path, ProcessSummary]) -> None:
     for name in TRACKED:
         (other / name).unlink()
-    with pytest.raises(UserError, match=r"layout of ER-NeRF, SyncTalk or GaussianTalker: `degstalk process --complete"):
+    with pytest.raises(UserError, match=r"`degstalk process --complete .*` makes the masks"):
         read_recording(other)
     before = _contents(other)
     summary = complete_dataset(other, CONFIG)
@@ -124,12 +124,52 @@ def test_without_torso_images_they_are_made(other: Path) -> None:  # as AD-NeRF'
     assert len(list(layout.torso(0).parent.glob("*.png"))) == FRAMES and layout.clean_plate.exists()
 
 
+def test_a_torso_image_or_teeth_that_are_missing_alone_are_made(other: Path, made: tuple[Path, ProcessSummary]) -> None:
+    layout = Layout(other)
+    layout.torso(50).unlink()
+    shutil.copytree(Layout(made[0]).teeth(0).parent, layout.teeth(0).parent)
+    for i in (3, 7):
+        np.save(layout.teeth(i), np.ones((64, 64), bool))
+    layout.teeth(9).unlink()
+    before = _contents(other)
+    complete_dataset(other, CONFIG)
+    after = _contents(other)
+    assert layout.torso(50).exists() and layout.teeth(9).exists()
+    for name, content in before.items():
+        assert after[name.replace("parsing/", "parsing_original/")] == content
+
+
+def test_masks_of_which_one_is_missing_are_all_made_anew(other: Path) -> None:
+    layout = Layout(other)
+    layout.parsing(50).unlink()
+    complete_dataset(other, CONFIG)
+    recording = read_recording(other)
+    assert all(read_frame(recording, i).hair.any() for i in (0, 49, 50, 51))
+    assert len(list((other / completion.OLD_MASKS).glob("*.png"))) == FRAMES  # and SyncTalk's
+
+
+def test_what_was_said_in_a_call_that_was_interrupted_is_said_again(other: Path) -> None:
+    Layout(other).landmarks(30).unlink()
+    _one_camera_less(other)
+    DrawnSegmenter.fail_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        complete_dataset(other, CONFIG)
+    DrawnSegmenter.fail_at = None
+    said = "\n".join(complete_dataset(other, CONFIG).notes)
+    assert "cameras fewer" in said and "parsing_original" in said
+
+
+def _one_camera_less(root: Path) -> None:
+    path = Layout(root).transforms("val")
+    content = json.loads(path.read_text())
+    content["frames"].pop()
+    path.write_text(json.dumps(content))
+
+
 def test_cameras_that_may_be_shifted_are_told(other: Path) -> None:
     layout = Layout(other)
     layout.landmarks(30).unlink()
-    content = json.loads(layout.transforms("val").read_text())
-    content["frames"].pop()
-    layout.transforms("val").write_text(json.dumps(content))
+    _one_camera_less(other)
     notes = complete_dataset(other, CONFIG).notes
     assert any("1 frames had no landmarks, the first 30, and there are 1 cameras fewer" in note for note in notes)
     assert layout.landmarks(30).exists()
@@ -150,13 +190,27 @@ def _gap(root: Path) -> None:
     Layout(root).frame(7).unlink()
 
 
+def _no_sound(root: Path) -> None:
+    for path in (*root.glob("aud*.npy"), root / "aud.wav"):
+        path.unlink()
+
+
+def _small_background(root: Path) -> None:
+    cv2.imwrite(str(Layout(root).clean_plate), np.zeros((32, 32, 3), np.uint8))
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "ours": (lambda root: (root / "process.json").write_text("{}"), "was made by `degstalk process`"),
     "no cameras": (_no_transforms, "transforms_train.json: missing; expected a dataset of ER-NeRF"),
     "no frames": (lambda root: shutil.rmtree(root / "ori_imgs"), "ori_imgs: holds no frame"),
     "a gap": (_gap, "7.jpg: missing; expected frames numbered from 0"),
     "no folder": (shutil.rmtree, "no such dataset folder"),
-    "broken audio": (lambda root: (root / "aud.npy").write_bytes(b"no array"), "aud.npy: not a numpy array file"),
+    "broken audio": (lambda root: (root / "aud.npy").write_bytes(b"no array"), "aud.npy: not readable as audio"),
+    "zipped audio": (lambda root: np.savez((root / "aud.npy").open("wb"), a=[1]), "aud.npy: holds several arrays"),
+    "no sound": (_no_sound, "aud.wav: missing, and no audio features either"),
+    "a small background": (_small_background, "bc.jpg: is 32 x 32 pixels, expected 64 x 64"),
+    "broken units": (lambda root: (root / "au.csv").write_text("AU45_r\nx\n"), "column AU45_r must hold one number"),
+    "broken 3dmm": (lambda root: (root / "3dmm.pt").write_bytes(b"a"), "3dmm.pt: not readable as plain tensors"),
     "broken cameras": (lambda root: (root / "transforms_val.json").write_text("{"), "not readable as JSON"),
 }
 
@@ -179,6 +233,10 @@ def test_the_command_says_what_it_made(other: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert f"{other}: made expression, masks" in said and "note: bs.npy is not used" in said
     assert f"next: ns-train degstalk-fast --data {other}" in said
+    for more in (["--overwrite"], ["--only", "audio"], ["--features", "nonsense"]):
+        with pytest.raises(SystemExit):
+            cli.main(["process", "--complete", str(other), *arguments, *more])
+        assert more[0] in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["process", "--complete", str(other), str(other)])
     assert "leave" in capsys.readouterr().err

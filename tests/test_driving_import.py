@@ -75,6 +75,8 @@ def test_imported_features_drive_the_dataset_and_stay(
 def test_a_dataset_of_another_project_takes_them_too(copy: Path, features: Path) -> None:
     (copy / "process.json").unlink()
     (features / "au.csv").unlink()
+    (features / "aud_ds.npy").rename(features / "aud_eo.npy")
+    np.save(features / "aud_eo.npy", np.zeros((FRAMES, 16, 44)))
     cli.main(["process", "--complete", str(copy), "--import", str(features), *ARGUMENTS])
     assert read_recording(copy).num_frames == FRAMES - 3
 
@@ -112,6 +114,35 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     said = capsys.readouterr().err
     assert ended.value.code == 1 and expected in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_others_in_the_dataset_are_not_replaced(
+    copy: Path, features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "process.json").unlink()
+    before = (copy / "au.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["process", "--complete", str(copy), "--import", str(features), *ARGUMENTS])
+    assert "au.csv: is there already and was not made here" in capsys.readouterr().err
+    assert (copy / "au.csv").read_bytes() == before and not (copy / "3dmm.pt").exists()
+
+
+def test_an_imported_file_that_was_deleted_is_made_again(copy: Path, video: Path, features: Path) -> None:
+    read_features(features).copy_to(copy)
+    (copy / "au.csv").unlink()
+    process(video, copy, CONFIG)
+    assert len((copy / "au.csv").read_text().splitlines()) == FRAMES + 1
+
+
+def test_what_would_have_no_effect_or_lose_itself_is_refused(copy: Path, features: Path) -> None:
+    read_features(features).copy_to(copy)
+    (features / "3dmm.pt").unlink()
+    np.savez(features / "3dmm.npz", expression_params=np.ones((FRAMES, 3)), jaw_params=np.ones((FRAMES, 3)),
+             eyelid_params=np.ones((FRAMES, 2)))  # fmt: skip
+    with pytest.raises(UserError, match=r"3dmm\.pt: is there, and is read before"):
+        read_features(features).copy_to(copy)
+    with pytest.raises(UserError, match="is the dataset itself"):
+        read_features(copy).copy_to(copy)
 
 
 def test_no_output_folder_is_refused(video: Path, capsys: pytest.CaptureFixture[str]) -> None:

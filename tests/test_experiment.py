@@ -224,7 +224,7 @@ def test_a_table_is_made_once_and_again_only_where_something_changed(
     assert small[2:] == ["talking-gaussian-fast"]
     # Trained to the end, but the call ended before that was written down; and what can be measured has changed.
     trial = Trial("degstalk-fast", dataset_copy.name, 0)
-    folder = trial.folder(output / "trials")
+    folder = trial.folder(plan.trials_folder(output, 0.5))
     saved = json.loads((folder / "trial.json").read_text())
     (folder / "trial.json").write_text(json.dumps(saved | {"trained": False, "measured_with": "less"}))
     _run(dataset_copy, output)

@@ -47,8 +47,8 @@ def test_window_files_with_nan_or_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"NaN or infinity.*frame 12"):
         read_windows(path)
     path.write_bytes(b"junk")
-    with pytest.raises(UserError, match="not a numpy array file"):
+    with pytest.raises(UserError, match="not readable as an array"):
         read_windows(path)
     np.save(path, np.array([{"a": 1}], dtype=object))
-    with pytest.raises(UserError, match="not a numpy array file"):
+    with pytest.raises(UserError, match="not readable as an array"):
         read_windows(path)

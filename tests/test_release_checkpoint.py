@@ -141,6 +141,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a fork's mouth": (_set(3, "lm_net.net.0.weight", torch.zeros(3, 3)), "parts that are not known|expected 2"),
     "another grid": (_changed(_other_grid), "encoder_xy has levels of"),
     "embeddings of another width": (_set(0, 13, torch.zeros(40, 16)), "takes 32 values .* embedding of 16"),
+    "embeddings without width": (
+        _set(0, 13, torch.tensor(1.0)),
+        "embeddings of its Gaussians are .., expected .40, 0.",
+    ),
+    "sparse": (_set(1, "sigma_net.net.0.weight", torch.eye(64).to_sparse()), "expected 2"),
+    "a degree below 0": (_set(0, 0, -1), "spherical harmonics are of degree -1"),
+    "a degree that is none": (_set(0, 0, True), "spherical harmonics are of degree True"),
+    "keys that are no names": (_set(1, 7, torch.zeros(3)), "parts that are not known: 7"),
     "other channels": (
         lambda: (*as_release(made_avatar(channels=29))[:2], *as_release(made_avatar(channels=44))[2:]),
         "hears 29 channels and the mouth 44",
@@ -159,7 +167,7 @@ def test_other_files_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
     assert not Path("/tmp/degstalk-was-here").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 torn", b"no torch file"])
+@pytest.mark.parametrize("content", [None, b"a", b"t.", b"R", b".", b"", b"PK\x03\x04 torn", b"no torch file"])
 def test_files_that_are_no_torch_files_are_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "chkpnt.pth"
     if content is not None:

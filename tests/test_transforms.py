@@ -34,7 +34,7 @@ def test_transforms_missing_invalid_or_empty(dataset_copy: Path) -> None:
         path.write_text(content)
         refuses(dataset_copy, "transforms_val.json", part)
     path.unlink()
-    refuses(dataset_copy, "transforms_val.json: missing", f"degstalk process VIDEO {dataset_copy}")
+    refuses(dataset_copy, "transforms_val.json: missing", "but no frames, cameras or sound")
 
 
 def test_bad_poses(dataset_copy: Path) -> None:

@@ -3,7 +3,6 @@ avatars."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from degstalk_ns.avatar.camera import View
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
+from degstalk_ns.reading.json_file import is_number, read_json, shown
 
 MOST_CAMERAS: Final[int] = 100_000
 """Cameras of a path: an hour at 25 a second is 90,000."""
@@ -76,12 +76,7 @@ def read_camera_path(path: Path) -> CameraPath:
     Raises:
         UserError: missing, not such a file, no cameras, another kind of camera than a pinhole, or bad numbers.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {_HOW}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); {_HOW}") from None
+    content = read_json(Path(path), _HOW)
     cameras = content.get("camera_path") if isinstance(content, dict) else None
     if not isinstance(cameras, list) or not cameras or not all(isinstance(camera, dict) for camera in cameras):
         raise UserError(f'{path}: expected cameras under "camera_path"; {_HOW}')
@@ -97,7 +92,7 @@ def read_camera_path(path: Path) -> CameraPath:
     poses, focal = [], []
     for number, camera in enumerate(cameras):
         matrix = np.asarray(camera.get("camera_to_world", ()), dtype=object).reshape(-1)
-        if len(matrix) != 16 or not all(_is_number(value) for value in matrix):
+        if len(matrix) != 16 or not all(is_number(value) for value in matrix):
             raise UserError(f'{path}: "camera_to_world" of camera {number} must be 16 finite numbers')
         pose = matrix.astype(np.float64).reshape(4, 4)
         if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > 1e-2 or np.linalg.det(pose[:3, :3]) < 0:
@@ -115,17 +110,8 @@ def read_camera_path(path: Path) -> CameraPath:
     return CameraPath(np.stack(poses), np.array(focal), times, width, height, rate, notes)
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False
-
-
 def _number(content: dict[str, Any], key: str, path: Path) -> float:
     value = content.get(key)
-    if not _is_number(value):
-        raise UserError(f'{path}: "{key}" must be a finite number, got {value!r}; {_HOW}')
+    if not is_number(value):
+        raise UserError(f'{path}: "{key}" must be a finite number, got {shown(value)}; {_HOW}')
     return float(value)  # type: ignore[arg-type]

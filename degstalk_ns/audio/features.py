@@ -21,6 +21,7 @@ from degstalk_ns.audio.whisper import WhisperConfig, whisper_vectors
 from degstalk_ns.audio.windows import VECTORS_PER_SECOND, windows_of
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.reading.arrays import read_npy
 
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
 """Window length L and width C of the features with known names; None is any width."""
@@ -156,11 +157,4 @@ def _read(path: Path) -> NDArray[np.floating]:
             f"{path}: missing; expected audio features, made by `degstalk process` ({', '.join(FEATURES)}) "
             f"or by the extractor of {_name(path)!r}"
         )
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: not a numpy array file ({str(error).splitlines()[0]}); make it again") from None
-    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
-        shape = getattr(array, "shape", type(array).__name__)
-        raise UserError(f"{path}: expected numbers [frames, vectors, channels], got {shape}; make it again")
-    return array
+    return read_npy(path, "an array [frames, vectors, channels]", "make it again")

@@ -78,6 +78,7 @@ def probed(config: DegstalkTrainerConfig, subject: Subject, folder: Path, advanc
         UserError: the training failed; its log tells.
     """
     method, pilot = str(config.method_name), folder / "probe"
+    refuse_twice(pilot)
     shutil.rmtree(pilot, ignore_errors=True)
     ended = _train(
         method, subject, PROBED_STEPS, 0, pilot, advance, f"{method} on {subject.name}: how long a step takes"
@@ -134,7 +135,7 @@ def trained(trial: Trial, subject: Subject, state: TrialState, folder: Path, adv
         state = state.after(0.0, trained=True)
         state.save(folder)
         return state
-    _refuse_twice(folder)
+    refuse_twice(folder)
     text = f"{_called(trial)}: step {{}} of {state.steps}"
     start = time.perf_counter()
     try:
@@ -205,8 +206,12 @@ _PROCESS: Final[str] = "training.pid"
 _POLL: Final[float] = 0.5
 
 
-def _refuse_twice(folder: Path) -> None:
-    """Refuse to train a trial that another process is training."""
+def refuse_twice(folder: Path) -> None:
+    """Refuse to train, or to clear, a trial that another process is training.
+
+    Raises:
+        UserError: as said.
+    """
     try:
         process = psutil.Process(int((folder / _PROCESS).read_text()))
         busy = process.is_running() and any(_TRAIN in word for word in process.cmdline())

@@ -129,6 +129,11 @@ def trials_of(methods: Sequence[str], subjects: Sequence[Subject], seeds: int) -
     return [Trial(method, subject.name, seed) for seed in range(seeds) for subject in subjects for method in methods]
 
 
+def trials_folder(output: Path, budget_minutes: float) -> Path:
+    """Folder of all trials of one budget; both tables share them."""
+    return output / "trials" / f"{budget_minutes:g} minutes"
+
+
 def steps_within(budget_minutes: float, seconds_a_step: float, method: str) -> int:
     """Steps of a schedule that take ``budget_minutes``.
 

@@ -114,7 +114,7 @@ def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvata
             pipeline.load_pipeline(state["pipeline"], state["step"])
         except RuntimeError as error:
             raise UserError(
-                f"{checkpoint}: its tensors do not fit ({_first_difference(error)}); it was made by another version of "
+                f"{checkpoint}: its tensors do not fit ({first_difference(error)}); it was made by another version of "
                 f"degstalk-ns, or {path.name} or the dataset {folder} was changed since: train again, or install that "
                 "version"
             ) from None
@@ -171,7 +171,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _first_difference(error: RuntimeError) -> str:
+def first_difference(error: RuntimeError) -> str:
     """The first of what torch lists over many lines when tensors do not fit, and how many lines there are."""
     lines = [" ".join(line.split()).rstrip(".,") for line in str(error).splitlines()[1:] if line.strip()]
     if not lines:

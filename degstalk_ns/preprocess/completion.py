@@ -7,9 +7,10 @@ regions are moved to a folder beside. It must not know how any product is made.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,19 +18,25 @@ from typing import Final
 import numpy as np
 
 from degstalk_ns import model_files
-from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Advance, Progress
-from degstalk_ns.dataparsers.driving_files import PHONETIC
+from degstalk_ns.dataparsers.action_units import read_action_units
+from degstalk_ns.dataparsers.driving_files import PHONETIC, read_face_model
+from degstalk_ns.dataparsers.frame import frame_size, read_picture
 from degstalk_ns.dataparsers.layout import PALETTE, Layout
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import PART_PREFIX, read_rgb
+from degstalk_ns.files import read_rgb, write_bytes, write_whole
 from degstalk_ns.preprocess.config import ProcessConfig
+from degstalk_ns.preprocess.pipeline import remove_parts, wants_whisper
 from degstalk_ns.preprocess.products import FrameProducts
 from degstalk_ns.preprocess.record import RECORD_NAME
+from degstalk_ns.reading.arrays import npy_shape
+from degstalk_ns.reading.json_file import read_json
 
+NOTES_NAME: Final[str] = "complete.json"
+"""File of what there is to say of a dataset."""
 OLD_MASKS: Final[str] = "parsing_original"
 """Folder that masks without hair and mouth are moved to."""
 _LOOKED_AT: Final[int] = 9
@@ -76,28 +83,38 @@ def complete_dataset(
         progress: where the steps report to; None is silent.
 
     Raises:
-        UserError: no such dataset, one that `degstalk process` made, or frames that cannot be used.
+        UserError: no such dataset, one that `degstalk process` made, files that cannot be used, or options that make
+            no sense here. Nothing is made then.
     """
     config, progress, layout = config or ProcessConfig(), progress or Progress(None), Layout(root)
-    count = _frame_count(layout)
+    count = frame_count(root)
     camera, splits = read_transforms(layout, ReadOptions())
-    height, width = read_rgb(layout.frame(0)).shape[:2]
+    width, height = _check_files(layout, count)
+    vectors, told = _vectors(config)
     model_files.face_landmarker()
     model_files.selfie_segmenter()
-    notes = [f"{name} is not used: {why}" for name, why in _UNUSED.items() if (root / name).exists()]
-    notes += _adopt_audio(layout) + _set_masks_aside(layout, count) + _packed_poses(layout, count, splits)
-    vectors = () if config.audio == "mel" or whisper_availability() is not None else (PHONETIC,)
-    products = FrameProducts(layout, config, count, (width, height), root, vectors, _kept(layout, count))
-
-    def sheet(advance: Advance, _: set[int]) -> None:
-        table = np.concatenate([split.img_ids for split in splits.values()])
-        nearest = np.abs(np.arange(count)[:, None] - table).argmin(1)
-        c2w = np.concatenate([split.c2w for split in splits.values()])[nearest]
-        intrinsics = camera["focal_len"], camera.get("cx", width / 2), camera.get("cy", height / 2)
-        products.make_sheet(advance, c2w, intrinsics)
+    remove_parts(root)
+    adopted = _adopt_audio(layout)  # the last thing that may be refused
+    notes = _Notes(root)
+    notes.add(told + [f"{name} is not used: {why}" for name, why in _UNUSED.items() if (root / name).exists()])
+    notes.add(_packed_poses(layout, count, splits))
+    notes.add(adopted)
+    notes.add(_set_masks_aside(layout, count))
+    products = FrameProducts(layout, config, count, (width, height), root, vectors, _kept(layout))
 
     def landmarks(advance: Advance, _: set[int]) -> list[str]:
         return products.make_landmarks(advance, lacking(layout.landmarks, count))  # those of others stay
+
+    def sheet(advance: Advance, _: set[int]) -> None:
+        ids = np.concatenate([split.img_ids for split in splits.values()])
+        order = np.argsort(ids)
+        places = np.searchsorted(ids[order], np.arange(count)).clip(
+            max=len(ids) - 1
+        )  # itself, or the next that has one
+        c2w = np.concatenate([split.c2w for split in splits.values()])[order][places]
+        products.make_sheet(
+            advance, c2w, (camera["focal_len"], camera.get("cx", width / 2), camera.get("cy", height / 2))
+        )
 
     every = set(range(count))
 
@@ -125,9 +142,63 @@ def complete_dataset(
         if not frames:
             continue
         with progress.stage(name, ticks) as advance:
-            notes += make(advance, frames) or []
+            notes.add(make(advance, frames) or [])
         made.append(name)
-    return CompletionSummary(root, count, made, notes + list(read_recording(root).notes))
+    return CompletionSummary(root, count, made, [*notes.lines, *read_recording(root).notes])
+
+
+class _Notes:
+    """What is to be known of a dataset; kept beside it, for what was said in a call that was interrupted."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / NOTES_NAME
+        self.lines: list[str] = []
+        if self._path.exists():
+            content = read_json(self._path, "remove it")
+            self.lines = [str(line) for line in content] if isinstance(content, list) else []
+
+    def add(self, lines: Sequence[str]) -> None:
+        new = [line for line in lines if line not in self.lines]
+        if new:
+            self.lines += new
+            write_bytes(self._path, (json.dumps(self.lines, indent=1) + "\n").encode())
+
+
+def _vectors(config: ProcessConfig) -> tuple[tuple[str, ...], list[str]]:
+    """Names of the vectors to make beside log-mel windows, and what is to be said of them.
+
+    Raises:
+        UserError: some were asked for that cannot be had, or an option was given that means nothing here.
+    """
+    if config.overwrite or config.only != "all":
+        raise UserError("--complete makes what is missing; --overwrite and --only have no meaning with it")
+    whisper, told = wants_whisper(config, None)
+    return tuple(dict.fromkeys([*[PHONETIC] * whisper, *config.features])), told
+
+
+def _check_files(layout: Layout, count: int) -> tuple[int, int]:
+    """Width and height of the frames, after what others made has been looked at.
+
+    Raises:
+        UserError: a file that cannot be read or is of another size than the frames, no sound at all, or a folder that
+            cannot be written to.
+    """
+    root = layout.root
+    if not os.access(root, os.W_OK):
+        raise UserError(f"{root}: cannot be written to; change its permissions")
+    if not layout.audio.exists() and not any(root.glob("aud*.npy")):
+        raise UserError(f"{layout.audio}: missing, and no audio features either; add the sound of the video")
+    height, width = frame_size(layout, 0)
+    for i in sorted({0, count // 2, count - 1}):
+        for path, channels in ((layout.frame(i), 3), (layout.parsing(i), 3), (layout.torso(i), 4)):
+            if path.exists():
+                read_picture(path, channels, (height, width), root)
+    if layout.clean_plate.exists():
+        read_picture(layout.clean_plate, 3, (height, width), root)
+    read_action_units(layout, [])
+    if layout.face_model_pt.exists() or layout.face_model_npz.exists():
+        read_face_model(layout, [])
+    return width, height
 
 
 def lacking(path_of: Callable[[int], Path], count: int) -> set[int]:
@@ -137,9 +208,13 @@ def lacking(path_of: Callable[[int], Path], count: int) -> set[int]:
     return {i for i in range(count) if path_of(i).name not in names}
 
 
-def _frame_count(layout: Layout) -> int:
-    """Number of the frames, which must be numbered from 0 on without a gap."""
-    root = layout.root
+def frame_count(root: Path) -> int:
+    """Number of the frames of another project's dataset, which must be numbered from 0 on without a gap.
+
+    Raises:
+        UserError: no such dataset.
+    """
+    layout = Layout(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such dataset folder; {_EXPECTED}")
     if (root / RECORD_NAME).exists():
@@ -174,12 +249,12 @@ def _packed_poses(layout: Layout, count: int, splits: Mapping[str, FrameTable]) 
     ]
 
 
-def _kept(layout: Layout, count: int) -> frozenset[str]:
-    """Names of files and folders that are not to be written, for they are another program's."""
+def _kept(layout: Layout) -> frozenset[str]:
+    """Names of files and folders of which nothing that is there is to be written, for it is another program's."""
     kept = {path.name for path in (layout.action_units, *layout.root.glob("aud_*.npy")) if path.exists()}
     if layout.face_model_pt.exists() or layout.face_model_npz.exists():
         kept.add(layout.face_model_npz.name)
-    return frozenset(kept if lacking(layout.torso, count) else kept | {layout.torso(0).parent.name})
+    return frozenset(kept | {layout.torso(0).parent.name, layout.teeth(0).parent.name})
 
 
 def _adopt_audio(layout: Layout) -> list[str]:
@@ -187,29 +262,26 @@ def _adopt_audio(layout: Layout) -> list[str]:
     path, name = layout.root / "aud.npy", layout.audio_features("ds")
     if not path.exists() or name.exists():
         return []
-    try:
-        windows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a numpy array file ({str(error).splitlines()[0]}); remove it") from None
-    if windows.ndim != 3 or windows.shape[1:] != _DEEPSPEECH:
+    shape = npy_shape(path, "audio features", "remove it")
+    if len(shape) != 3 or shape[1:] != _DEEPSPEECH:
         return [
-            f"aud.npy is not used: it holds {list(windows.shape)}, and DeepSpeech's features are [T, 16, 29]; to train "
+            f"aud.npy is not used: it holds {list(shape)}, and DeepSpeech's features are [T, 16, 29]; to train "
             "on it, rename it aud_NAME.npy and give --audio NAME"
         ]
-    shutil.copyfile(path, name.with_name(PART_PREFIX + name.name))
-    os.replace(name.with_name(PART_PREFIX + name.name), name)
+    write_whole(name, lambda part: shutil.copyfile(path, part))
     return [f"aud.npy was copied to {name.name}"]
 
 
 def _set_masks_aside(layout: Layout, count: int) -> list[str]:
     """Moves masks that lack hair or the mouth to a folder beside them."""
     folder, aside = layout.parsing(0).parent, layout.root / OLD_MASKS
-    if aside.exists() or not folder.is_dir() or lacking(layout.parsing, count):
+    there = sorted(set(range(count)) - lacking(layout.parsing, count))
+    if aside.exists() or not there:
         return []
     seen: set[tuple[int, ...]] = set()
-    for i in np.unique(np.linspace(0, count - 1, _LOOKED_AT).round().astype(int)):
+    for i in np.unique(np.linspace(0, len(there) - 1, _LOOKED_AT).round().astype(int)):
         seen |= {
-            tuple(colour) for colour in np.unique(read_rgb(layout.parsing(int(i))).reshape(-1, 3), axis=0).tolist()
+            tuple(colour) for colour in np.unique(read_rgb(layout.parsing(there[i])).reshape(-1, 3), axis=0).tolist()
         }
     absent = [name for name in _WANTED if PALETTE[name] not in seen]
     if not absent:

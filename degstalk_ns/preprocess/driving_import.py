@@ -51,16 +51,35 @@ class DrivingFeatures:
                     f"one row a frame, with a difference of at most {tolerance}"
                 )
 
+    def check_place(self, root: Path) -> None:
+        """Refuse to bring the features into ``root`` where that would lose files of others, or have no effect.
+
+        Raises:
+            UserError: as said.
+        """
+        if root.exists() and root.resolve() == self.folder.resolve():
+            raise UserError(f"{self.folder}: is the dataset itself; keep features to import in a folder of their own")
+        record = Record.load(root)
+        ours = {Layout(root).face_model_npz.name, Layout(root).action_units.name} if record is not None else set()
+        ours |= set(record.facts.get(IMPORTED, [])) if record is not None else set()
+        for name in self.lengths:
+            if (root / name).exists() and name not in ours:
+                raise UserError(f"{root / name}: is there already and was not made here; rename or remove it first")
+        torch_file = Layout(root).face_model_pt
+        if Layout(root).face_model_npz.name in self.lengths and torch_file.exists():
+            raise UserError(f"{torch_file}: is there, and is read before a 3dmm.npz; remove it first")
+
     def copy_to(self, root: Path) -> list[str]:
-        """Copies the files into a dataset, each whole; those of the same names are replaced, and `degstalk process`
+        """Copies the files into a dataset, each whole; ours of the same names are replaced, and `degstalk process`
         leaves them from then on.
 
         Returns:
             Their names.
 
         Raises:
-            UserError: they cannot be written.
+            UserError: they cannot be written, or :meth:`check_place`.
         """
+        self.check_place(root)
         names = list(self.lengths)
         record = Record.load(root)
         if record is not None:  # before: what was copied must not be made again

@@ -76,10 +76,6 @@ def process(
         raise UserError(f"--size {config.size}: expected an even number of pixels, at least 64")
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
-    for name in config.features:
-        missing = feature_availability(name)
-        if missing is not None:
-            raise UserError(f"--features {name}: {missing}")
     progress = progress or Progress(None)
     check_dataset_folder(output, config.overwrite)
     info = decode.probe(video, config.minimum_seconds, 60 * config.longest_minutes)
@@ -97,7 +93,7 @@ def process(
         )
     if not config.allow_silence and (record is None or "audio" not in record.stages):
         decode.check_heard(info)
-    whisper, without_whisper = _whisper(config, record)
+    whisper, without_whisper = wants_whisper(config, record)
     if record is None:
         # Found or fetched before anything is written; a dataset that is there may need neither.
         model_files.face_landmarker()
@@ -123,7 +119,7 @@ def process(
             "whisper": whisper,
         }
         record.save()
-        kept = frozenset(record.facts.get(IMPORTED, []))
+        kept = frozenset(name for name in record.facts.get(IMPORTED, []) if (output / name).exists())
         products = VideoProducts(info, origin, square, Layout(output), config, whisper, kept)
         seconds = _run(products, record, progress, config.only)
     except UserError:
@@ -153,12 +149,16 @@ def _is_whole(record: Record | None, origin: dict[str, Any], frames: int) -> boo
     return all(record.stages.get(name, {}).get("complete") for name in VERSIONS if name not in SOUND_STEPS)
 
 
-def _whisper(config: ProcessConfig, record: Record | None) -> tuple[bool, list[str]]:
+def wants_whisper(config: ProcessConfig, record: Record | None) -> tuple[bool, list[str]]:
     """Whether Whisper's vectors are made, and a line where they cannot be. What was made with them stays so.
 
     Raises:
-        UserError: they were asked for and cannot be had.
+        UserError: they, or other features, were asked for and cannot be had.
     """
+    for name in config.features:
+        unavailable = feature_availability(name)
+        if unavailable is not None:
+            raise UserError(f"--features {name}: {unavailable}")
     if config.audio == "mel":
         return False, []
     missing = whisper_availability()
@@ -275,7 +275,7 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
         layout.transforms(split).unlink(missing_ok=True)
     if todo[-1][0] is not steps[-1]:
         todo.append((steps[-1], set(), True))
-    _remove_parts(layout.root)
+    remove_parts(layout.root)
     seconds: dict[str, float] = {}
     for step, missing, current in todo:
         if not current:
@@ -310,7 +310,7 @@ def _remove_stale(step: Step, record: Record) -> None:
             path.unlink()
 
 
-def _remove_parts(root: Path) -> None:
+def remove_parts(root: Path) -> None:
     """Remove unfinished files that a killed run left."""
     for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
         for part in folder.glob(f"{PART_PREFIX}*"):

@@ -59,7 +59,7 @@ class FrameProducts:
         width, height: of the frames, pixels.
         source: what is named where the frames turn out unusable.
         vectors: names of the audio features that are made beside log-mel windows.
-        kept: files and folders that were brought in from elsewhere and are not written.
+        kept: names of files and folders that were brought in from elsewhere: what of them is there is not written.
     """
 
     def __init__(
@@ -118,6 +118,10 @@ class FrameProducts:
             units = blendshapes.au_table(shapes, points, track["valid"], FRAME_RATE)
             writing.write_action_units(self.layout.action_units, units)
         advance(1)
+
+    def _is_kept(self, path: Path) -> bool:
+        """Whether a file of a frame is another program's."""
+        return path.parent.name in self.kept and path.exists()
 
     def face_signal_files(self) -> list[Path]:
         """What :meth:`make_expression` writes."""
@@ -184,7 +188,8 @@ class FrameProducts:
             )
             mouth, teeth = parsing.find_mouth(now.frame, points[now.i], settings)
             codes = parsing.parse(confidences, points[now.i], mouth, settings)
-            writing.write_teeth(self.layout.teeth(now.i), teeth)
+            if not self._is_kept(self.layout.teeth(now.i)):
+                writing.write_teeth(self.layout.teeth(now.i), teeth)
             files.write_png(self.layout.parsing(now.i), parsing.to_colours(codes))
 
         # Smoothing looks at the frames on both sides, so these are segmented too when only some frames are missing.
@@ -259,7 +264,7 @@ class FrameProducts:
     def _torso(self, i: int, frame: NDArray[np.uint8], codes: parsing.Codes) -> NDArray[np.uint8]:
         """The torso image of a frame, made and written unless it is another program's."""
         path = self.layout.torso(i)
-        if path.parent.name in self.kept:
+        if self._is_kept(path):
             return files.read_rgba(path)
         torso = clean_plate.torso_image(frame, codes, self.config.plates)
         files.write_png(path, torso)

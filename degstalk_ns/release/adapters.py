@@ -5,12 +5,12 @@ No mathematics of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 
 from degstalk_ns.dataparsers.layout import Layout
@@ -20,12 +20,16 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
-from degstalk_ns.plugin.runs import quiet_console
+from degstalk_ns.plugin.pipeline import DegstalkPipeline
+from degstalk_ns.plugin.runs import first_difference, quiet_console
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
+from degstalk_ns.reading.arrays import npy_shape
 from degstalk_ns.release.checkpoint import ReleaseCheckpoint
 
 UNITS: Final[tuple[str, ...]] = ("AU01_r", "AU04_r", "AU05_r", "AU06_r", "AU07_r")
 """The action units that TalkingGaussian compresses, in its order."""
+WINDOWS: Final[Mapping[int, int]] = {29: 16, 44: 16, 1024: 2}
+"""Vectors in a window of the audio features of that code, by their channels: of DeepSpeech, wav2vec and HuBERT."""
 LID_UNITS: Final[tuple[str, ...]] = ("AU45_r",)
 """Those that it does not."""
 
@@ -64,11 +68,16 @@ def import_run(
     _check_driving(checkpoint, recording)
     with quiet_console():
         pipeline = config.pipeline.setup(device="cpu", test_mode="test")
+    assert isinstance(pipeline, DegstalkPipeline)
     model = pipeline.model
     assert isinstance(model, DegstalkModel)
-    model.avatar.load_state_dict(model.avatar.state_dict() | checkpoint.state)
+    try:
+        model.avatar.load_state_dict(model.avatar.state_dict() | checkpoint.state)
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint.path}: its networks are of another shape ({first_difference(error)})") from None
     model.sh_degree.fill_(checkpoint.sh_degree)
     model.moving.fill_(True)
+    pipeline.planned.fill_(config.max_num_iterations)
     folder = config.get_base_dir()
     step = config.max_num_iterations - 1
     saved = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
@@ -78,8 +87,10 @@ def import_run(
         write_whole(weights, lambda part: torch.save(saved, part))
         with quiet_console():
             config.save_config()  # last: a folder without it is no run
-    except OSError as error:
-        raise UserError(f"{folder}: the run cannot be written ({error.strerror}); choose another --output") from None
+    except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        shutil.rmtree(folder, ignore_errors=True)  # made a moment ago
+        raise UserError(f"{folder}: the run cannot be written ({reason}); choose another --output") from None
     return folder / "config.yml", recording.notes
 
 
@@ -109,9 +120,15 @@ def _configured(
 
 def _audio_of(layout: Layout, checkpoint: ReleaseCheckpoint) -> str:
     """The features of the dataset that have as many channels as the avatar hears."""
-    widths = {path.stem.removeprefix("aud_"): _width(path) for path in sorted(layout.root.glob("aud_*.npy"))}
-    found = [name for name, width in widths.items() if width == checkpoint.audio_channels]
-    there = ", ".join(f"aud_{name}.npy with {width}" for name, width in widths.items()) or "none"
+    shapes = {path.stem.removeprefix("aud_"): _shape(path) for path in sorted(layout.root.glob("aud_*.npy"))}
+    channels = checkpoint.audio_channels
+    length = WINDOWS.get(channels)
+    found = [
+        name
+        for name, shape in shapes.items()
+        if shape[-1:] == (channels,) and (length is None or shape[1:-1] == (length,))
+    ]
+    there = ", ".join(f"aud_{name}.npy {list(shape)}" for name, shape in shapes.items()) or "none"
     if not found:
         raise UserError(
             f"{layout.root}: the avatar of {checkpoint.path} hears audio features of {checkpoint.audio_channels} "
@@ -125,12 +142,12 @@ def _audio_of(layout: Layout, checkpoint: ReleaseCheckpoint) -> str:
     return found[0]
 
 
-def _width(path: Path) -> int | None:
+def _shape(path: Path) -> tuple[int, ...]:
+    """Of audio features; empty where they cannot be read."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return int(array.shape[-1]) if array.ndim else None
+        return npy_shape(path, "audio features", "")
+    except UserError:
+        return ()
 
 
 def _check_driving(checkpoint: ReleaseCheckpoint, recording: Recording) -> None:
@@ -154,6 +171,13 @@ def _check_driving(checkpoint: ReleaseCheckpoint, recording: Recording) -> None:
     for what, found, needed, remedy in widths:
         if found != needed:
             raise UserError(f"{root}: {what}: {found}, and {named} needs {needed} {remedy}")
+    found = recording.audio.shape[1]
+    length = WINDOWS.get(checkpoint.audio_channels, found)
+    if found != length:
+        raise UserError(
+            f"{root}: the windows of aud_{recording.audio_name}.npy hold {found} vectors, and {named} hears {length}; "
+            "name the features that it was trained on with --audio"
+        )
     if checkpoint.jaw and recording.jaw.shape[1] != checkpoint.jaw:
         raise UserError(
             f"{root}: the jaw: {recording.jaw.shape[1]}, and {named} predicts {checkpoint.jaw} coefficients"

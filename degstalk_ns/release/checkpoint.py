@@ -26,7 +26,8 @@ from degstalk_ns.avatar.fields.standardise import StandardiseConfig
 from degstalk_ns.avatar.fields.triplane import TriPlaneConfig
 from degstalk_ns.avatar.gaussians import GaussiansConfig
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import read_plain
+from degstalk_ns.rasterization.rules import MAX_SH_DEGREE
+from degstalk_ns.reading.tensors import read_plain
 
 NAME: Final[str] = "chkpnt_fuse_latest.pth"
 _EXPECTED: Final[str] = f"expected the {NAME} of a finished run of DEGSTalk or TalkingGaussian"
@@ -164,14 +165,16 @@ class _Part:
             "opacities": (opacities, (n, 1)),
         }
         if embeddings is not None:
-            shapes["embeddings"] = (embeddings, (n, embeddings.shape[-1] if isinstance(embeddings, Tensor) else 0))
+            width = embeddings.shape[-1] if isinstance(embeddings, Tensor) and embeddings.ndim else 0
+            shapes["embeddings"] = (embeddings, (n, width))
         for what, (tensor, shape) in shapes.items():
-            if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or not n:
+            if not _is_dense(tensor) or tuple(tensor.shape) != shape or not n:
                 got = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
                 self.refuse(f"the {what} of its Gaussians are {got}, expected {list(shape)}")
             self._check_finite(what, tensor)
         self._most_degree = math.isqrt(coefficients) - 1
-        if (self._most_degree + 1) ** 2 != coefficients or not isinstance(degree, int) or degree > self._most_degree:
+        known = type(degree) is int and 0 <= degree <= self._most_degree <= MAX_SH_DEGREE
+        if (self._most_degree + 1) ** 2 != coefficients or not known:
             self.refuse(f"its spherical harmonics are of degree {degree} with {coefficients} coefficients")
         self.sh_degree = degree
         self.embedding_dim = 0 if embeddings is None else int(embeddings.shape[1])
@@ -193,8 +196,8 @@ class _Part:
 
     def take(self, key: str, dimensions: int) -> Tensor:
         """The tensor ``key`` of the network."""
-        tensor = self.network.get(key)
-        if not isinstance(tensor, Tensor) or tensor.ndim != dimensions:
+        tensor: Any = self.network.get(key)
+        if not _is_dense(tensor) or tensor.ndim != dimensions:
             got = f"of {tensor.ndim} dimensions" if isinstance(tensor, Tensor) else "missing"
             self.refuse(f"{key} of its network is {got}, expected {dimensions}")
         assert isinstance(tensor, Tensor)
@@ -260,9 +263,17 @@ class _Part:
 
     def check_all_used(self) -> None:
         """Refuse a network with parts that were not read: it computes something else."""
-        left = [key for key in self.network if key not in self.used and key.split(".")[0] not in _UNUSED[self.name]]
+        left = [
+            str(key)
+            for key in self.network
+            if key not in self.used and str(key).split(".")[0] not in _UNUSED[self.name]
+        ]
         if left:
             self.refuse(f"its network has parts that are not known: {', '.join(sorted(left)[:4])}")
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
 
 
 def _release_grid(encoding: TriPlaneConfig) -> TriPlaneConfig:
@@ -307,7 +318,7 @@ def _mouth_field(part: _Part) -> tuple[MouthFieldConfig, int]:
         part.refuse(f"the widths of its networks do not fit together: output {inputs}-{width}-{same_width}-{outputs}")
     jaw = 0
     # The network of the jaw has the shape of the other one, whatever it is called.
-    others = {key.split(".")[0] for key in part.network if ".net." in key} - {"sigma_net", *_UNUSED["mouth"]}
+    others = {str(key).split(".")[0] for key in part.network if ".net." in str(key)} - {"sigma_net", *_UNUSED["mouth"]}
     if len(others) == 1:
         jaw_inputs, jaw_width, same_jaw_width, jaw = part.take_mlp(others.pop(), 3, "jaw_layers")
         if (jaw_inputs, jaw_width, same_jaw_width) != (inputs, width, width):

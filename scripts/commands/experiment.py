@@ -24,6 +24,7 @@ from degstalk_ns.experiment.plan import (
     TrialState,
     steps_within,
     subjects_of,
+    trials_folder,
     trials_of,
 )
 from degstalk_ns.experiment.tables import as_json, markdown
@@ -56,7 +57,8 @@ def command(
         budget: Minutes of training for each method on each subject. The length of each schedule is chosen to take that
             long, from the time of some steps of each stage.
         seeds: Number of trainings of each, with different random seeds; the tables tell the spread.
-        output: Folder of the trials and tables: `trials`, which both tables share, and a folder for each table.
+        output: Folder of the trials and tables: `trials`, which both tables share where their budgets are the
+            same, and a folder for each table.
         schedule: Schedule whose stages are stretched or compressed to the budget: of degstalk-fast, or of the paper.
     """
     console = Console(highlight=False)
@@ -110,7 +112,7 @@ def _run(
     from degstalk_ns.experiment import adapters
 
     folders = {subject.name: subject for subject in subjects}
-    root = output / "trials"
+    root = trials_folder(output, budget)
     states: dict[Trial, TrialState] = {}
     names, last = ", ".join(subject.name for subject in subjects), max(trial.seed for trial in trials)
     about = [
@@ -144,6 +146,7 @@ def _run(
             found = TrialState.read(folder, mark)
             states[trial] = found or TrialState(mark, steps[trial.method, trial.subject])
             if found is None:
+                adapters.refuse_twice(folder)
                 adapters.cleared(folder)
                 states[trial].save(folder)
         for trial in trials:
@@ -187,7 +190,7 @@ def _write(
     output: Path,
     about: Sequence[str],
 ) -> None:
-    root, trials = output / table, output / "trials"
+    root, trials = output / table, trials_folder(output, budget)
     for subject in subjects:
         shown = {trial: state for trial, state in states.items() if state.done and trial.seed == 0}
         own = {trial.method: trial.folder(trials) for trial in shown if trial.subject == subject.name}

@@ -11,7 +11,7 @@ from rich.console import Console
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess.completion import CompletionSummary, complete_dataset
+from degstalk_ns.preprocess.completion import CompletionSummary, complete_dataset, frame_count
 from degstalk_ns.preprocess.driving_import import DrivingFeatures, read_features
 from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
 from degstalk_ns.preprocess.steps import decode
@@ -32,8 +32,8 @@ def command(
         output: Folder of the dataset, for example data/me.
         completing: Make what the dataset of another project (ER-NeRF, SyncTalk, GaussianTalker) lacks, from its frames
             and its sound. Nothing that is there is changed.
-        imported: Folder with driving features of other programs, which replace ours: 3dmm.pt of SMIRK, au.csv of
-            OpenFace, aud_NAME.npy.
+        imported: Folder with driving features of other programs: 3dmm.pt of SMIRK and au.csv of OpenFace, which
+            replace ours, and aud_NAME.npy.
         config: Options of preprocessing.
     """
     console = Console(highlight=False)
@@ -41,17 +41,19 @@ def command(
     if completing:
         if output is not None:
             raise UserError(f"--complete works in the dataset {video} itself; leave {output} out")
-        lines = completion_lines(complete_dataset(video, config, Progress(console)))
-        root, frames = video, len(list(Layout(video).frame(0).parent.glob("*.jpg")))
+        root = video
         if features is not None:
-            features.check_length(frames, str(root))
+            features.check_length(frame_count(root), str(root))
+            features.check_place(root)
+        lines = completion_lines(complete_dataset(root, config, Progress(console)))
     else:
         if output is None:
             raise UserError("no output folder given: degstalk process VIDEO OUTPUT, for example data/me")
+        root = output
         if features is not None:
-            info = decode.probe(video, config.minimum_seconds)
-            features.check_length(info.num_frames, str(video))
-        root, lines = output, process_lines(process(video, output, config, Progress(console)))
+            features.check_length(decode.probe(video, config.minimum_seconds).num_frames, str(video))
+            features.check_place(root)
+        lines = process_lines(process(video, root, config, Progress(console)))
     if features is not None:
         lines = [*imported_lines(features, features.copy_to(root)), *lines]
     for line in lines:
@@ -61,6 +63,8 @@ def command(
 def imported_lines(features: DrivingFeatures, names: list[str]) -> list[str]:
     """What is said of imported features."""
     notes = [f"note: {note}" for note in features.notes]
+    audio = [name.removeprefix("aud_").removesuffix(".npy") for name in names if name.startswith("aud_")]
+    notes += [f"to train on {name}: ns-train ... talking-head --audio {name}" for name in audio]
     return [f"from {features.folder}: {', '.join(names)}; they are left as they are from now on", *notes]
 
 
