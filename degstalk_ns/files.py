@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,8 +75,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
+
+
+def reach_disk(path: Path) -> None:
+    """Returns when a file, or what a folder lists, is on the disk and survives a machine that stops. Folders cannot be
+    waited for everywhere; then it returns at once."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # Windows
+            return
+        raise
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

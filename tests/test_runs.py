@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,17 @@ def test_missing_and_broken_checkpoints_are_refused(run: Path) -> None:
     checkpoint = run.parent / CHECKPOINT
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])
-    assert f"{checkpoint}: cannot be read as a checkpoint" in _refused(run)
+    assert "all 1 checkpoints in it are torn" in _refused(run)
     checkpoint.write_text("not a checkpoint")
-    assert "cannot be read as a checkpoint" in _refused(run)
+    assert "all 1 checkpoints in it are torn" in _refused(run)
+    state = torch.load(io.BytesIO(whole), weights_only=True)
+    state["pipeline"]["_model.avatar.gaussians.face.params.means"][2, 1] = torch.nan
+    torch.save(state, checkpoint)
+    assert f"{checkpoint}: 1 of its tensors hold NaN, the first _model.avatar.gaussians.face.params.means" in _refused(
+        run
+    )
+    torch.save({"pipeline": {"a": Path("x")}}, checkpoint)
+    assert "it holds code, pathlib" in _refused(run)
     torch.save({"weights": torch.zeros(3)}, checkpoint)
     assert "is no checkpoint of nerfstudio" in _refused(run)
     checkpoint.unlink()

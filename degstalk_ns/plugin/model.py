@@ -10,7 +10,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import tyro
@@ -141,7 +141,7 @@ class DegstalkModel(Model):
         self.step = 0
         self.schedule: Schedule | None = None
         growths = {"face": self.config.face_growth, "mouth": self.config.mouth_growth}
-        self.densifiers = {name: Densifier(growth, self.config.extent) for name, growth in growths.items()}
+        self.densifiers = nn.ModuleDict({name: Densifier(c, self.config.extent) for name, c in growths.items()})
         self.patches = torch.Generator()
         self._metrics: FrameMetrics | None = None
         self._lpips: Perceptual | None = None
@@ -207,14 +207,15 @@ class DegstalkModel(Model):
         if not self._latest:
             return
         for name, render in self._latest.items():
-            self.densifiers[name].observe(render.meta)
+            cast(Densifier, self.densifiers[name]).observe(render.meta)
         for name in list(self._latest):
             gaussians = self.avatar.region(name)
             optimizers = {key: self._optimizers.optimizers[f"{name}_{key}"] for key in gaussians.params}
             # Splitting draws random places: of the step, so that a resumed run draws the same.
             with torch.random.fork_rng():
                 torch.manual_seed(self.config.seed * 1_000_003 + step)
-                report = self.densifiers[name].step(step, gaussians.params, optimizers, self.schedule.growth(name))
+                growth, densifier = self.schedule.growth(name), cast(Densifier, self.densifiers[name])
+                report = densifier.step(step, gaussians.params, optimizers, growth)
             if report.changed:
                 for key, parameter in gaussians.params.items():
                     self._optimizers.parameters[f"{name}_{key}"] = [parameter]

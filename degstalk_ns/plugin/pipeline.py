@@ -20,6 +20,7 @@ from torch import Tensor
 
 from degstalk_ns.animation.animation import silent_track
 from degstalk_ns.animation.spoken import spoken_tracks
+from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.avatar.driving import DrivingTrack
 from degstalk_ns.avatar.renderer import over_plate
 from degstalk_ns.errors import UserError, one_line_errors
@@ -89,7 +90,8 @@ class DegstalkPipeline(VanillaPipeline):
 
     @one_line_errors()
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        absent = {"steps": torch.zeros_like(self.steps), "planned": torch.zeros_like(self.planned)}
+        absent: dict[str, Any] = {"steps": torch.zeros_like(self.steps), "planned": torch.zeros_like(self.planned)}
+        absent |= {f"_model.densifiers.{name}._extra_state": {} for name in REGIONS}
         super().load_pipeline(absent | loaded_state, step)
 
     def lengthen(self, steps: int, seed: int) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
@@ -26,6 +24,7 @@ from degstalk_ns.plugin.config_file import read_config_file
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.pipeline import DegstalkPipeline, DegstalkPipelineConfig
+from degstalk_ns.reading.checkpoints import newest_checkpoint, read_training_state
 
 _EXPECTED = "expected the config.yml of a run of degstalk, for example outputs/me/degstalk-fast/<time>/config.yml"
 
@@ -39,12 +38,14 @@ class TrainedAvatar:
         pipeline: in evaluation mode, on the GPU if there is one.
         checkpoint: file of the weights.
         step: training step at which they were saved.
+        passed_over: later checkpoints that are torn, one line each.
     """
 
     config: TrainerConfig
     pipeline: DegstalkPipeline
     checkpoint: Path
     step: int
+    passed_over: tuple[str, ...] = ()
 
     @property
     def model(self) -> DegstalkModel:
@@ -64,8 +65,8 @@ class TrainedAvatar:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on the dataset for the user, one line each."""
-        return self.recording.notes
+        """Notes on the run and its dataset for the user, one line each."""
+        return self.passed_over + self.recording.notes
 
     @property
     def name(self) -> str:
@@ -103,8 +104,9 @@ def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvata
     manager = run.pipeline.datamanager
     assert isinstance(manager, TalkingHeadDataManagerConfig)
     run.data = manager.data = manager.dataparser.data = folder
-    checkpoint = _latest_checkpoint(path.resolve().parent / run.relative_model_dir)
-    state = _read_checkpoint(checkpoint)
+    passed_over: list[str] = []
+    checkpoint = newest_checkpoint(path.resolve().parent / run.relative_model_dir, passed_over.append)
+    state = read_training_state(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with quiet_console(), errors_caught_outside():
         pipeline = run.pipeline.setup(device=device, test_mode="test")
@@ -118,7 +120,7 @@ def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvata
                 f"degstalk-ns, or {path.name} or the dataset {folder} was changed since: train again, or install that "
                 "version"
             ) from None
-    return TrainedAvatar(run, pipeline, checkpoint, int(state["step"]))
+    return TrainedAvatar(run, pipeline, checkpoint, int(state["step"]), tuple(passed_over))
 
 
 def _read_config(path: Path) -> TrainerConfig:
@@ -150,25 +152,6 @@ def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
     raise UserError(
         f"{candidates[0]}: the dataset of this run is not there any more; say where it is with --data FOLDER"
     )
-
-
-def _latest_checkpoint(folder: Path) -> Path:
-    """The checkpoint of the highest step in ``folder``."""
-    found = sorted(folder.glob("step-*.ckpt"))
-    if not found:
-        raise UserError(f"{folder}: holds no checkpoint (step-*.ckpt); has the training saved one yet?")
-    return found[-1]
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train again or restore the file") from None
-    if not isinstance(state, dict) or not isinstance(state.get("pipeline"), dict) or "step" not in state:
-        raise UserError(f"{path}: is no checkpoint of nerfstudio; train again or restore the file")
-    return state
 
 
 def first_difference(error: RuntimeError) -> str:

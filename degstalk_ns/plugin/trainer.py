@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
@@ -18,15 +18,19 @@ from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.files import reach_disk
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.kernels.threads import cores_shared
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.host import kept_local
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.saved_config import refuse_earlier_runs, say_completed
+from degstalk_ns.reading.checkpoints import checkpoint_step, newest_checkpoint, read_training_state
 from degstalk_ns.training.convergence import LengthConfig, longer, longest, why_longer
 from degstalk_ns.training.coverage import what_is_missing
+from degstalk_ns.training.densification import remove_broken
 from degstalk_ns.training.stages import Schedule, Stage
 
 refuse_earlier_runs()
@@ -42,8 +46,12 @@ class DegstalkTrainerConfig(TrainerConfig):
     """Whether a run extends itself until its lips follow those of the training frames."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # `ns-viewer` puts its own viewer settings here.
+        # `ns-viewer` puts its own viewer settings here, and nerfstudio's programs the folder of the checkpoints, of
+        # which they would take the last by name, whole or not.
         super().__setattr__(name, kept_local(value) if name == "viewer" else value)
+        if name == "load_dir" and value is not None and vars(self).get("load_step", 0) is None:
+            with one_line_errors():
+                super().__setattr__("load_step", checkpoint_step(newest_checkpoint(Path(value), _note)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # yaml calls this with what a file holds, in every program; copy does too, and then there is nothing to say.
@@ -151,9 +159,9 @@ class DegstalkTrainer(Trainer):
             moved = self._pipeline.learned_lips(length.frames)
             steps = None if isinstance(moved, str) else longer(self._total, self._asked, moved, length)
             if isinstance(moved, str):
-                self._note(f"whether the run is long enough is not looked at: {moved}")
+                _note(f"whether the run is long enough is not looked at: {moved}")
             elif steps is not None:
-                self._note(why_longer(steps, moved))
+                _note(why_longer(steps, moved))
                 self._lengthen(steps)
         if step >= self._total - 1:  # nerfstudio's loop has as many steps as there may be at most
             self.stop_training = True
@@ -169,26 +177,66 @@ class DegstalkTrainer(Trainer):
         recording = manager.recording
         rows = recording.train.aud_ids
         for line in what_is_missing(recording.mouth_opening[rows], recording.blink[rows]):
-            self._note(line)
+            _note(line)
 
-    @staticmethod
-    def _note(line: str) -> None:
-        CONSOLE.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+    @one_line_errors()
+    def _load_checkpoint(self) -> None:
+        """As nerfstudio's, from the newest checkpoint that is whole, without running anything that it holds."""
+        config = self.config
+        if config.load_dir is not None and config.load_step is None:
+            config.load_step = checkpoint_step(newest_checkpoint(config.load_dir, _note))
+        given = config.load_checkpoint
+        if config.load_dir is not None:
+            given = config.load_dir / f"step-{config.load_step:09d}.ckpt"
+        if given is not None:
+            read_training_state(given)
+        super()._load_checkpoint()
+
+    def _remove_broken(self) -> None:
+        """Removes Gaussians with numbers that are not finite, and says so: no checkpoint is to hold any."""
+        model = self._pipeline.model
+        for name in REGIONS:
+            params = model.avatar.region(name).params
+            groups = {key: f"{name}_{key}" for key in params}
+            count = remove_broken(params, {key: self.optimizers.optimizers[group] for key, group in groups.items()})
+            if count:
+                for key, group in groups.items():
+                    self.optimizers.parameters[group] = [params[key]]
+                _note(f"{count} Gaussians of the {name} had numbers that are not finite and were removed")
 
     @check_main_thread
+    @one_line_errors()
     def save_checkpoint(self, step: int) -> None:
-        """Writes the checkpoint beside its folder, then moves it in: a killed run never leaves half a checkpoint."""
-        final = self.checkpoint_dir
-        final.mkdir(parents=True, exist_ok=True)
-        self.checkpoint_dir = final.with_name(f"{final.name}.incomplete")
+        """Writes the checkpoint beside its folder, then moves it in, and keeps the one before: neither a killed run nor
+        a machine that stops leaves half a checkpoint alone."""
+        self._remove_broken()
+        final, name = self.checkpoint_dir, f"step-{step:09d}.ckpt"
+        beside = final.with_name(f"{final.name}.incomplete")
         try:
+            final.mkdir(parents=True, exist_ok=True)
+            self.checkpoint_dir = beside
             super().save_checkpoint(step)
-            name = f"step-{step:09d}.ckpt"
-            os.replace(self.checkpoint_dir / name, final / name)
-            shutil.rmtree(self.checkpoint_dir)
+            reach_disk(beside / name)
+            os.replace(beside / name, final / name)
+            reach_disk(final)
+        except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"{final / name}: the checkpoint cannot be written ({reason}); make room, then resume from the one "
+                f"before with --load-dir {final}"
+            ) from None
         finally:
             self.checkpoint_dir = final
+            shutil.rmtree(beside, ignore_errors=True)
         if self.config.save_only_latest_checkpoint:
-            for older in final.glob("*.ckpt"):
-                if older.name != name:
-                    older.unlink()
+            steps = {number: path for path in final.iterdir() if (number := checkpoint_step(path)) is not None}
+            for older in sorted(steps)[:-_KEPT]:
+                steps[older].unlink()
+
+
+_KEPT: Final[int] = 2
+"""Checkpoints that are kept: the newest, and the one before, should that be torn."""
+
+
+def _note(line: str) -> None:
+    CONSOLE.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)

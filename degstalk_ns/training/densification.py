@@ -93,7 +93,7 @@ class GrowthReport:
         return bool(self.n_split or self.n_duplicated or self.n_pruned)
 
 
-class Densifier:
+class Densifier(nn.Module):
     """Adaptive density control of one region. Source: 3D Gaussian splatting, section 5, with the values of DEGSTalk."""
 
     def __init__(self, config: DensificationConfig, extent: float = 1.0) -> None:
@@ -109,11 +109,20 @@ class Densifier:
             raise UserError(
                 f"max_gaussians ({config.max_gaussians}) must not be below min_gaussians ({config.min_gaussians})"
             )
+        super().__init__()
         self.config = config
         self.extent = extent
         self.state: dict[str, Tensor] = {}
         """For each Gaussian: "grad2d" [N] sum of gradient norms, "count" [N] number of views that saw it. Empty until
         something was observed."""
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """What was observed since the Gaussians last grew, for the checkpoint: a resumed run grows the same ones."""
+        return dict(self.state)
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Sets what :meth:`get_extra_state` gave."""
+        self.state = {name: value.clone() for name, value in state.items()}
 
     def observe(self, meta: dict[str, Any]) -> None:
         """Accumulates the gradients of one view. Call it after ``backward()``.
@@ -136,6 +145,7 @@ class Densifier:
         n = radii.shape[1]
         if not self.state or len(self.state["count"]) != n:
             self.state = {name: torch.zeros(n, device=radii.device) for name in ("grad2d", "count")}
+        self.state = {name: value.to(radii.device) for name, value in self.state.items()}
         self.state["grad2d"] += norms.where(seen, 0.0).sum(dim=0)
         self.state["count"] += seen.sum(dim=0)
 
@@ -190,7 +200,7 @@ class Densifier:
         # order is immaterial. Too large ones about to be split are not removed: their parts may not be too large.
         grows = gradients > self.config.gradient_threshold
         large = params["scales"].exp().amax(dim=-1) > self.config.split_scale * self.extent
-        removed = self._too_faint(params, schedule.growth_progress(step))
+        removed = self._too_faint(params, schedule.growth_progress(step)) | _broken(params)
         if self.config.green_key == "prune":
             removed |= keyed
         if schedule.prunes_by_size(step):
@@ -270,3 +280,33 @@ class Densifier:
         if n_split:
             ops.split(params, optimizers, self.state, split)
         return n_split, n_duplicated
+
+
+def remove_broken(params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer]) -> int:
+    """Removes the Gaussians with a number that is not finite, and their moments; how many there were. One is kept, and
+    made finite, where all are broken.
+
+    Args:
+        params: as :meth:`Densifier.step` takes them. optimizers: one for each parameter.
+    """
+    broken = _broken(params)
+    count = int(broken.sum())
+    if not count:
+        return 0
+    if bool(broken.all()):
+        broken[0] = False
+        with torch.no_grad():
+            for parameter in params.values():
+                parameter[0].nan_to_num_(0.0, 0.0, 0.0)
+    trainable = {name: parameter.requires_grad for name, parameter in params.items()}
+    ops.remove(params, optimizers, {}, broken)
+    for name, parameter in params.items():
+        parameter.requires_grad_(trainable[name])
+    return count
+
+
+def _broken(params: nn.ParameterDict) -> Tensor:
+    """[N] bool: a parameter has a number that is not finite."""
+    finite = [parameter.detach().flatten(1).isfinite().all(1) if parameter.ndim > 1 else parameter.detach().isfinite()
+              for parameter in params.values()]  # fmt: skip
+    return ~torch.stack(finite).all(0)
