@@ -18,6 +18,10 @@ class UserError(Exception):
     """
 
 
+class UnwritableError(UserError):
+    """A file cannot be written: the disk is full, or a permission is missing. What was made before is sound."""
+
+
 _CAUGHT_OUTSIDE: ContextVar[bool] = ContextVar("_CAUGHT_OUTSIDE", default=False)
 
 

@@ -5,17 +5,22 @@ Every writer of this program ends in :func:`write_whole`. It must not know which
 
 from __future__ import annotations
 
+import errno
+import getpass
+import hashlib
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from degstalk_ns.errors import UserError
+from degstalk_ns.errors import UnwritableError, UserError
 
 JPEG_QUALITY: Final[int] = 97
 """Frames are the ground truth of training and metrics; above this the files grow faster than the quality."""
@@ -78,6 +83,58 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+_WRITING: Final[frozenset[int]] = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "ENOTDIR", "EISDIR", "EFBIG")
+    if hasattr(errno, name)
+)
+
+
+@contextmanager
+def named_write_errors(folder: Path) -> Iterator[None]:
+    """Inside, what a full disk or a missing permission brings about is one line.
+
+    Args:
+        folder: what is named where the system does not say which file it was.
+
+    Raises:
+        UnwritableError: in place of such an OSError; any other passes through.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRITING:
+            raise
+        raise UnwritableError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}); make room or change the permissions, "
+            "then give the same command again"
+        ) from None
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Inside, no other process of this machine can work in ``folder``; the system ends that when the process ends,
+    however it ends. The lock lies among the temporary files, and leaves nothing in the folder.
+
+    Raises:
+        UserError: another one does.
+    """
+    place = Path(tempfile.gettempdir()) / f"degstalk-locks-{getpass.getuser()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    name = hashlib.sha1(str(folder.resolve()).encode(), usedforsecurity=False).hexdigest()
+    lock = FileLock(place / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: another degstalk or ns-train is working in it; wait for it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def reach_disk(path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 
 from degstalk_ns import files
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import PART_PREFIX, write_bytes, write_whole
+from degstalk_ns.files import PART_PREFIX, named_write_errors, only_one, reach_disk, write_bytes, write_whole
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
@@ -52,3 +56,44 @@ def test_pictures_come_back(tmp_path: Path) -> None:
         files.read_rgba(tmp_path / "b.png")
     with pytest.raises(UserError, match=r"d\.png: missing or damaged"):
         files.read_rgb(tmp_path / "d.png")
+
+
+def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
+    command = (
+        "import sys, time; from pathlib import Path; from degstalk_ns.files import only_one\n"
+        "with only_one(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", command, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "in\n"
+        with pytest.raises(UserError, match="another degstalk or ns-train is working in it"), only_one(tmp_path):
+            pass
+        with only_one(tmp_path.parent):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with only_one(tmp_path):  # the system freed it when the process was killed
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    def full(part: Path) -> None:
+        part.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match=r"cannot be written .No space left on device.; make room"):
+        with named_write_errors(tmp_path):
+            write_whole(tmp_path / "a.bin", full)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError), named_write_errors(tmp_path):  # a mistake of the program, not of the user
+        (tmp_path / "absent").read_bytes()
+
+
+def test_files_and_folders_reach_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    reach_disk(tmp_path / "a")
+    reach_disk(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        reach_disk(tmp_path / "absent")

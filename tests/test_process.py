@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +130,58 @@ def test_deleted_files_alone_are_redone(copy: Path, video: Path, made: tuple[Pat
     assert layout.frame(9).read_bytes() == whole.frame(9).read_bytes()
 
 
+def test_damaged_files_are_made_again_and_changed_ones_kept(
+    copy: Path, video: Path, made: tuple[Path, ProcessSummary]
+) -> None:
+    layout, whole = Layout(copy), Layout(made[0])
+    for path in (
+        layout.plate(7),
+        layout.parsing(50),
+        layout.landmarks(12),
+        copy / "poses.npz",
+        layout.audio_features("mel"),
+    ):
+        path.write_bytes(path.read_bytes()[:-30])  # the machine stopped
+    layout.frame(3).write_bytes(b"")
+    retouched = files.read_rgb(layout.parsing(60))
+    retouched[20:24, 10:50] = retouched[24:28, 10:50, ::-1]
+    files.write_png(layout.parsing(60), retouched)
+    summary = process(video, copy, CONFIG)
+    assert set(summary.stages) == {
+        "frames",
+        "landmarks",
+        "head poses",
+        "masks",
+        "plates",
+        "audio features",
+        "transforms",
+    }
+    for name in ("bg/7.png", "parsing/50.png", "ori_imgs/12.lms", "ori_imgs/3.jpg", "aud_mel.npy"):
+        assert (copy / name).read_bytes() == (whole.root / name).read_bytes()
+    assert np.array_equal(files.read_rgb(layout.parsing(60)), retouched)
+    assert any("parsing/60.png: not as they were written, but readable: kept" in line for line in summary.warnings)
+    assert np.array_equal(np.load(copy / "poses.npz")["c2w"], np.load(whole.root / "poses.npz")["c2w"])
+    assert process(video, copy, CONFIG).stages == {}
+
+
+def test_a_full_disk_keeps_what_was_made(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = files.write_png
+
+    def full(path: Path, image: np.ndarray) -> None:
+        if path.name == "40.png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_png", full)
+        with pytest.raises(UserError, match=r"40\.png: cannot be written .No space left"):
+            process(video, tmp_path / "me", CONFIG)
+    assert (tmp_path / "me/landmarks.npz").exists() and not (tmp_path / "me/transforms_train.json").exists()
+    DrawnFaceTracker.calls = 0
+    process(video, tmp_path / "me", CONFIG)
+    assert DrawnFaceTracker.calls == 0  # it went on
+
+
 def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Path) -> None:
     config = replace(CONFIG, plates=replace(CONFIG.plates, darkening=0.5))
     summary = process(video, copy, config)
@@ -202,6 +256,9 @@ def test_another_video_is_refused(copy: Path, tmp_path: Path) -> None:
     before = times_of(copy)
     with pytest.raises(UserError, match=r"was made from talk\.mkv, not from other\.mkv"):
         process(other, copy, CONFIG)
+    other.rename(tmp_path / "talk.mkv")  # of the same name
+    with pytest.raises(UserError, match=r"was made from talk\.mkv, and that file has another content now"):
+        process(tmp_path / "talk.mkv", copy, CONFIG)
     assert not changed(copy, before)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.errors import UserError, one_line_errors
-from degstalk_ns.files import reach_disk
+from degstalk_ns.files import only_one, reach_disk
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.kernels.threads import cores_shared
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
@@ -111,13 +112,23 @@ class DegstalkTrainer(Trainer):
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         self.callbacks += [TrainingCallback([before], self._share_cores), TrainingCallback([after], self._see_progress)]
         try:
-            with cores_shared() as leave_one:
+            with only_one(self.base_dir), cores_shared() as leave_one:
                 self._leave_a_core = leave_one
                 super().train()
+        except KeyboardInterrupt:
+            _note(self._how_to_go_on())
+            sys.exit(_INTERRUPTED)
         finally:
             self.config.max_num_iterations = given
             del self.callbacks[-2:]
         self._say_what_is_missing()
+
+    def _how_to_go_on(self) -> str:
+        """What to do after an interruption."""
+        if not any(checkpoint_step(path) is not None for path in self.checkpoint_dir.glob("*.ckpt")):
+            return "interrupted before the first checkpoint; the same command begins anew"
+        folder, data = self.checkpoint_dir, self.config.data
+        return f"interrupted; go on with: ns-train {self.config.method_name} --data {data} --load-dir {folder}"
 
     @property
     def _pipeline(self) -> DegstalkPipeline:
@@ -234,6 +245,8 @@ class DegstalkTrainer(Trainer):
                 steps[older].unlink()
 
 
+_INTERRUPTED: Final[int] = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 _KEPT: Final[int] = 2
 """Checkpoints that are kept: the newest, and the one before, should that be torn."""
 

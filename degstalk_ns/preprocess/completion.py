@@ -27,7 +27,7 @@ from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.recording import read_recording
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import read_rgb, write_bytes, write_whole
+from degstalk_ns.files import named_write_errors, only_one, read_rgb, write_bytes, write_whole
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.pipeline import remove_parts, wants_whisper
 from degstalk_ns.preprocess.products import FrameProducts
@@ -137,13 +137,14 @@ def complete_dataset(
         ("contact sheet", lambda: unless(layout.contact_sheet), sheet, 1),
     ]
     made = []
-    for name, missing, make, ticks in tasks:
-        frames = missing()
-        if not frames:
-            continue
-        with progress.stage(name, ticks) as advance:
-            notes.add(make(advance, frames) or [])
-        made.append(name)
+    with named_write_errors(root), only_one(root):
+        for name, missing, make, ticks in tasks:
+            frames = missing()
+            if not frames:
+                continue
+            with progress.stage(name, ticks) as advance:
+                notes.add(make(advance, frames) or [])
+            made.append(name)
     return CompletionSummary(root, count, made, [*notes.lines, *read_recording(root).notes])
 
 

@@ -20,14 +20,15 @@ from degstalk_ns.audio.features import FEATURES, feature_availability
 from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Progress, quiet_native_messages
 from degstalk_ns.dataparsers.layout import Layout
-from degstalk_ns.errors import UserError
-from degstalk_ns.files import PART_PREFIX
+from degstalk_ns.errors import UnwritableError, UserError
+from degstalk_ns.files import PART_PREFIX, named_write_errors, only_one
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import landmark_file, pose_file
 from degstalk_ns.preprocess.record import IMPORTED, RECORD_NAME, Record, Step, check_dataset_folder, stage_key
 from degstalk_ns.preprocess.steps import crop, decode, tracking
+from degstalk_ns.preprocess.verify import Verdict, remembered, verified
 from degstalk_ns.preprocess.video_products import SOUND_STEPS, VERSIONS, VideoProducts
 
 
@@ -82,11 +83,10 @@ def process(
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
     unreadable = record is None and not config.overwrite and (output / RECORD_NAME).is_file()
-    if record is not None and record.video.get("sha1") != origin["sha1"] and record.video.get("name") != video.name:
-        raise UserError(
-            f"{output}: was made from {record.video.get('name')}, not from {video.name}; "
-            "choose another folder, or pass --overwrite"
-        )
+    if record is not None and record.video.get("sha1") != origin["sha1"]:
+        name = record.video.get("name")
+        other = f"not from {video.name}" if name != video.name else "and that file has another content now"
+        raise UserError(f"{output}: was made from {name}, {other}; choose another folder, or pass --overwrite")
     if config.only == "audio" and not _is_whole(record, origin, info.num_frames):
         raise UserError(
             f"{output}: --only audio adds to a whole dataset that `degstalk process` made of this video; make it first"
@@ -121,7 +121,10 @@ def process(
         record.save()
         kept = frozenset(name for name in record.facts.get(IMPORTED, []) if (output / name).exists())
         products = VideoProducts(info, origin, square, Layout(output), config, whisper, kept)
-        seconds = _run(products, record, progress, config.only)
+        with named_write_errors(output), only_one(output):
+            seconds, changed = _run(products, record, progress, config.only)
+    except UnwritableError:
+        raise  # what was made stays, for the next call
     except UserError:
         # The input turned out bad: leave the place as it was found.
         if empty:
@@ -138,7 +141,7 @@ def process(
         reprojection=float(np.nanmedian(solved["residual"])),
         texture=float(np.nanmedian(solved["mark_residual"])) if "mark_residual" in solved else None,
         lost=[(int(first), int(last)) for first, last in track["gaps"]],
-        warnings=without_whisper + _warnings(info, square, config, record, unreadable),
+        warnings=without_whisper + _warnings(info, square, config, record, unreadable) + changed,
     )
 
 
@@ -256,21 +259,32 @@ def _remove_products(output: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _run(products: VideoProducts, record: Record, progress: Progress, only: str) -> dict[str, float]:
-    """Run what is missing or stale, or of that ``only`` what belongs to the sound; seconds of each step that ran."""
+def _run(products: VideoProducts, record: Record, progress: Progress, only: str) -> tuple[dict[str, float], list[str]]:
+    """Run what is missing, damaged or stale, or of that ``only`` what belongs to the sound; seconds of each step that
+    ran, and a line on files that somebody has changed."""
     count, layout, steps = products.count, products.layout, products.steps()
     keys: dict[str, str] = {}
     todo: list[tuple[Step, set[int], bool]] = []
+    changed: list[Path] = []
     for step in steps:
         keys[step.name] = stage_key(VERSIONS[step.name], step.settings, [keys[need] for need in step.needs])
+        if only != "all" and step.name not in (*SOUND_STEPS, steps[-1].name):
+            continue
         current = record.is_current(step.name, keys[step.name])
+        found = verified(step, count, record.stages[step.name]) if current else Verdict(whole=False)
         missing = _missing_frames(step, count) if current else set(range(count))
-        whole = current and not missing and all(path.is_file() for path in step.products())
-        wanted = only == "all" or step.name in (*SOUND_STEPS, steps[-1].name)
-        if wanted and not (whole and record.is_complete(step.name, keys[step.name])):
+        changed += found.changed
+        if not (found.whole and not missing and record.is_complete(step.name, keys[step.name])):
             todo.append((step, missing, current))
+    lines = []
+    if changed:
+        names = ", ".join(str(path.relative_to(layout.root)) for path in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        lines = [
+            f"{names}{more}: not as they were written; they can be read and are kept (--overwrite makes them anew)"
+        ]
     if not todo:
-        return {}
+        return {}, lines
     for split in ("train", "val"):
         layout.transforms(split).unlink(missing_ok=True)
     if todo[-1][0] is not steps[-1]:
@@ -285,8 +299,8 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
         with progress.stage(step.name, len(missing) if step.per_frame and missing else step.ticks) as advance:
             notes = step.run(advance, missing)
         seconds[step.name] = time.perf_counter() - started
-        record.finish(step.name, keys[step.name], notes or [])
-    return seconds
+        record.finish(step.name, keys[step.name], notes or [], remembered(step, count))
+    return seconds, lines
 
 
 def _missing_frames(step: Step, count: int) -> set[int]:

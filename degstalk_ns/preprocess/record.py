@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -93,7 +94,7 @@ class Record:
 
     def save(self) -> None:
         content = {"made_by": "degstalk process", "video": self.video, "facts": self.facts, "stages": self.stages}
-        write_bytes(self.root / RECORD_NAME, json.dumps(content, indent=1).encode())
+        write_bytes(self.root / RECORD_NAME, _readable(content).encode())
 
     def is_current(self, stage: str, key: str) -> bool:
         """Whether what lies there of ``stage`` was made with ``key`` (all of it or, after an interruption, some)."""
@@ -106,11 +107,11 @@ class Record:
         self.stages[stage] = {"key": key, "complete": False, "notes": self.notes(stage, key)}
         self.save()
 
-    def finish(self, stage: str, key: str, notes: list[str]) -> None:
+    def finish(self, stage: str, key: str, notes: list[str], files: dict[str, Any] | None = None) -> None:
         """``notes``: what a user should know of what was written, one line each; those of parts that were written
-        before stay."""
+        before stay. ``files``: what tells whether the files are still as they were written."""
         kept = [note for note in self.notes(stage, key) if note not in notes]
-        self.stages[stage] = {"key": key, "complete": True, "notes": kept + notes}
+        self.stages[stage] = {"key": key, "complete": True, "notes": kept + notes, **(files or {})}
         self.save()
 
     def notes(self, stage: str, key: str) -> list[str]:
@@ -132,3 +133,9 @@ def check_dataset_folder(root: Path, overwrite: bool) -> None:
         f"{root}: holds files but no {RECORD_NAME}, so it is not a dataset made by `degstalk process`; "
         "choose another folder, or pass --overwrite to write into it"
     )
+
+
+def _readable(content: Any) -> str:
+    """JSON with a line for each entry, but lists of numbers on one."""
+    text = json.dumps(content, indent=1)
+    return re.sub(r"\[\s+(-?\d[\d,\s-]*?)\s+\]", lambda found: f"[{re.sub(chr(92) + 's+', ' ', found[1])}]", text)
