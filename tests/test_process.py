@@ -144,7 +144,7 @@ def test_damaged_files_are_made_again_and_changed_ones_kept(
         path.write_bytes(path.read_bytes()[:-30])  # the machine stopped
     layout.frame(3).write_bytes(b"")
     retouched = files.read_rgb(layout.parsing(60))
-    retouched[20:24, 10:50] = retouched[24:28, 10:50, ::-1]
+    retouched[20:40, 20:40] = np.random.default_rng(0).integers(0, 255, (20, 20, 3))
     files.write_png(layout.parsing(60), retouched)
     summary = process(video, copy, CONFIG)
     assert set(summary.stages) == {
