@@ -280,9 +280,7 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
     if changed:
         names = ", ".join(str(path.relative_to(layout.root)) for path in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        lines = [
-            f"{names}{more}: not as they were written; they can be read and are kept (--overwrite makes them anew)"
-        ]
+        lines = [f"{names}{more}: not as they were written, but readable: kept (--overwrite makes them anew)"]
     if not todo:
         return {}, lines
     for split in ("train", "val"):
