@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from degstalk_ns.dataparsers.layout import PALETTE, RGB, Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.plausibility import check_masks_fit
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.plates.build import frame_plate, freed_plate, torso_plate
@@ -29,6 +30,8 @@ _Bytes = NDArray[np.uint8]
 _Mask = NDArray[np.bool_]
 
 
+MOST_PIXELS: Final[int] = 8192 * 8192
+"""Pixels of a picture: one that says it has more is refused before it is decoded."""
 FRAME_PARTS: Final[tuple[str, ...]] = ("image", "masks", "teeth", "plate")
 
 
@@ -231,7 +234,11 @@ def read_picture(path: Path, channels: int | None, size: tuple[int, int] | None,
     # A decoder fills the missing rest of a file that was cut short with grey; its end marker tells.
     is_jpeg, is_png = encoded.startswith(b"\xff\xd8"), encoded.startswith(b"\x89PNG")
     whole = (is_jpeg and b"\xff\xd9" in encoded[-4096:]) or (is_png and b"IEND" in encoded[-64:])
-    picture = None
+    picture, stored = None, _stored_size(encoded)
+    if stored is not None and size is not None and stored != size:
+        raise _wrong_size(path, stored, size, root)
+    if stored is not None and stored[0] * stored[1] > MOST_PIXELS:
+        raise UserError(f"{path}: {stored[1]} x {stored[0]} pixels are too many for a frame; {remedy(root)}")
     if whole:
         flags = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_UNCHANGED
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
@@ -246,6 +253,21 @@ def read_picture(path: Path, channels: int | None, size: tuple[int, int] | None,
     return np.asarray(
         cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if picture.shape[2] == 3 else cv2.COLOR_BGRA2RGBA), np.uint8
     )
+
+
+def _stored_size(encoded: bytes) -> tuple[int, int] | None:
+    """Height and width that the header of a PNG or JPEG says; None where there is none that can be read."""
+    if encoded.startswith(b"\x89PNG") and len(encoded) >= 24:
+        return int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big")
+    place = 2
+    while encoded.startswith(b"\xff\xd8") and place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the start of a frame
+            return int.from_bytes(encoded[place + 5 : place + 7], "big"), int.from_bytes(
+                encoded[place + 7 : place + 9], "big"
+            )
+        place += 2 + max(length, 2)
+    return None
 
 
 def frame_size(layout: Layout, img_id: int) -> tuple[int, int]:
@@ -263,10 +285,13 @@ def _codes(picture: _Bytes) -> NDArray[np.int32]:
     return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], np.int32)
 
 
-def check_masks(layout: Layout, train: FrameTable, size: tuple[int, int], options: ReadOptions) -> None:
+def check_masks(
+    layout: Layout, train: FrameTable, size: tuple[int, int], options: ReadOptions, landmarks: NDArray[np.float32]
+) -> None:
+    """Refuse masks of other colours or without a head or hair, or of another video than ``landmarks`` [T, 68, 2]."""
     places = np.unique(np.linspace(0, len(train) - 1, min(options.mask_samples, len(train))).round().astype(int))
     looked_at = [int(train.img_ids[place]) for place in places]
-    hair = 0
+    hair, heads = 0, []
     for img_id in looked_at:
         path = layout.parsing(img_id)
         codes = _codes(read_picture(path, 3, size, layout.root))
@@ -279,6 +304,8 @@ def check_masks(layout: Layout, train: FrameTable, size: tuple[int, int], option
         if not (codes == _code(PALETTE["head"])).any():
             raise UserError(f"{path}: no pixel of the head, RGB {PALETTE['head']}; {remedy(layout.root)}")
         hair += int((codes == _code(PALETTE["hair"])).sum())
+        heads.append(np.isin(codes, [_code(PALETTE[name]) for name in ("head", "mouth")]))
+    check_masks_fit(heads, [landmarks[img_id] for img_id in looked_at], layout.parsing(0).parent, layout.root)
     if not hair and not options.allow_no_hair:
         raise UserError(
             f"{layout.parsing(0).parent}: none of the frames looked at ({', '.join(map(str, looked_at))}) has a hair "

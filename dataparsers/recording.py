@@ -36,10 +36,11 @@ from degstalk_ns.dataparsers.driving_files import (
 from degstalk_ns.dataparsers.frame import check_masks, frame_size
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
+from degstalk_ns.dataparsers.plausibility import doubts
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms, trimmed
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
-from degstalk_ns.landmarks.ibug68 import BELOW_NOSE_68, eye_centres, lips_rectangles
+from degstalk_ns.landmarks.ibug68 import BELOW_NOSE_68, eye_centres, lip_opening, lips_rectangles
 from degstalk_ns.landmarks.triangulation import triangulated
 
 
@@ -174,10 +175,14 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
     height, width = frame_size(layout, int(splits["train"].img_ids[0]))
     if height % options.downscale or width % options.downscale:
         raise UserError(f"downscale {options.downscale} does not divide the frames' size {width} x {height}")
-    check_masks(layout, splits["train"], (height, width), options)
 
     needed = {int(i) for table in splits.values() for i in table.img_ids}
     landmarks = read_landmarks(layout, on_disk["landmarks"], needed, track_length, notes)
+    check_masks(layout, splits["train"], (height, width), options, landmarks)
+    opened = lip_opening(landmarks[:track_length]).astype(np.float32)
+    signals = np.concatenate([face_model["expression_params"], face_model["jaw_params"]], 1)
+    lips_are_driven = options.signals == "expression"  # action units of the upper face say nothing of them
+    notes += doubts(opened, signals if lips_are_driven else signals[:, :0], windows)
     names = options.units
     if options.signals == "expression":
         names = expression_names(layout, face_model["expression_params"].shape[1], notes)

@@ -61,7 +61,17 @@ def read_transforms(layout: Layout, options: ReadOptions) -> tuple[dict[str, flo
             )
         camera = camera or own
         tables[split] = _frame_table(content["frames"], path, options)
+        _refuse_twice(tables[split].img_ids, path, "is listed twice")
+    both = np.concatenate([table.img_ids for table in tables.values()])
+    _refuse_twice(both, layout.transforms("val"), "is a training frame too: what is measured on it means nothing")
     return camera, tables
+
+
+def _refuse_twice(img_ids: NDArray[np.int64], path: Path, what: str) -> None:
+    values, counts = np.unique(img_ids, return_counts=True)
+    if (counts > 1).any():
+        more = f" (and {int((counts > 1).sum()) - 1} more)" if (counts > 1).sum() > 1 else ""
+        raise UserError(f"{path}: frame {int(values[counts > 1][0])}{more} {what}")
 
 
 def _number(value: Any, path: Path, name: str) -> float:

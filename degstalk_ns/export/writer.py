@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 import numpy as np
@@ -35,6 +35,9 @@ _BT709: Final[int] = 1
 size."""
 
 
+Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+
+
 @dataclass(frozen=True)
 class VideoConfig:
     """These options control the compression of the video."""
@@ -42,7 +45,7 @@ class VideoConfig:
     quality: int = 17
     """Constant rate factor (CRF) of the x264 encoder: 0 is lossless, 17 is visually lossless, and 23 is the default of
     x264."""
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     """Encoding preset of x264, from ultrafast to veryslow. A fast preset leaves CPU time for rendering; a slow one
     makes smaller files."""
     audio_bit_rate: int = 160_000
@@ -50,6 +53,12 @@ class VideoConfig:
     segment_frames: int = 250
     """Number of frames per segment (250 frames are 10 s). At most one segment is rendered again after an
     interruption."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("quality", 0, 51), ("audio_bit_rate", 8_000, 512_000), ("segment_frames", 1, 100_000)):
+            if not low <= getattr(self, name) <= high:
+                option = f"--video.{name.replace('_', '-')}"
+                raise UserError(f"{option} {getattr(self, name)}: expected a number from {low} to {high}")
 
 
 class VideoExport:

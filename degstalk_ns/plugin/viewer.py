@@ -24,7 +24,7 @@ from degstalk_ns.animation.animation import Animation
 from degstalk_ns.audio.sound import SoundLimits, load_sound
 from degstalk_ns.plugin.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.viewer.access import guard
-from degstalk_ns.viewer.painter import FreeCamera
+from degstalk_ns.viewer.painter import FreeCamera, bounded_side
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
 from degstalk_ns.viewer.sliders import Control, controls
@@ -120,7 +120,7 @@ class TalkingHeadViewer(ViewerControl):
                 self._new_sound,
                 self._controls,
                 lambda: self._free_camera(client),
-                lambda: int(self.viewer.control_panel.max_res),
+                lambda: bounded_side(self.viewer.control_panel.max_res),
                 lambda camera, frame: self._place_camera(client, frame) if camera != RECORDED else None,
                 self._drawn,
                 self._limits,

@@ -6,6 +6,7 @@ training's lock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -25,6 +26,15 @@ from degstalk_ns.viewer.sliders import Control, overridden
 
 SMALLEST_SIDE: int = 16
 """Minimum side of a frame from a free camera, in pixels, however narrow the page."""
+
+
+MOST_SIDE: int = 2048
+"""Maximum of the longer side of a frame, in pixels, whatever a page asks for."""
+
+
+def bounded_side(asked: float) -> int:
+    """The longer side of a frame, pixels, for what a page asks for: a number between the bounds, also for no number."""
+    return int(min(max(asked, SMALLEST_SIDE), MOST_SIDE)) if math.isfinite(asked) else MOST_SIDE
 
 
 @dataclass(frozen=True)
