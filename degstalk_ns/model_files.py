@@ -105,21 +105,41 @@ def whisper_model(size: str) -> Path:
     folder = os.environ.get(MODELS_VARIABLE)
     if folder and (own := Path(folder).expanduser() / name).is_dir():
         return own
-    hashes = dict([*_WHISPER_HASHES[size].items(), _WHISPER_VOCABULARY])
-    for file, sha256 in hashes.items():
-        if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0") and not (cache_folder() / name / file).is_file():
+    for file in whisper_files(size):
+        if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0") and not (cache_folder() / file.name).is_file():
             raise UserError(
-                f"{name}/{file}: not found in ${MODELS_VARIABLE} nor {cache_folder()}, and {OFFLINE_VARIABLE} is set: "
+                f"{file.name}: not found in ${MODELS_VARIABLE} nor {cache_folder()}, and {OFFLINE_VARIABLE} is set: "
                 f"unset it, or put the model into a folder and set {MODELS_VARIABLE} to it"
             )
-        url = _HUB.format(size=size, revision=_WHISPER_REVISIONS[size], file=file)
-        locate(ModelFile(f"{name}/{file}", url, sha256))
+        locate(file)
     return cache_folder() / name
 
 
 def cache_folder() -> Path:
     """The user's cache folder of this package (need not exist)."""
     return Path(pooch.os_cache("degstalk-ns"))
+
+
+def present(model: ModelFile) -> Path | None:
+    """The file that :func:`locate` would take, without a download; None where there is none.
+
+    Raises:
+        UserError: it has another hash.
+    """
+    folder = os.environ.get(MODELS_VARIABLE)
+    places = [Path(folder).expanduser()] if folder else []
+    found = next((place / model.name for place in (*places, cache_folder()) if (place / model.name).is_file()), None)
+    return None if found is None else _checked(found, model)
+
+
+def whisper_files(size: str) -> list[ModelFile]:
+    """The files of a Whisper model; ``size`` is one of :data:`WHISPER_SIZES`."""
+    hashes = dict([*_WHISPER_HASHES[size].items(), _WHISPER_VOCABULARY])
+    revision = _WHISPER_REVISIONS[size]
+    return [
+        ModelFile(f"whisper-{size}/{file}", _HUB.format(size=size, revision=revision, file=file), sha256)
+        for file, sha256 in hashes.items()
+    ]
 
 
 def locate(model: ModelFile) -> Path:
@@ -129,15 +149,8 @@ def locate(model: ModelFile) -> Path:
         UserError: a file of that name with another hash lies in ``$DEGSTALK_MODELS`` or the cache; or there is none
             and it cannot be downloaded.
     """
-    folder = os.environ.get(MODELS_VARIABLE)
-    if folder:
-        own = Path(folder).expanduser() / model.name
-        if own.is_file():
-            return _checked(own, model)
-    cached = cache_folder() / model.name
-    if cached.is_file():
-        return _checked(cached, model)
-    return _download(model)
+    found = present(model)
+    return _download(model) if found is None else found
 
 
 @lru_cache(maxsize=32)

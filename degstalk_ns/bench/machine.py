@@ -89,7 +89,7 @@ def measure_machine(device: torch.device | None = None, repeats: int = 20) -> Ma
         )
     finally:
         torch.set_float32_matmul_precision(precision)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return Machine(
         name=name,
         cores=os.cpu_count() or 1,
@@ -99,7 +99,8 @@ def measure_machine(device: torch.device | None = None, repeats: int = 20) -> Ma
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Name of the processor, as its maker calls it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:

@@ -111,7 +111,8 @@ DOWNLOAD_PROBE_SECONDS = 10.0
 """How long the server may take to answer before LPIPS counts as unavailable."""
 
 
-def _alexnet_path() -> Path:
+def alexnet_path() -> Path:
+    """Where AlexNet's weights are looked for."""
     return Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
 
 
@@ -151,7 +152,7 @@ def prepare_lpips() -> str | None:
     Looks for AlexNet's weights under ``torch.hub.get_dir()/checkpoints`` (TORCH_HOME), else downloads them (233 MiB).
     Call it before training: afterwards :class:`Lpips` needs no network.
     """
-    return _availability(_alexnet_path())
+    return _availability(alexnet_path())
 
 
 class Lpips(nn.Module):
