@@ -11,7 +11,7 @@ import yaml
 from degstalk_ns.configs.methods import degstalk, degstalk_fast
 from degstalk_ns.configs.variants import talking_gaussian
 from degstalk_ns.errors import UserError, errors_caught_outside
-from degstalk_ns.plugin.config_file import LARGEST_BYTES, read_config_file
+from degstalk_ns.plugin.config_file import LARGEST_CONFIG, read_config_file
 
 SIGN = "degstalk-config-was-run"
 
@@ -90,7 +90,7 @@ def test_what_yaml_cannot_make_is_one_line(text: str, tmp_path: Path) -> None:
 
 def test_floods_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too many for a config"):
-        _read("a: " + "x" * LARGEST_BYTES, tmp_path)
+        _read("a: " + "x" * LARGEST_CONFIG, tmp_path)
     with pytest.raises(UserError, match="no such file; expected a config"):
         read_config_file(tmp_path / "nowhere.yml", "expected a config")
     (tmp_path / "config.yml").write_bytes(b"\xff\xfe\x00")

@@ -16,7 +16,7 @@ from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+_Floats = NDArray[np.float32]
 MOST_DAMAGED: Final[int] = 100
 """Packets that may be broken before a stream counts as unreadable: every player skips some."""
 _LAYOUTS: Final[dict[int, str]] = {1: "mono", 2: "stereo"}
@@ -34,7 +34,7 @@ class Piece:
         start: timestamp of the first sample, seconds; None where the container has none.
     """
 
-    samples: Float32
+    samples: _Floats
     rate: int
     start: float | None
 
@@ -80,7 +80,7 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> 
             yield Piece(as_floats(frame), frame.sample_rate, start)
 
 
-def as_floats(frame: av.AudioFrame) -> Float32:
+def as_floats(frame: av.AudioFrame) -> _Floats:
     """[channels, n] float32, 1 is full scale; what is no number is 0."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
@@ -92,7 +92,7 @@ def as_floats(frame: av.AudioFrame) -> Float32:
     return ((samples.astype(np.float64) - (full if kind == "u8" else 0.0)) / full).astype(np.float32)
 
 
-def mixed(samples: Float32, channels: int) -> Float32:
+def mixed(samples: _Floats, channels: int) -> _Floats:
     """[C, n] -> [channels, n]: as they are where they are as many, else the mean of all."""
     if len(samples) == channels:
         return samples
@@ -108,7 +108,7 @@ class Resampler:
         self._source_rate = 0
         self._resampler: AudioResampler | None = None
 
-    def put(self, piece: Piece) -> list[Float32]:
+    def put(self, piece: Piece) -> list[_Floats]:
         """The blocks that ``piece`` completes."""
         done = self.rest() if piece.rate != self._source_rate else []
         if self._resampler is None:
@@ -119,12 +119,12 @@ class Resampler:
         frame.sample_rate = piece.rate
         return done + [_block(part) for part in self._resampler.resample(frame)]
 
-    def rest(self) -> list[Float32]:
+    def rest(self) -> list[_Floats]:
         """The blocks that are left, before a gap or at the end."""
         left = [] if self._resampler is None else [_block(part) for part in self._resampler.resample(None)]
         self._resampler, self._source_rate = None, 0
         return left
 
 
-def _block(frame: av.AudioFrame) -> Float32:
+def _block(frame: av.AudioFrame) -> _Floats:
     return np.asarray(frame.to_ndarray(), np.float32)

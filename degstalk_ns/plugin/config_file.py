@@ -21,7 +21,7 @@ from yaml.constructor import ConstructorError
 from degstalk_ns.errors import UserError
 from degstalk_ns.plugin.saved_config import EARLIER_CLASS, EARLIER_VERSION
 
-LARGEST_BYTES: Final[int] = 1 << 20
+LARGEST_CONFIG: Final[int] = 1 << 20
 """A config has some ten thousand."""
 _PATHS: Final[frozenset[str]] = frozenset(
     f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
@@ -57,7 +57,7 @@ def read_config_file(path: Path, expected: str) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {expected}")
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        if path.stat().st_size > LARGEST_CONFIG:
             raise UserError(f"{path}: {path.stat().st_size} bytes are too many for a config; {expected}")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=ConfigLoader)
         check_targets(content)

@@ -87,7 +87,7 @@ def complete_dataset(
             no sense here. Nothing is made then.
     """
     config, progress, layout = config or ProcessConfig(), progress or Progress(None), Layout(root)
-    count = frame_count(root)
+    count = stored_frames(root)
     camera, splits = read_transforms(layout, ReadOptions())
     width, height = _check_files(layout, count)
     vectors, told = _vectors(config)
@@ -209,7 +209,7 @@ def lacking(path_of: Callable[[int], Path], count: int) -> set[int]:
     return {i for i in range(count) if path_of(i).name not in names}
 
 
-def frame_count(root: Path) -> int:
+def stored_frames(root: Path) -> int:
     """Number of the frames of another project's dataset, which must be numbered from 0 on without a gap.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from degstalk_ns.errors import UserError
 
-LARGEST_BYTES: Final[int] = 256 << 20
+LARGEST_JSON: Final[int] = 256 << 20
 """Two hours of cameras are 60 MB."""
 
 
@@ -20,9 +20,9 @@ def read_json(path: Path, remedy: str) -> Any:
         UserError: missing, too large, or no JSON.
     """
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        if path.stat().st_size > LARGEST_JSON:
             raise UserError(
-                f"{path}: {path.stat().st_size >> 20} MB of JSON; at most {LARGEST_BYTES >> 20} are accepted"
+                f"{path}: {path.stat().st_size >> 20} MB of JSON; at most {LARGEST_JSON >> 20} are accepted"
             )
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

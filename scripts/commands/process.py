@@ -11,7 +11,7 @@ from rich.console import Console
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess.completion import CompletionSummary, complete_dataset, frame_count
+from degstalk_ns.preprocess.completion import CompletionSummary, complete_dataset, stored_frames
 from degstalk_ns.preprocess.driving_import import DrivingFeatures, read_features
 from degstalk_ns.preprocess.pipeline import ProcessConfig, ProcessSummary, process
 from degstalk_ns.preprocess.steps import decode
@@ -43,7 +43,7 @@ def command(
             raise UserError(f"--complete works in the dataset {video} itself; leave {output} out")
         root = video
         if features is not None:
-            features.check_length(frame_count(root), str(root))
+            features.check_length(stored_frames(root), str(root))
             features.check_place(root)
         lines = completion_lines(complete_dataset(root, config, Progress(console)))
     else:

@@ -34,7 +34,7 @@ MISSING_END_SECONDS: float = 0.5
 CONTAINERS: Final[str] = f"{FORMATS},avi,mpegts,mpeg,flv,asf,mxf"
 """Containers that are opened: as for sounds, and some of videos. Playlists are not among them: they could name other
 files to be read."""
-MOST_PIXELS: Final[int] = 8192 * 8192
+MOST_STORED_PIXELS: Final[int] = 8192 * 8192
 """Pixels of a stored frame: larger ones are refused before they are decoded."""
 MOST_ASPECT: Final[float] = 8.0
 """Ratio of a pixel's sides."""
@@ -178,8 +178,10 @@ def _check_size(stream: av.VideoStream, path: Path) -> None:
     """Refuse, before anything is decoded, pictures that would fill the memory."""
     aspect = float(stream.sample_aspect_ratio or 1)
     width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MOST_PIXELS:
-        raise UserError(f"{path}: {width} x {height} pixels; at most {MOST_PIXELS:,} are accepted; make it smaller")
+    if width * height > MOST_STORED_PIXELS:
+        raise UserError(
+            f"{path}: {width} x {height} pixels; at most {MOST_STORED_PIXELS:,} are accepted; make it smaller"
+        )
     if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
         raise UserError(f"{path}: its pixels are {aspect:g} times as wide as high; re-encode it with square pixels")
 
