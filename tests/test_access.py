@@ -6,12 +6,36 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import viser
-from websockets.exceptions import InvalidStatus
+from fake_page import until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from degstalk_ns.viewer.access import chosen_names, guard, refusal
+from degstalk_ns.errors import UserError
+from degstalk_ns.viewer import access
+from degstalk_ns.viewer.access import (
+    MOST_MESSAGES,
+    RENDER_NAME_HINT,
+    TOKEN_NAME,
+    check_guard,
+    chosen_names,
+    guard_servers,
+    is_local,
+    let_share,
+    page_token,
+    plausible,
+    refusal,
+)
+
+CAMERA = msgspec.msgpack.encode(
+    {
+        "type": "ViewerCameraMessage",
+        **{"wxyz": (1.0, 0.0, 0.0, 0.0), "position": (0.0, 0.0, 1.0), "fov": 0.5, "aspect": 1.0},
+        **{"look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 1.0, 0.0)},
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +83,19 @@ def test_names_are_chosen_by_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def server() -> Iterator[viser.ViserServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
+    guard_servers()
     server = viser.ViserServer("127.0.0.1", free, verbose=False)
-    guard(server)
-    yield server.get_port()
+    yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def port(server: viser.ViserServer) -> int:
+    return server.get_port()
 
 
 def _status(port: int, path: str, host: str = "127.0.0.1") -> int:
@@ -91,3 +120,128 @@ def test_a_foreign_page_gets_no_connection(port: int) -> None:
         assert isinstance(own.recv(timeout=20), bytes)
     with pytest.raises(InvalidStatus, match="403"):
         connect(address, origin="http://evil.example")  # type: ignore[arg-type]
+
+
+def test_a_server_that_is_not_guarded_is_stopped(server: viser.ViserServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_guard(server)
+    monkeypatch.setattr(access, "refusal", lambda *_: None)  # as if the guard were not asked
+    other = viser.ViserServer("127.0.0.1", 0, verbose=False)
+    other._websock_server._port = other._websock_server._ws_server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="answers to foreign names, so it was stopped"):
+        check_guard(other)
+
+
+def test_other_machines_need_the_token() -> None:
+    headers, token = {"Host": "10.1.2.3:7007"}, page_token()
+    assert len(token) > 20 and page_token() == token
+    assert "with its token" in str(refusal("/", headers, (), (), token))
+    assert refusal(f"/?{TOKEN_NAME}={token}", headers, (), (), token) is None
+    assert refusal("/assets/x.js", headers | {"Cookie": f"a=b; {TOKEN_NAME}={token}"}, (), (), token) is None
+    for wrong in (f"/?{TOKEN_NAME}=", f"/?{TOKEN_NAME}={token}x", f"/?{TOKEN_NAME}=\u00e9", "/?token=1"):
+        assert refusal(wrong, headers | {"Cookie": f"{TOKEN_NAME}=x"}, (), (), token) is not None
+    assert [is_local(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "", "10.0.0.1", "studio")] == [
+        *(True, True, True, False, False, False, False)
+    ]
+
+
+def test_a_viewer_for_other_machines_gives_the_token_on_as_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard_servers()
+    monkeypatch.setattr(access, "_from_here", lambda protocol: False)  # as if the page were on another machine
+    server = viser.ViserServer("0.0.0.0", 0, verbose=False)
+    try:
+        # viser keeps the port that it asked for; the system gave another one.
+        port = server._websock_server._ws_server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        assert _status(port, "/") == 403
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            request = f"GET /?{TOKEN_NAME}={page_token()} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+            connection.sendall(request.encode())
+            head = connection.makefile("rb").read(2_000).decode(errors="replace")
+        assert head.startswith("HTTP/1.1 200") and f"{TOKEN_NAME}={page_token()}; Path=/; HttpOnly" in head
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(f"ws://127.0.0.1:{port}")
+        with connect(f"ws://127.0.0.1:{port}", additional_headers={"Cookie": f"{TOKEN_NAME}={page_token()}"}) as page:
+            assert isinstance(page.recv(timeout=20), bytes)
+    finally:
+        server.stop()
+
+
+MALFORMED: dict[str, str | bytes] = {
+    "text": "hello",
+    "random bytes": bytes(range(256)),
+    "no map": msgspec.msgpack.encode([1, 2]),
+    "no type": msgspec.msgpack.encode({"a": 1}),
+    "a foreign type": msgspec.msgpack.encode({"type": "RunCode", "code": "1"}),
+    "missing parts": msgspec.msgpack.encode({"type": "GuiUpdateMessage"}),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_message_ends_as_if_the_page_had_left(server: viser.ViserServer, kind: str) -> None:
+    left: list[int] = []
+    server.on_client_disconnect(lambda client: left.append(client.client_id))
+    address = f"ws://127.0.0.1:{server.get_port()}"
+    with connect(address) as other, connect(address) as page:
+        page.send(CAMERA)
+        other.send(CAMERA)
+        until(lambda: len(server.get_clients()) == 2)
+        page.send(MALFORMED[kind])
+        until(lambda: len(left) == 1 and len(server.get_clients()) == 1)
+        with pytest.raises(ConnectionClosed):
+            while True:
+                page.recv(timeout=20)
+        server.gui.add_markdown("still here")
+        until(lambda: b"still here" in other.recv(timeout=20))  # type: ignore[operator]
+    until(lambda: not server.get_clients())
+
+
+def test_a_flood_ends_the_connection_that_it_comes_from(server: viser.ViserServer) -> None:
+    with connect(f"ws://127.0.0.1:{server.get_port()}") as page:
+        page.send(CAMERA)
+        with pytest.raises(ConnectionClosed):
+            for _ in range(10 * MOST_MESSAGES):
+                page.send(CAMERA)
+            while True:
+                page.recv(timeout=20)
+    until(lambda: not server.get_clients())
+
+
+def test_no_page_publishes_the_viewer(server: viser.ViserServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(server, "request_share_url", lambda **_: asked.append(True))
+    let_share(server)
+    with connect(f"ws://127.0.0.1:{server.get_port()}") as page:
+        page.send(msgspec.msgpack.encode({"type": "ShareUrlRequest"}))
+        page.send(CAMERA)
+        until(lambda: server.get_clients())
+    assert not asked
+    until(lambda: not server.get_clients())
+
+
+def test_only_what_a_control_offers_can_be_set(server: viser.ViserServer) -> None:
+    slider = server.gui.add_slider("s", 0.0, 1.0, 0.1, 0.5)
+    choice = server.gui.add_dropdown("d", ("a", "b"))
+    name = server.gui.add_text("n", "run", hint=RENDER_NAME_HINT)
+    with connect(f"ws://127.0.0.1:{server.get_port()}") as page:
+        page.send(CAMERA)
+        for control, updates in (
+            (slider, {"value": float("nan")}),
+            (slider, {"value": float("inf")}),
+            (slider, {"value": "0.7"}),
+            (slider, {"update_cb": []}),
+            (slider, {"value": [0.1] * 1000}),
+            (choice, {"value": "../../etc/passwd"}),
+            (name, {"value": "../outside"}),
+            (name, {"value": "/tmp/x"}),
+        ):
+            page.send(_update(control, updates))
+        page.send(_update(name, {"value": "my render (2)"}))
+        page.send(_update(slider, {"value": 0.75}))
+        page.send(_update(choice, {"value": "b"}))
+        until(lambda: (slider.value, choice.value, name.value) == (0.75, "b", "my render (2)"))
+        assert len(slider._impl.update_cb) == 0 and not isinstance(slider._impl.update_cb, tuple)
+        assert not plausible(slider, 10**400) and plausible(slider, True)
+
+
+def _update(control: object, updates: dict[str, object]) -> bytes:
+    return msgspec.msgpack.encode({"type": "GuiUpdateMessage", "id": control._impl.id, "updates": updates})  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import viser
+from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
@@ -23,7 +25,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from degstalk_ns.animation.animation import Animation
 from degstalk_ns.audio.sound import SoundLimits, load_sound
 from degstalk_ns.plugin.model import COMPUTED_AT_ONCE, DegstalkModel
-from degstalk_ns.viewer.access import guard
+from degstalk_ns.viewer.access import TOKEN_NAME, check_guard, guard_servers, is_local, let_share, page_token
 from degstalk_ns.viewer.painter import FreeCamera, bounded_side
 from degstalk_ns.viewer.panel import RECORDED
 from degstalk_ns.viewer.session import Session
@@ -81,6 +83,7 @@ class TalkingHeadViewer(ViewerControl):
     """
 
     def __init__(self, model: DegstalkModel, limits: SoundLimits | None = None) -> None:
+        guard_servers()  # before nerfstudio makes one
         self._model = model
         self._limits = limits or SoundLimits(LONGEST_MINUTES, LARGEST_MEGABYTES)
         self._sessions: dict[int, Session] = {}
@@ -90,7 +93,10 @@ class TalkingHeadViewer(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
         server = viewer.viser_server
-        guard(server)
+        with one_line_errors():
+            check_guard(server)
+        let_share(server)
+        self._say_where(server)
         spare_compression(server)
         end_quietly(server)
         mend(connection_of(server))
@@ -99,6 +105,18 @@ class TalkingHeadViewer(ViewerControl):
         # A page of an earlier run reconnects by itself, perhaps before this line.
         for client in server.get_clients().values():
             self._opened(client)
+
+    @staticmethod
+    def _say_where(server: viser.ViserServer) -> None:
+        """What pages on other machines need, where they may connect at all."""
+        if not is_local(server.get_host()):
+            address = f"http://{socket.gethostname()}:{server.get_port()}/?{TOKEN_NAME}={page_token()}"
+            CONSOLE.print(
+                f"note: the viewer is open to other machines. Whoever has this address can see and use it: {address}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     # --- pages ------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """Mends how viser 0.2.7 hands messages to a page, and holds what else is reached by viser's private names. It must not
 know what is in a message.
 
-There, an exception within ``atomic()`` (nerfstudio raises one when a page leaves while its camera moves) keeps the lock
-for ever: every later page stays empty. And a message that finds the lock taken is overtaken by those after it.
+There, whatever a page says is taken: any property of a control may be set, to anything, and a message that is none ends
+the reading of the page but not its drawing. An exception within ``atomic()`` (nerfstudio raises one when a page leaves
+while its camera moves) keeps the lock for ever: every later page stays empty. And a message that finds the lock taken
+is overtaken by those after it.
 """
 
 from __future__ import annotations
@@ -15,21 +17,37 @@ from concurrent.futures import Future
 from typing import Any
 
 import viser
-from viser._messages import FileTransferPart, FileTransferStart, RunJavascriptMessage
+import websockets.server
+from viser._gui_api import GuiApi
+from viser._messages import (
+    FileTransferPart,
+    FileTransferStart,
+    GuiUpdateMessage,
+    Message,
+    RunJavascriptMessage,
+    ShareUrlRequest,
+)
 from viser.infra import WebsockMessageHandler
+from websockets.exceptions import ConnectionClosedError
+from websockets.legacy.server import WebSocketServerProtocol
 
 __all__ = [
     "FileTransferPart",
     "FileTransferStart",
     "RunJavascriptMessage",
     "Transfers",
+    "check_updates",
     "connection_of",
     "end_quietly",
     "forget_camera_callbacks",
     "has_left",
     "input_id",
+    "is_message",
+    "keep_unshared",
     "mend",
+    "serve_through",
     "spare_compression",
+    "use_filtered",
 ]
 
 
@@ -147,3 +165,76 @@ def spare_compression(server: viser.ViserServer) -> None:
         register(protocol)
 
     connections.register = register_sparing
+
+
+def serve_through(prepare: Callable[[WebSocketServerProtocol, str], None]) -> None:
+    """From now on, every connection to a server that viser makes in this process is handed to ``prepare`` before
+    anything is read from it, with the host that the server listens on. Only the first call has an effect."""
+    module: Any = websockets.server
+    original = module.serve
+    if hasattr(original, "prepares"):
+        return
+
+    def serve(handler: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        if getattr(handler, "__module__", "").startswith("viser."):
+
+            def made(*arguments: Any, **given: Any) -> WebSocketServerProtocol:
+                protocol = WebSocketServerProtocol(*arguments, **given)
+                prepare(protocol, str(host or ""))
+                return protocol
+
+            options["create_protocol"] = made
+        return original(handler, host, port, **options)
+
+    serve.prepares = prepare  # type: ignore[attr-defined]
+    module.serve = serve
+
+
+def use_filtered(protocol: WebSocketServerProtocol, unwanted: Callable[[Any], str | None]) -> None:
+    """What a page sends is shown to ``unwanted`` before viser sees it: a reason ends the connection as if the page had
+    left, so that everything that belongs to it is cleared away."""
+    receive = protocol.recv
+
+    async def recv() -> Any:
+        data = await receive()
+        why = unwanted(data)
+        if why is None:
+            return data
+        await protocol.close(1008, why)
+        raise ConnectionClosedError(None, None)
+
+    protocol.recv = recv  # type: ignore[method-assign]
+
+
+def is_message(data: Any) -> bool:
+    """Whether viser can read ``data``, bytes that a page has sent."""
+    try:
+        Message.deserialize(data)
+    except Exception:  # whatever strange bytes bring about
+        return False
+    return True
+
+
+def check_updates(plausible: Callable[[Any, Any], bool]) -> None:
+    """From now on, what a page says of a control in this process is shown to ``plausible`` (the control's handle, its
+    new value), and dropped unless that is True. Only values can be set, not other properties. Only the first call has
+    an effect."""
+    original = GuiApi._handle_gui_updates
+    if hasattr(original, "checks"):
+        return
+
+    def checked(self: GuiApi, client_id: Any, message: GuiUpdateMessage) -> None:
+        handle = self._gui_input_handle_from_id.get(message.id)
+        if handle is None or set(message.updates) != {"value"} or not plausible(handle, message.updates["value"]):
+            return
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # of another type than the control's
+            original(self, client_id, message)
+
+    checked.checks = plausible  # type: ignore[attr-defined]
+    GuiApi._handle_gui_updates = checked  # type: ignore[method-assign]
+
+
+def keep_unshared(server: viser.ViserServer) -> None:
+    """No page can publish the viewer, unless the user has had it published."""
+    if server._share_tunnel is None:
+        connection_of(server)._incoming_handlers.pop(ShareUrlRequest, None)
