@@ -60,10 +60,17 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
+def _saved(folder: Path) -> str:
+    """The newest checkpoint; the one before may lie beside it, and nothing else."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert 1 <= len(names) <= 2 and all(name.endswith(".ckpt") for name in names)
+    return names[-1]
+
+
 def test_training_leaves_config_checkpoint_and_events(trained: Path) -> None:
     folder = trained / FOLDER
     assert (folder / "config.yml").exists()
-    assert [path.name for path in (folder / "nerfstudio_models").iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+    assert _saved(folder / "nerfstudio_models") == f"step-{STEPS - 1:09d}.ckpt"
     assert list(folder.glob("events.out.tfevents*"))
 
 
@@ -144,14 +151,14 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    (saved,) = models.glob("*.ckpt")
+    saved = max(models.glob("*.ckpt"))
     step = int(saved.stem.split("-")[1])
     assert step < STEPS - 1
     torch.load(saved, weights_only=False)  # whole
 
     again = commands.run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+    assert _saved(models) == f"step-{STEPS - 1:09d}.ckpt"
 
     # Frames, patches and splits are drawn from the step: the resumed run repeats the uninterrupted one bit by bit.
     name = f"step-{STEPS - 1:09d}.ckpt"
@@ -160,12 +167,13 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
         for folder in (models, trained / FOLDER / "nerfstudio_models")
     )
     assert resumed.keys() == whole.keys()
-    assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == []
+    tensors = [key for key, value in whole.items() if isinstance(value, torch.Tensor)]
+    assert [key for key in tensors if not torch.equal(resumed[key], whole[key])] == []
 
     finished = commands.run(_arguments(dataset, "--load-dir", str(models)), tmp_path)
     assert finished.returncode == 1
     assert "nothing is left to train" in finished.stderr and "Traceback" not in finished.stderr
-    assert [path.name for path in models.iterdir()] == [f"step-{STEPS - 1:09d}.ckpt"]
+    assert _saved(models) == f"step-{STEPS - 1:09d}.ckpt"
 
 
 @pytest.mark.parametrize(
