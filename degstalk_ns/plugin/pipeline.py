@@ -38,6 +38,7 @@ from degstalk_ns.metrics.lips_and_eyes import (
 from degstalk_ns.metrics.seam import is_plain, seam_errors
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
+from degstalk_ns.reading.checkpoints import first_difference
 from degstalk_ns.training.stages import Schedule
 
 
@@ -92,7 +93,17 @@ class DegstalkPipeline(VanillaPipeline):
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         absent: dict[str, Any] = {"steps": torch.zeros_like(self.steps), "planned": torch.zeros_like(self.planned)}
         absent |= {f"_model.densifiers.{name}._extra_state": {} for name in REGIONS}
-        super().load_pipeline(absent | loaded_state, step)
+        self.model.update_to_step(step)
+        try:
+            # Strictly: nerfstudio would leave what is missing as it was drawn at random.
+            self.load_state_dict(
+                absent | {key.removeprefix("module."): loaded_state[key] for key in loaded_state}, True
+            )
+        except RuntimeError as error:
+            raise UserError(
+                f"the checkpoint does not fit this method and dataset ({first_difference(error)}); it was made by "
+                "another version of degstalk-ns, or for another dataset: train again, or install that version"
+            ) from None
 
     def lengthen(self, steps: int, seed: int) -> None:
         """Stretch the schedule to ``steps`` from the next step on; ``seed`` is that of the run."""

@@ -114,12 +114,8 @@ def load_run(config: Path | str, data: Path | str | None = None) -> TrainedAvata
         pipeline.eval()
         try:
             pipeline.load_pipeline(state["pipeline"], state["step"])
-        except RuntimeError as error:
-            raise UserError(
-                f"{checkpoint}: its tensors do not fit ({first_difference(error)}); it was made by another version of "
-                f"degstalk-ns, or {path.name} or the dataset {folder} was changed since: train again, or install that "
-                "version"
-            ) from None
+        except UserError as error:
+            raise UserError(f"{checkpoint}: {error} ({path.name} or the dataset {folder} may have changed)") from None
     return TrainedAvatar(run, pipeline, checkpoint, int(state["step"]), tuple(passed_over))
 
 
@@ -152,15 +148,6 @@ def _dataset_folder(run: TrainerConfig, path: Path, data: Path | None) -> Path:
     raise UserError(
         f"{candidates[0]}: the dataset of this run is not there any more; say where it is with --data FOLDER"
     )
-
-
-def first_difference(error: RuntimeError) -> str:
-    """The first of what torch lists over many lines when tensors do not fit, and how many lines there are."""
-    lines = [" ".join(line.split()).rstrip(".,") for line in str(error).splitlines()[1:] if line.strip()]
-    if not lines:
-        return " ".join(str(error).split())
-    first = lines[0] if len(lines[0]) < 200 else f"{lines[0][:200]} ..."
-    return first if len(lines) == 1 else f"{first}, and {len(lines) - 1} more"
 
 
 @contextmanager

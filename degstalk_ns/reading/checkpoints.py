@@ -81,3 +81,12 @@ def _tensors(state: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(state, dict):
         for key, value in state.items():
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def first_difference(error: RuntimeError) -> str:
+    """The first of what torch lists over many lines when tensors do not fit, and how many lines there are."""
+    lines = [" ".join(line.split()).rstrip(".,") for line in str(error).splitlines()[1:] if line.strip()]
+    if not lines:
+        return " ".join(str(error).split())
+    first = lines[0] if len(lines[0]) < 200 else f"{lines[0][:200]} ..."
+    return first if len(lines) == 1 else f"{first}, and {len(lines) - 1} more"

@@ -21,9 +21,10 @@ from degstalk_ns.files import write_whole
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
-from degstalk_ns.plugin.runs import first_difference, quiet_console
+from degstalk_ns.plugin.runs import quiet_console
 from degstalk_ns.plugin.trainer import DegstalkTrainerConfig
 from degstalk_ns.reading.arrays import npy_shape
+from degstalk_ns.reading.checkpoints import first_difference
 from degstalk_ns.release.checkpoint import ReleaseCheckpoint
 
 UNITS: Final[tuple[str, ...]] = ("AU01_r", "AU04_r", "AU05_r", "AU06_r", "AU07_r")
