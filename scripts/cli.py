@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import tyro
@@ -55,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(MISUSED)
     # What libraries say about each other's future is nothing that a user of this command can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+    from degstalk_ns.files import named_write_errors  # here: --help answers without OpenCV
+
     try:
         module = importlib.import_module(f"degstalk_ns.scripts.commands.{name.replace('-', '_')}")
-        tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
+        with named_write_errors(Path.cwd()):  # of whatever a command writes, its reports too
+            tyro.cli(module.command, prog=f"degstalk {name}", args=rest)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`degstalk process --help | head`); nothing is left to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,6 +37,20 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'prosess'" in message and "process" in message and message.count("\n") == 1
 
 
+def test_what_cannot_be_written_is_one_line_whatever_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        (tmp_path / "a file").write_text("x")
+        (tmp_path / "a file" / "report.json").write_text("{}")
+
+    use(monkeypatch, command)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and "report.json: cannot be written (Not a directory)" in said and said.count("\n") == 1
+
+
 def test_user_error_is_one_line_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

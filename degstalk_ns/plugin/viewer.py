@@ -97,7 +97,7 @@ class TalkingHeadViewer(ViewerControl):
         with one_line_errors():
             check_guard(server)
         let_share(server)
-        self._say_where(server)
+        self._say_where(server, viewer.config.websocket_port or viewer.config.websocket_port_default)
         spare_compression(server)
         end_quietly(server)
         mend(connection_of(server))
@@ -108,10 +108,15 @@ class TalkingHeadViewer(ViewerControl):
             self._opened(client)
 
     @staticmethod
-    def _say_where(server: viser.ViserServer) -> None:
-        """What pages on other machines need, where they may connect at all."""
+    def _say_where(server: viser.ViserServer, asked: int) -> None:
+        """That the port is another one than was asked for, which viser takes without a word; and what pages on other
+        machines need, where they may connect at all."""
+        port = server.get_port()
+        if port != asked:
+            line = f"note: port {asked} is taken, perhaps by another viewer; this one is at http://localhost:{port}"
+            CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
         if not is_local(server.get_host()):
-            address = f"http://{socket.gethostname()}:{server.get_port()}/?{TOKEN_NAME}={page_token()}"
+            address = f"http://{socket.gethostname()}:{port}/?{TOKEN_NAME}={page_token()}"
             CONSOLE.print(
                 f"note: the viewer is open to other machines. Whoever has this address can see and use it: {address}",
                 markup=False,

@@ -176,6 +176,20 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
     assert _saved(models) == f"step-{STEPS - 1:09d}.ckpt"
 
 
+def test_an_interrupted_run_says_how_to_go_on(commands: Commands, dataset: Path, tmp_path: Path) -> None:
+    process = commands.start(_arguments(dataset), tmp_path)
+    models = tmp_path / FOLDER / "nerfstudio_models"
+    deadline = time.monotonic() + 300
+    while not list(models.glob("step-*.ckpt")):
+        assert not process.ended() and time.monotonic() < deadline, "training ended before its first checkpoint"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    ended = process.wait()
+    assert ended.returncode == 130 and "Traceback" not in ended.stdout + ended.stderr
+    line = " ".join(ended.stdout.split())
+    assert f"interrupted; go on with: ns-train degstalk-fast --data {dataset} --load-dir {models}" in line
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
