@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -93,24 +93,49 @@ def complete_dataset(
     vectors, told = _vectors(config)
     model_files.face_landmarker()
     model_files.selfie_segmenter()
-    remove_parts(root)
-    adopted = _adopt_audio(layout)  # the last thing that may be refused
-    notes = _Notes(root)
-    notes.add(told + [f"{name} is not used: {why}" for name, why in _UNUSED.items() if (root / name).exists()])
-    notes.add(_packed_poses(layout, count, splits))
-    notes.add(adopted)
-    notes.add(_set_masks_aside(layout, count))
-    products = FrameProducts(layout, config, count, (width, height), root, vectors, _kept(layout))
+    with named_write_errors(root), only_one(root):
+        remove_parts(root)
+        adopted = _adopt_audio(layout)
+        notes = _Notes(root)
+        notes.add(told + [f"{name} is not used: {why}" for name, why in _UNUSED.items() if (root / name).exists()])
+        notes.add(_packed_poses(layout, count, splits))
+        notes.add(adopted)
+        notes.add(_set_masks_aside(layout, count))
+        products = FrameProducts(layout, config, count, (width, height), root, vectors, _kept(layout))
+        made = []
+        # Each is asked for what it lacks when its turn comes: what one makes, the next may need.
+        for task in _tasks(products, camera, splits):
+            frames = task.lacking()
+            if not frames:
+                continue
+            with progress.stage(task.name, task.ticks) as advance:
+                notes.add(task.make(advance, frames) or [])
+            made.append(task.name)
+    return CompletionSummary(root, count, made, [*notes.lines, *read_recording(root).notes])
+
+
+class _Task(NamedTuple):
+    """Something that may be lacking."""
+
+    name: str
+    lacking: Callable[[], set[int]]
+    """The frames that lack it; all of them where it is one file."""
+    make: Callable[[Advance, set[int]], list[str] | None]
+    ticks: int
+    """Length of its progress bar."""
+
+
+def _tasks(products: FrameProducts, camera: Mapping[str, float], splits: Mapping[str, FrameTable]) -> list[_Task]:
+    layout, count, width, height = products.layout, products.count, products.width, products.height
 
     def landmarks(advance: Advance, _: set[int]) -> list[str]:
         return products.make_landmarks(advance, lacking(layout.landmarks, count))  # those of others stay
 
     def sheet(advance: Advance, _: set[int]) -> None:
+        # A frame's own camera, or that of the next one that has any.
         ids = np.concatenate([split.img_ids for split in splits.values()])
         order = np.argsort(ids)
-        places = np.searchsorted(ids[order], np.arange(count)).clip(
-            max=len(ids) - 1
-        )  # itself, or the next that has one
+        places = np.searchsorted(ids[order], np.arange(count)).clip(max=len(ids) - 1)
         c2w = np.concatenate([split.c2w for split in splits.values()])[order][places]
         products.make_sheet(
             advance, c2w, (camera["focal_len"], camera.get("cx", width / 2), camera.get("cy", height / 2))
@@ -123,29 +148,18 @@ def complete_dataset(
         return set() if all(path.exists() for path in paths) else every
 
     def features() -> set[int]:
-        return unless(*map(layout.audio_features, ("mel", *vectors))) if layout.audio.exists() else set()
+        return unless(*map(layout.audio_features, ("mel", *products.vectors))) if layout.audio.exists() else set()
 
-    # Each is asked for what it lacks when its turn comes: what one makes, the next may need.
-    tasks: list[tuple[str, Callable[[], set[int]], Callable[[Advance, set[int]], list[str] | None], int]] = [
-        ("landmarks", lambda: lacking(layout.landmarks, count) | unless(products.landmark_file), landmarks, count),
-        ("head poses", lambda: unless(products.pose_file), products.make_poses, 2 * count),
-        ("expression", lambda: unless(*products.face_signal_files()), products.make_expression, 1),
-        ("masks", lambda: lacking(layout.parsing, count), products.make_parsing, count),
-        ("teeth", lambda: lacking(layout.teeth, count), products.make_teeth, count),
-        ("plates", lambda: lacking(layout.plate, count) | unless(layout.clean_plate), products.make_plates, count),
-        ("audio features", features, products.make_features, 1),
-        ("contact sheet", lambda: unless(layout.contact_sheet), sheet, 1),
+    return [
+        _Task("landmarks", lambda: lacking(layout.landmarks, count) | unless(products.landmark_file), landmarks, count),
+        _Task("head poses", lambda: unless(products.pose_file), products.make_poses, 2 * count),
+        _Task("expression", lambda: unless(*products.face_signal_files()), products.make_expression, 1),
+        _Task("masks", lambda: lacking(layout.parsing, count), products.make_parsing, count),
+        _Task("teeth", lambda: lacking(layout.teeth, count), products.make_teeth, count),
+        _Task("plates", lambda: lacking(layout.plate, count) | unless(layout.clean_plate), products.make_plates, count),
+        _Task("audio features", features, products.make_features, 1),
+        _Task("contact sheet", lambda: unless(layout.contact_sheet), sheet, 1),
     ]
-    made = []
-    with named_write_errors(root), only_one(root):
-        for name, missing, make, ticks in tasks:
-            frames = missing()
-            if not frames:
-                continue
-            with progress.stage(name, ticks) as advance:
-                notes.add(make(advance, frames) or [])
-            made.append(name)
-    return CompletionSummary(root, count, made, [*notes.lines, *read_recording(root).notes])
 
 
 class _Notes:
