@@ -36,7 +36,7 @@ TOKEN_NAME: Final[str] = "degstalk-token"
 MOST_MESSAGES: Final[int] = 2_000
 """Messages a second, in the mean over a few, from one page; a camera that moves sends 60, an upload some dozens."""
 _FLOOD_SECONDS: Final[float] = 3.0
-LONGEST_TEXT: Final[int] = 100_000
+LONGEST_VALUE: Final[int] = 100_000
 """Characters of a text that a page sets."""
 _NAME: Final = re.compile(r"\w[\w .()-]{0,100}")
 
@@ -225,7 +225,7 @@ def plausible(control: Any, value: Any) -> bool:
         return isinstance(value, str) and value in options
     if isinstance(value, str):
         named = control._impl.hint == RENDER_NAME_HINT
-        return len(value) <= LONGEST_TEXT and (not named or _NAME.fullmatch(value) is not None)
+        return len(value) <= LONGEST_VALUE and (not named or _NAME.fullmatch(value) is not None)
     numbers = value if isinstance(value, (list, tuple)) else (value,)
     return len(numbers) <= 16 and all(
         isinstance(number, bool) or (isinstance(number, (int, float)) and abs(number) <= 1e9) for number in numbers
