@@ -14,7 +14,7 @@ from degstalk_ns.audio.features import FEATURES
 from degstalk_ns.audio.sound import shifted
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
-from degstalk_ns.preprocess import pipeline, products, record
+from degstalk_ns.preprocess import pipeline, products, record, video_products
 from degstalk_ns.preprocess.pipeline import process
 
 __all__ = ["copy", "made", "stand_ins", "video"]  # fixtures
@@ -47,7 +47,7 @@ def test_sound_alone_is_added_to_a_dataset(
         return np.full((2 * FRAMES, 512), samples[0], np.float32)
 
     monkeypatch.setattr(pipeline, "whisper_availability", lambda: None)
-    monkeypatch.setattr(products, "in_step", in_step)
+    monkeypatch.setattr(video_products, "in_step", in_step)
     monkeypatch.setitem(products.FEATURES, "whisper-base", replace(FEATURES["whisper-base"], compute=vectors))
     before, whole = times_of(copy), soundfile.read(Layout(copy).audio)[0]
     summary = process(video, copy, only)

@@ -139,7 +139,7 @@ def test_an_interrupted_render_goes_on_and_gives_the_same_video(
         (["--audio", "{speech}", "--side-by-side"], "needs --track"),
         (["--audio", "{speech}", "--start", "3"], "nothing lies between"),
         (["--track", "val", "--audio-features", "x.npy"], "needs --audio"),
-        (["--camera-path", "{folder}/nowhere.json"], "no such file"),
+        (["--camera-path", "{folder}/nowhere.json"], "missing"),
         (["--track", "val", "--output", "{folder}/out.avi"], "ends in .mp4"),
         (["--track", "val", "--output", "{folder}"], "ends in .mp4"),
         (["--track", "val", "--output", "{speech}/out.mp4"], "cannot be written"),
