@@ -85,11 +85,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-_WRITING: Final[frozenset[int]] = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "ENOTDIR", "EISDIR", "EFBIG")
-    if hasattr(errno, name)
-)
+def _numbers(*names: str) -> frozenset[int]:
+    """Those of the system's error numbers that there are here."""
+    return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+_FULL: Final[frozenset[int]] = _numbers("ENOSPC", "EDQUOT", "EROFS", "EFBIG")
+_CLOSED: Final[frozenset[int]] = _numbers("EACCES", "EPERM", "EIO", "ENOTDIR", "EISDIR")
 
 
 @contextmanager
@@ -105,31 +107,32 @@ def named_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _WRITING:
+        if error.errno not in _FULL | _CLOSED:
             raise
+        what = "cannot be written" if error.errno in _FULL else "cannot be read or written"
         raise UnwritableError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); make room or change the permissions, "
-            "then give the same command again"
+            f"{error.filename or folder}: {what} ({error.strerror}); make room or change the permissions, then give "
+            "the same command again"
         ) from None
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Inside, no other process of this machine can work in ``folder``; the system ends that when the process ends,
-    however it ends. The lock lies among the temporary files, and leaves nothing in the folder.
+def only_one(place: Path) -> Iterator[None]:
+    """Inside, no other process of this machine can work on ``place``, a folder or a file to be written; the system ends
+    that when the process ends, however it ends. The lock lies among the temporary files, and leaves nothing there.
 
     Raises:
         UserError: another one does.
     """
-    place = Path(tempfile.gettempdir()) / f"degstalk-locks-{getpass.getuser()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    name = hashlib.sha1(str(folder.resolve()).encode(), usedforsecurity=False).hexdigest()
-    lock = FileLock(place / f"{name}.lock")
+    locks = Path(tempfile.gettempdir()) / f"degstalk-locks-{getpass.getuser()}"
+    locks.mkdir(mode=0o700, exist_ok=True)
+    name = hashlib.sha1(str(place.resolve()).encode(), usedforsecurity=False).hexdigest()
+    lock = FileLock(locks / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder}: another degstalk or ns-train is working in it; wait for it, or choose another folder"
+            f"{place}: another degstalk or ns-train is working in it; wait for it, or choose another place"
         ) from None
     try:
         yield

@@ -48,7 +48,11 @@ def test_what_cannot_be_written_is_one_line_whatever_the_command(
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench"])
     said = capsys.readouterr().err
-    assert stop.value.code == 1 and "report.json: cannot be written (Not a directory)" in said and said.count("\n") == 1
+    assert (
+        stop.value.code == 1
+        and "report.json: cannot be read or written (Not a directory)" in said
+        and said.count("\n") == 1
+    )
 
 
 def test_user_error_is_one_line_and_exit_code_1(

@@ -164,6 +164,13 @@ def test_damaged_files_are_made_again_and_changed_ones_kept(
     assert process(video, copy, CONFIG).stages == {}
 
 
+def test_a_second_call_on_the_same_folder_is_refused_before_it_writes(copy: Path, video: Path) -> None:
+    before = times_of(copy)
+    with files.only_one(copy), pytest.raises(UserError, match="another degstalk or ns-train is working in it"):
+        process(video, copy, replace(CONFIG, overwrite=True))
+    assert not changed(copy, before)
+
+
 def test_a_full_disk_keeps_what_was_made(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = files.write_png
 

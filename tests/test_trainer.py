@@ -74,8 +74,7 @@ def test_a_torn_checkpoint_is_passed_over_by_whoever_reads_the_folder(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = brief_trainer(dataset, tmp_path, STEPS)
-    stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, first, 4))
-    first.callbacks.append(stop)
+    _let_stop(first, 4)
     first.save_checkpoint(2)
     first.train()
     folder = first.checkpoint_dir
@@ -113,8 +112,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(
         torch.manual_seed(0)  # as `ns-train` does
         for stop in stops:
             trainer = brief_trainer(dataset, tmp_path / name, 40, method=method)
-            last = partial(_stop_after, trainer, stop)
-            trainer.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], last))
+            _let_stop(trainer, stop)
             trainer.train()
         trainer = brief_trainer(dataset, tmp_path / name, 40, method=method, resume=bool(stops))
         trainer.train()
@@ -156,8 +154,7 @@ def test_a_resumed_run_ends_where_the_schedule_ends(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = brief_trainer(dataset, tmp_path, STEPS)
-    stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, first, 3))
-    first.callbacks.append(stop)
+    _let_stop(first, 3)
     first.train()
     assert _checkpoints(first) == ["step-000000003.ckpt"]
     again = brief_trainer(dataset, tmp_path, STEPS, resume=True)
@@ -216,8 +213,7 @@ def test_an_extended_run_that_was_stopped_goes_on_to_its_end(
     monkeypatch.setattr(DegstalkPipeline, "learned_lips", lambda self, frames: slow)
     trainer = brief_trainer(dataset, tmp_path, 10)
     trainer.config.length = LengthConfig(most=1.2)
-    stop = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], partial(_stop_after, trainer, 8))
-    trainer.callbacks.append(stop)
+    _let_stop(trainer, 8)
     trainer.train()
     assert _checkpoints(trainer) == ["step-000000008.ckpt"]  # the last one that was trained
     again = brief_trainer(dataset, tmp_path, 10, resume=True)
@@ -241,6 +237,12 @@ def test_a_run_whose_lips_cannot_be_looked_at_keeps_its_length_and_says_so(
 def _stop_after(trainer: DegstalkTrainer, last: int, step: int) -> None:
     if step == last:
         trainer.stop_training = True
+
+
+def _let_stop(trainer: DegstalkTrainer, step: int) -> None:
+    """The training ends after ``step``, as if it were stopped there."""
+    place = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+    trainer.callbacks.append(TrainingCallback(place, partial(_stop_after, trainer, step)))
 
 
 def test_what_the_training_frames_do_not_show_is_said_at_the_end(

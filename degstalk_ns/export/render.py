@@ -27,6 +27,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.export.provenance import Provenance
 from degstalk_ns.export.watermark import Watermark
 from degstalk_ns.export.writer import VideoConfig, VideoExport
+from degstalk_ns.files import only_one
 
 READ_AHEAD: int = 4
 """Number of frames whose plates are read in advance while others are rendered."""
@@ -151,26 +152,27 @@ def render_video(
     size = picture_size(run, animation, side_by_side)
     mark = Watermark(*size) if watermark else None
     asked = (run.fingerprint(), animation.fingerprint(), __version__, size, side_by_side, config, watermark)
-    export = VideoExport(output, len(animation), hashlib.sha256(str(asked).encode()).hexdigest(), config)
-    missing = export.missing()
-    wanted = sum(last - first for first, last in missing)
-    if wanted < len(animation):
-        progress.say(f"resuming: {len(animation) - wanted} of {len(animation)} frames were rendered before")
-    begin = time.perf_counter()
-    if missing:
-        with progress.stage("frames", wanted) as advance:
-            for first, last in missing:
+    with only_one(output):
+        export = VideoExport(output, len(animation), hashlib.sha256(str(asked).encode()).hexdigest(), config)
+        missing = export.missing()
+        wanted = sum(last - first for first, last in missing)
+        if wanted < len(animation):
+            progress.say(f"resuming: {len(animation) - wanted} of {len(animation)} frames were rendered before")
+        begin = time.perf_counter()
+        if missing:
+            with progress.stage("frames", wanted) as advance:
+                for first, last in missing:
 
-                def pictures(first: int = first, last: int = last) -> Iterator[Image]:
-                    for image in render_frames(run, animation, first, last, side_by_side):
-                        yield image if mark is None else mark.draw(image)
-                        advance(1)
+                    def pictures(first: int = first, last: int = last) -> Iterator[Image]:
+                        for image in render_frames(run, animation, first, last, side_by_side):
+                            yield image if mark is None else mark.draw(image)
+                            advance(1)
 
-                export.write(first, pictures())
-    seconds = time.perf_counter() - begin
-    with progress.stage("joining", len(animation)) as advance:
-        export.finish(animation.sound, Provenance.now(run.name, animation.spoken).metadata(), advance)
-    return RenderSummary(output, len(animation), wanted, seconds)
+                    export.write(first, pictures())
+        seconds = time.perf_counter() - begin
+        with progress.stage("joining", len(animation)) as advance:
+            export.finish(animation.sound, Provenance.now(run.name, animation.spoken).metadata(), advance)
+        return RenderSummary(output, len(animation), wanted, seconds)
 
 
 def check_video_path(output: Path, overwrite: bool) -> None:

@@ -6,7 +6,6 @@ It checks the input, decides what is to be done and keeps the record; it must no
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -79,6 +78,12 @@ def process(
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
     progress = progress or Progress(None)
     check_dataset_folder(output, config.overwrite)
+    with only_one(output):  # from before the record is read: nobody else writes one
+        return _processed(video, output, config, progress, started)
+
+
+def _processed(video: Path, output: Path, config: ProcessConfig, progress: Progress, started: float) -> ProcessSummary:
+    """:func:`process` of options that can be meant, in a folder that may be ours."""
     info = decode.probe(video, config.minimum_seconds, 60 * config.longest_minutes)
     origin = {"name": video.name, **decode.identity(video)}
     record = None if config.overwrite else Record.load(output)
@@ -121,7 +126,7 @@ def process(
         record.save()
         kept = frozenset(name for name in record.facts.get(IMPORTED, []) if (output / name).exists())
         products = VideoProducts(info, origin, square, Layout(output), config, whisper, kept)
-        with named_write_errors(output), only_one(output):
+        with named_write_errors(output):
             seconds, changed = _run(products, record, progress, config.only)
     except UnwritableError:
         raise  # what was made stays, for the next call
@@ -271,11 +276,10 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
         if only != "all" and step.name not in (*SOUND_STEPS, steps[-1].name):
             continue
         current = record.is_current(step.name, keys[step.name])
-        found = verified(step, count, record.stages[step.name]) if current else Verdict(whole=False)
-        missing = _missing_frames(step, count) if current else set(range(count))
+        found = verified(step, count, record.stages[step.name]) if current else Verdict(set(range(count)), whole=False)
         changed += found.changed
-        if not (found.whole and not missing and record.is_complete(step.name, keys[step.name])):
-            todo.append((step, missing, current))
+        if not (found.whole and not found.frames and record.is_complete(step.name, keys[step.name])):
+            todo.append((step, found.frames, current))
     lines = []
     if changed:
         names = ", ".join(str(path.relative_to(layout.root)) for path in changed[:3])
@@ -299,16 +303,6 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
         seconds[step.name] = time.perf_counter() - started
         record.finish(step.name, keys[step.name], notes or [], remembered(step, count))
     return seconds, lines
-
-
-def _missing_frames(step: Step, count: int) -> set[int]:
-    """Frames of which at least one file is not there."""
-    if step.per_frame is None:
-        return set()
-    # Listing a few folders is far quicker than asking for each of some ten thousand files.
-    folders = {path.parent for path in step.per_frame(0)}
-    names = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    return {i for i in range(count) if any(path.name not in names[path.parent] for path in step.per_frame(i))}
 
 
 def _remove_stale(step: Step, record: Record) -> None:

@@ -29,7 +29,7 @@ class Verdict:
     """What was found of the files of a step.
 
     Attributes:
-        frames: frames of which a file is damaged.
+        frames: frames of which a file is damaged or missing.
         whole: whether none of its other files is damaged or missing.
         changed: files that can be read but are not as they were written.
     """
@@ -62,11 +62,14 @@ def verified(step: Step, count: int, kept: dict[str, Any]) -> Verdict:
                 verdict.whole = False
     if step.per_frame is None:
         return verdict
-    for kind, now in _sizes(step.per_frame, count).items():
-        for i, (size, before) in enumerate(zip(now, sizes.get(kind, now), strict=False)):
-            if size < 0 or size == before:
+    for place, (kind, now) in enumerate(_sizes(step.per_frame, count).items()):
+        then = sizes.get(kind, [])
+        for i, size in enumerate(now):
+            if size < 0:
+                verdict.frames.add(i)
+            if size < 0 or i >= len(then) or size == then[i]:
                 continue
-            path = step.per_frame(i)[_kinds(step.per_frame).index(kind)]
+            path = step.per_frame(i)[place]
             if is_readable(path):
                 verdict.changed.append(path)
             else:
@@ -108,15 +111,12 @@ _READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _kinds(per_frame: Callable[[int], list[Path]]) -> list[str]:
-    return [f"{path.parent.name}/*{path.suffix}" for path in per_frame(0)]
-
-
 def _sizes(per_frame: Callable[[int], list[Path]], count: int) -> dict[str, list[int]]:
     """Bytes of the file of each frame by kind, -1 where there is none."""
     sizes: dict[str, list[int]] = {}
-    for kind, example in zip(_kinds(per_frame), per_frame(0), strict=True):
+    for example in per_frame(0):
         folder, suffix = example.parent, example.suffix
+        kind = f"{folder.name}/*{suffix}"
         there = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if folder.is_dir() else {}
         sizes[kind] = [there.get(f"{i}{suffix}", -1) for i in range(count)]
     return sizes

@@ -25,7 +25,15 @@ from urllib.parse import parse_qs, urlsplit
 import viser
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.viewer.viser_patches import check_updates, is_message, keep_unshared, serve_through, use_filtered
+from degstalk_ns.viewer.viser_patches import (
+    check_updates,
+    hint_of,
+    is_message,
+    keep_unshared,
+    serve_through,
+    shared_address,
+    use_filtered,
+)
 
 HOSTS_VARIABLE: str = "DEGSTALK_VIEWER_HOSTS"
 """Further names under which the viewer may be opened, separated by commas: a proxy's, for example."""
@@ -165,8 +173,7 @@ _SHARED: list[weakref.ref[viser.ViserServer]] = []
 
 def _shared_names() -> set[str]:
     servers = [server for reference in _SHARED if (server := reference()) is not None]
-    addresses = [server._share_tunnel.get_url() for server in servers if server._share_tunnel is not None]
-    return {urlsplit(address).hostname or "" for address in addresses if address}
+    return {urlsplit(address).hostname or "" for server in servers if (address := shared_address(server))}
 
 
 def _prepare(protocol: Any, listening: str) -> None:
@@ -224,7 +231,7 @@ def plausible(control: Any, value: Any) -> bool:
     if options is not None:
         return isinstance(value, str) and value in options
     if isinstance(value, str):
-        named = control._impl.hint == RENDER_NAME_HINT
+        named = hint_of(control) == RENDER_NAME_HINT
         return len(value) <= LONGEST_VALUE and (not named or _NAME.fullmatch(value) is not None)
     numbers = value if isinstance(value, (list, tuple)) else (value,)
     return len(numbers) <= 16 and all(

@@ -41,11 +41,13 @@ __all__ = [
     "end_quietly",
     "forget_camera_callbacks",
     "has_left",
+    "hint_of",
     "input_id",
     "is_message",
     "keep_unshared",
     "mend",
     "serve_through",
+    "shared_address",
     "spare_compression",
     "use_filtered",
 ]
@@ -69,6 +71,17 @@ def forget_camera_callbacks(client: viser.ClientHandle) -> None:
 def input_id(handle: viser.GuiInputHandle[Any]) -> str:
     """By which name the page knows an input."""
     return handle._impl.id
+
+
+def hint_of(handle: Any) -> str | None:
+    """What the page shows when the pointer rests on a control."""
+    hint: str | None = handle._impl.hint
+    return hint
+
+
+def shared_address(server: viser.ViserServer) -> str | None:
+    """Where a published viewer can be reached; None where it is not published."""
+    return None if server._share_tunnel is None else server._share_tunnel.get_url()
 
 
 class Transfers:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from commands import Commands
+from commands import Commands, Running
 from pictures import evaluated_pictures
 
 from degstalk_ns.dataparsers.recording import read_recording
@@ -140,15 +140,21 @@ def test_interpolated_render_writes_a_video(commands: Commands, trained: Path) -
     assert len(frames) >= 4 and max(differences) > 0.1
 
 
-def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
-    commands: Commands, dataset: Path, trained: Path, tmp_path: Path
-) -> None:
-    process = commands.start(_arguments(dataset), tmp_path)
-    models = tmp_path / FOLDER / "nerfstudio_models"
+def _trained_to_its_first_checkpoint(commands: Commands, dataset: Path, folder: Path) -> tuple[Running, Path]:
+    """A training that goes on, and the folder of its checkpoints."""
+    process = commands.start(_arguments(dataset), folder)
+    models = folder / FOLDER / "nerfstudio_models"
     deadline = time.monotonic() + 300
     while not list(models.glob("step-*.ckpt")):
         assert not process.ended() and time.monotonic() < deadline, "training ended before its first checkpoint"
         time.sleep(0.02)
+    return process, models
+
+
+def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
+    commands: Commands, dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    process, models = _trained_to_its_first_checkpoint(commands, dataset, tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     saved = max(models.glob("*.ckpt"))
@@ -177,12 +183,7 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
 
 
 def test_an_interrupted_run_says_how_to_go_on(commands: Commands, dataset: Path, tmp_path: Path) -> None:
-    process = commands.start(_arguments(dataset), tmp_path)
-    models = tmp_path / FOLDER / "nerfstudio_models"
-    deadline = time.monotonic() + 300
-    while not list(models.glob("step-*.ckpt")):
-        assert not process.ended() and time.monotonic() < deadline, "training ended before its first checkpoint"
-        time.sleep(0.02)
+    process, models = _trained_to_its_first_checkpoint(commands, dataset, tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     ended = process.wait()
     assert ended.returncode == 130 and "Traceback" not in ended.stdout + ended.stderr
