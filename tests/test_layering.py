@@ -83,7 +83,7 @@ def test_each_contract_is_broken_by_what_it_forbids(copy: Path, capfd: pytest.Ca
 # --- viser's private names --------------------------------------------------------------------------------------------
 
 MENDERS = {"viser_patches.py"}
-"""The two modules of the viewer that may touch them."""
+"""The one module of the viewer that may touch them."""
 
 
 def _private_touches(source: str) -> list[str]:
