@@ -119,12 +119,13 @@ def named_write_errors(folder: Path) -> Iterator[None]:
 @contextmanager
 def only_one(place: Path) -> Iterator[None]:
     """Inside, no other process of this machine can work on ``place``, a folder or a file to be written; the system ends
-    that when the process ends, however it ends. The lock lies among the temporary files, and leaves nothing there.
+    that when the process ends, however it ends. The lock is an empty file among the temporary ones; it stays there.
 
     Raises:
         UserError: another one does.
     """
-    locks = Path(tempfile.gettempdir()) / f"degstalk-locks-{getpass.getuser()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
+    locks = Path(tempfile.gettempdir()) / f"degstalk-locks-{user}"
     locks.mkdir(mode=0o700, exist_ok=True)
     name = hashlib.sha1(str(place.resolve()).encode(), usedforsecurity=False).hexdigest()
     lock = FileLock(locks / f"{name}.lock")
