@@ -95,6 +95,15 @@ def test_more_than_announced_is_dropped(uploads: SimpleNamespace) -> None:
     assert len(uploads.refused) == 2 and not uploads.gui._current_file_upload_states
 
 
+def test_parts_without_content_are_not_kept(uploads: SimpleNamespace) -> None:
+    uploads.start("u", 10, 11)
+    uploads.part("u", 0, b"x" * 10)
+    assert "comes in 11 parts" in uploads.refused[0] and not uploads.files
+    uploads.start("v", 10, 10)
+    uploads.part("v", 0, b"")
+    assert "a part of it is empty" in uploads.refused[1] and not uploads.gui._current_file_upload_states
+
+
 def test_one_file_at_a_time(uploads: SimpleNamespace) -> None:
     uploads.start("u", 6, 2)
     uploads.start("v", 6, 2)

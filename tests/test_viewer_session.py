@@ -182,6 +182,33 @@ def test_a_second_sound_replaces_the_first_and_a_refusal_does_not(page: FakePage
     until(lambda: page.given("sound")[-1][0] == 3)
 
 
+def test_broken_uploads_of_one_page_leave_the_others_alone(
+    viewer: tuple[viser.ViserServer, list[Session]], page: FakePage
+) -> None:
+    others = [FakePage(viewer[0].get_port()) for _ in range(2)]
+    for other in others:
+        until(lambda other=other: other.given("frame"))  # type: ignore[misc]
+    button = page.elements["Load an audio file"]
+    for number in range(20):  # many at once, of parts that hold nothing, or that were never announced
+        start = {"source_component_id": button, "transfer_uuid": f"u{number}", "filename": f"{number}.wav"}
+        page.send("FileTransferStart", **start, mime_type="audio/wav", part_count=3, size_bytes=3_000_000)
+    until(lambda: sum("still being uploaded" in text for text, _ in page.said) == 19)
+    for part in range(60):
+        name = f"u{part % 20}"
+        page.send("FileTransferPart", source_component_id=button, transfer_uuid=name, part=part % 3, content=b"")
+    page.send("FileTransferPart", source_component_id=button, transfer_uuid="nobody's", part=0, content=b"abc")
+    uploads = [threading.Thread(target=other.upload, args=("mine.wav", GOOD["96 kHz"]())) for other in others]
+    for upload in uploads:
+        upload.start()
+    for upload in uploads:
+        upload.join(PATIENCE)
+    for other in others:
+        assert other.said[-1][1] == "good"
+        other.close()
+    until(lambda: any("a part of it is empty" in text for text, _ in page.said))
+    assert page.upload("mine.wav", GOOD["8 bits"]())[1] == "good"  # also to itself
+
+
 def play_and_end(root: str) -> None:
     """A program that ends while a page plays, and takes a while to end."""
     atexit.register(time.sleep, 1.0)

@@ -38,15 +38,17 @@ class BoundedUploads:
         with self._known:
             self._announced.add(message.transfer_uuid)
             busy = bool(self._transfers.under_way)
-            fits = 0 < message.size_bytes <= self._largest and 0 < message.part_count <= self._largest
+            fits = 0 < message.size_bytes <= self._largest and 0 < message.part_count <= message.size_bytes
             if fits and not busy:
                 self._transfers.start(client_id, message)
             self._known.notify_all()
         if not fits:
             self._refused(
                 f"{message.filename} is empty and was not loaded."
-                if message.size_bytes == 0
+                if message.size_bytes <= 0
                 else f"{message.filename} is larger than {self._largest / 1e6:.0f} MB and was not loaded."
+                if message.size_bytes > self._largest
+                else f"{message.filename} comes in {message.part_count} parts, which cannot be; it was not loaded."
             )
         elif busy:
             self._refused(f"{message.filename}: another file is still being uploaded; try again when it is complete.")
@@ -62,6 +64,10 @@ class BoundedUploads:
             if too_much or not 0 <= message.part < state["part_count"] or message.part in state["parts"]:
                 del states[message.transfer_uuid]
                 self._refused(f"{state['filename']}: more data arrived than was announced; the file was not loaded.")
+                return
+            if not message.content:  # any number of these would be kept
+                del states[message.transfer_uuid]
+                self._refused(f"{state['filename']}: a part of it is empty; the file was not loaded.")
                 return
             try:
                 self._transfers.part(client_id, message)
