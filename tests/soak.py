@@ -124,6 +124,7 @@ class Listener(FakePage):
         sound = self.given("sound")
         if self._started and sound:
             more["at"] = (time.monotonic() - self._started) % sound[-1][3]
+            more["clip"] = sound[-1][0]
         super().report(kind, **more)
 
     def drop(self) -> None:

@@ -36,6 +36,34 @@ def test_freed_memory_is_used_again() -> None:
     assert _pages("kept") < 0.1 * _pages("returned")
 
 
+THREADS = """
+import threading
+import numpy as np
+from degstalk_ns.bench.memory import resident_memory
+from degstalk_ns.kernels.memory import keep_freed_memory
+assert keep_freed_memory()
+end = threading.Event()
+def work(done):
+    [np.ones(1 << 20, np.uint8) for _ in range(40)]
+    done.set()
+    end.wait()
+before = resident_memory()
+for _ in range(8):
+    done = threading.Event()
+    threading.Thread(target=work, args=(done,)).start()
+    done.wait()
+print(resident_memory() - before)
+end.set()
+"""
+"""What remains of 40 MiB that each of eight threads, all still there, has had and freed after the other."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def test_threads_do_not_keep_a_heap_each() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 130
+
+
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)  # not even asked

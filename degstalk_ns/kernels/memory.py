@@ -10,11 +10,15 @@ import ctypes
 import sys
 
 # Parameters of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 KEPT_BELOW = 32 << 20
 """Bytes: blocks below are kept; the most that glibc takes. The largest tensor of a step at 1024 x 1024 has 20 MiB."""
 KEPT_ON_TOP = 512 << 20
 """Bytes: so much may lie unused at the end of the heap before it is returned. A step's tensors are 100 to 200 MiB."""
+
+HEAPS = 2
+"""The main heap, and one for all other threads. By default there are up to eight for every core, and each would keep
+its own freed memory: with the threads of every page that opens, some hundred MiB more."""
 
 
 def keep_freed_memory() -> bool:
@@ -29,5 +33,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_MMAP_THRESHOLD, KEPT_BELOW), (_TRIM_THRESHOLD, KEPT_ON_TOP))
+    settings = ((_MMAP_THRESHOLD, KEPT_BELOW), (_TRIM_THRESHOLD, KEPT_ON_TOP), (_ARENA_MAX, HEAPS))
     return all([mallopt(name, value) == 1 for name, value in settings])

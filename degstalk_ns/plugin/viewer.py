@@ -25,6 +25,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from degstalk_ns.animation.animation import Animation
 from degstalk_ns.audio.sound import SoundLimits, load_sound
 from degstalk_ns.errors import one_line_errors
+from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.plugin.model import COMPUTED_AT_ONCE, DegstalkModel
 from degstalk_ns.viewer.access import TOKEN_NAME, check_guard, guard_servers, is_local, let_share, page_token
 from degstalk_ns.viewer.painter import FreeCamera, bounded_side
@@ -93,6 +94,7 @@ class TalkingHeadViewer(ViewerControl):
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
+        keep_freed_memory()
         server = viewer.viser_server
         with one_line_errors():
             check_guard(server)
