@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
     "experiment": "Train and measure the methods of one of the paper's tables, and write the table.",
     "import-checkpoint": "Make a run of an avatar that the official code of DEGSTalk or TalkingGaussian has trained.",
     "export": "Export a trained avatar as a Gaussian-splatting .ply file.",
+    "fleet": "Process, train, evaluate and render many subjects, on one machine, a Ray cluster or SLURM.",
     "doctor": "Say what this machine and installation have, what is missing, and what that costs.",
     "bench": "Benchmark rendering, training and preprocessing, and compare with the limits of this hardware.",
 }

@@ -12,7 +12,8 @@ import pytest
 from degstalk_ns.scripts import cli
 
 BENCHMARKS = ("raster", "render", "train", "process")
-COMMANDS = [[name] for name in cli.COMMANDS if name != "bench"] + [["bench", name] for name in BENCHMARKS]
+COMMANDS = [[name] for name in cli.COMMANDS if name not in ("bench", "fleet")]
+COMMANDS += [["bench", name] for name in BENCHMARKS] + [["fleet", name] for name in ("run", "step")]
 MARKUP = re.compile(r":[a-z]+:`|``")
 """Of docstrings, which no terminal renders."""
 GIVEN = re.compile(r" \((default: .*|required|optional.*|repeatable.*)\)$")

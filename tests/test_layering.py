@@ -36,6 +36,7 @@ FORBIDDEN = {
     ),
     "Only landmarks/ knows MediaPipe": ("degstalk_ns/preprocess/steps/parsing.py", "mediapipe.tasks"),
     "Only the viewer knows viser": ("degstalk_ns/plugin/model.py", "viser"),
+    "Only the engines know Ray and submitit": ("degstalk_ns/fleet/schedule.py", "ray"),
     "Only the command line imports the method specifications": (
         "degstalk_ns/plugin/trainer.py",
         "degstalk_ns.configs.methods",

@@ -1,0 +1,1 @@
+"""Many people at once: every step of every subject, on whatever machines there are."""

@@ -1,0 +1,1 @@
+"""Where steps run: each launcher is a thin module."""

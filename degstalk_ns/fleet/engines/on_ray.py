@@ -1,0 +1,168 @@
+"""Steps on a Ray cluster: one that is started here for the occasion, or one that runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.fleet.engines.engine import StepEnd
+from degstalk_ns.fleet.engines.here import unit_command, unmet
+from degstalk_ns.fleet.manifest import Manifest, Need, missing_inputs
+from degstalk_ns.fleet.steps import FleetStep
+from degstalk_ns.fleet.store import Store
+from degstalk_ns.fleet.unit import NODE, die_with_parent
+
+QUEUED: Final[int] = 4
+"""Steps that are given to Ray at most, for every CPU of the cluster."""
+_GB: Final[float] = 1e9
+
+
+def _place() -> str:
+    return str(ray.get_runtime_context().get_node_id())[:8]
+
+
+@ray.remote(max_retries=0)
+def _work(manifest: str, step: FleetStep) -> str:
+    """In a worker: the step in a process of its own, which ends with the worker. Gives the node."""
+    with tempfile.TemporaryDirectory(prefix="degstalk-fleet-") as folder:
+        path = Path(folder) / "manifest.json"
+        path.write_text(manifest, encoding="utf-8")
+        done = subprocess.run(
+            unit_command(path, step),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {NODE: _place()},
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            check=False,
+        )
+    if done.returncode < 0:
+        raise RuntimeError(f"its process was ended by signal {-done.returncode}")
+    return _place()
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _seen(manifest: str, probe: str) -> list[str]:
+    """On a node: what it does not see."""
+    found = Manifest.model_validate_json(manifest)
+    missing = missing_inputs(found)
+    if Store(found.output).read(probe) != probe:
+        missing.append(f"output {found.output}: what one machine writes there, this one does not see")
+    return [f"node {_place()}: {line}" for line in missing]
+
+
+class RayCluster:
+    """Engine `ray`.
+
+    Args:
+        manifest: it travels to the workers.
+        address: of a cluster that runs, such as ray://head:10001 or head:6379; None starts one on this machine.
+
+    Raises:
+        UserError: no cluster answers at the address.
+    """
+
+    name = "ray"
+
+    def __init__(self, manifest: Manifest, address: str | None = None) -> None:
+        self._manifest = manifest.model_dump_json()
+        self._address = address
+        self._running: dict[Any, FleetStep] = {}
+        self._mine = False
+
+    def __enter__(self) -> RayCluster:
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            try:
+                ray.init(
+                    address=self._address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=None if self._address is None else False,
+                )
+            except Exception as error:  # ConnectionError, ValueError, RuntimeError: as the address is wrong
+                why = " ".join(str(error).split())[:200]
+                raise UserError(f"--address {self._address}: no Ray cluster answers there ({why})") from None
+            self._mine = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._running:
+            ray.cancel(future, force=True)
+        if self._mine:
+            ray.shutdown()
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return [node for node in ray.nodes() if node["Alive"]]
+
+    def check(self, manifest: Manifest, needs: dict[str, Need]) -> list[str]:
+        nodes = self._nodes()
+        machines = [node["Resources"] for node in nodes]
+        most = Need(
+            cpus=max([m.get("CPU", 0.0) for m in machines] + [1e-9]),
+            gpus=max([m.get("GPU", 0.0) for m in machines] + [0.0]),
+            memory_gb=max([m.get("memory", 0.0) for m in machines] + [1.0]) / _GB,
+        )
+        found = unmet(needs, most, "the largest machine of the cluster")
+        probe = f".probe-{uuid.uuid4().hex}"
+        store = Store(manifest.output)
+        store.write(probe, probe)
+        try:
+            asked = [
+                _seen.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                    self._manifest, probe
+                )
+                for node in nodes
+            ]
+            found += [line for lines in ray.get(asked) for line in lines]
+        finally:
+            store.remove(probe)
+        return found
+
+    def has_room(self, step: FleetStep) -> bool:
+        cpus = sum(node["Resources"].get("CPU", 0.0) for node in self._nodes())
+        return len(self._running) < QUEUED * max(cpus, 1.0)
+
+    def start(self, step: FleetStep) -> None:
+        work = _work.options(
+            num_cpus=step.need.cpus,
+            num_gpus=step.need.gpus,
+            memory=step.need.memory_gb * _GB,
+            name=f"{step.subject} {step.name}",
+            scheduling_strategy="SPREAD",
+        )
+        self._running[work.remote(self._manifest, step)] = step
+
+    def ended(self, patience: float) -> list[StepEnd]:
+        if not self._running:
+            return []
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=patience)
+        found = []
+        for future in ready:
+            step = self._running.pop(future)
+            try:
+                found.append(StepEnd(step.key, node=ray.get(future)))
+            except RayError as error:
+                found.append(StepEnd(step.key, _why(error)))
+        return found
+
+
+def _why(error: RayError) -> str:
+    """One line of what Ray says, which is long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = {
+        "WorkerCrashedError": "the worker died",
+        "NodeDiedError": "the node died",
+        "OutOfMemoryError": "the node ran out of memory, and Ray ended the worker",
+    }
+    return known.get(type(error).__name__) or (lines[-1][:200] if lines else type(error).__name__)

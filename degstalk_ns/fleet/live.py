@@ -1,0 +1,53 @@
+"""The table that is shown while a fleet runs. It must not know how steps are run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final
+
+from rich.table import Table
+
+from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
+
+MOST_ROWS: Final[int] = 24
+"""Steps that are listed: those that run, then those that have failed."""
+
+
+def live_table(schedule: FleetSchedule) -> Table:
+    """Subject, step, progress, time that is left, and machine of what runs; and how much is over."""
+    records = list(schedule.records.values())
+    count = Counter(record.state for record in records)
+    table = Table(title=", ".join(f"{number} {state}" for state, number in count.items()), title_justify="left")
+    for name in ("subject", "step", "progress", "left", "node"):
+        table.add_column(name)
+    shown = [record for record in records if record.state == "running"]
+    shown += [
+        record for record in records if record.state == "failed" or (record.retried and record.state != "running")
+    ]
+    for record in shown[:MOST_ROWS]:
+        table.add_row(record.step.subject, record.step.name, _how_far(record), _left(record), _node(record))
+    return table
+
+
+def _how_far(record: StepRecord) -> str:
+    if record.state == "failed":
+        return f"failed: {record.mark.reason[:60]}" if record.mark else "failed"
+    if record.progress is None:
+        return record.state if record.state != "running" else "begins"
+    told = record.progress
+    return f"{told.fraction:.0%}" if told.fraction is not None else told.said[:40]
+
+
+def _left(record: StepRecord) -> str:
+    fraction = record.progress.fraction if record.progress else None
+    if record.state != "running" or not fraction:
+        return ""
+    seconds = (time.monotonic() - record.started) * (1 - fraction) / fraction
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+
+
+def _node(record: StepRecord) -> str:
+    if record.progress is not None:
+        return record.progress.node
+    return record.mark.node if record.mark is not None else ""

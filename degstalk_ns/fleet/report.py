@@ -1,0 +1,136 @@
+"""What has become of every subject, as Markdown and as a page: states, metrics, and frames beside the recorded ones.
+
+It must not know how the steps were run.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from degstalk_ns.files import read_rgb
+from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
+from degstalk_ns.fleet.steps import METRICS, PICTURES
+from degstalk_ns.fleet.store import Store
+
+REPORT: Final[str] = "report"
+SHOWN: Final[dict[str, str]] = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "lmd": "LMD"}
+STRIP_FRAMES, STRIP_SIDE = 4, 160
+"""Frames of a subject's strip, and the height of each in pixels."""
+
+
+def metrics_of(store: Store, record: StepRecord) -> dict[str, float]:
+    """The metrics that an evaluation has left; empty where there are none."""
+    content: Any = store.read(record.step.subject, record.step.name, METRICS) if record.whole else None
+    found = content.get("results", {}) if isinstance(content, Mapping) else {}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+
+def write_report(schedule: FleetSchedule, store: Store, engine: str, seconds: float) -> None:
+    """`report.md` and `report.html`, both beside the results; pictures lie in the page."""
+    text = report_markdown(schedule, store, engine, seconds)
+    page = _page(schedule, store, text)
+    for name, content in ((f"{REPORT}.md", text), (f"{REPORT}.html", page)):
+        store.write_text(content, name)
+
+
+def report_markdown(schedule: FleetSchedule, store: Store, engine: str, seconds: float) -> str:
+    """A table of the subjects, one of metrics, and every step that failed, was held up or was tried again."""
+    records = list(schedule.records.values())
+    done = sum(record.state == "done" for record in records)
+    kept = sum(record.state == "kept" for record in records)
+    lines = [
+        "# Fleet",
+        "",
+        f"{len(records)} steps on engine {engine} in {seconds:.0f} s: {done} done, {kept} done before, "
+        f"{sum(record.state == 'failed' for record in records)} failed, "
+        f"{sum(record.state == 'held up' for record in records)} held up.",
+        "",
+    ]
+    evaluated = [(record, metrics_of(store, record)) for record in records if record.step.kind == "evaluate"]
+    if evaluated:
+        lines += [f"| subject | method | seed | {' | '.join(SHOWN.values())} |", "|---" * (3 + len(SHOWN)) + "|"]
+        for record, metrics in evaluated:
+            values = [f"{metrics[key]:.4f}" if key in metrics else "" for key in SHOWN]
+            step = record.step
+            lines.append(f"| {step.subject} | {step.method} | {step.seed} | {' | '.join(values)} |")
+        lines.append("")
+    for title, wanted in (
+        ("Failed", [f"{_called(r)}: {r.mark.reason if r.mark else ''}" for r in records if r.state == "failed"]),
+        ("Held up by them", [_called(r) for r in records if r.state == "held up"]),
+        ("Tried again", [f"{_called(r)}: {why}" for r in records for why in r.retried]),
+    ):
+        if wanted:
+            lines += [f"## {title}", "", *(f"- {line}" for line in wanted), ""]
+    lines += ["## Steps", "", "| subject | step | state | seconds | node |", "|---|---|---|---|---|"]
+    for record in records:
+        took, node = (f"{record.mark.seconds:.1f}", record.mark.node) if record.mark else ("", "")
+        lines.append(f"| {record.step.subject} | {record.step.name} | {record.state} | {took} | {node} |")
+    return "\n".join(lines) + "\n"
+
+
+def _called(record: StepRecord) -> str:
+    return f"{record.step.subject}, {record.step.name}"
+
+
+def picture_strip(store: Store, record: StepRecord) -> NDArray[np.uint8] | None:
+    """Recorded beside rendered frames of an evaluation, RGB uint8; None where it has left none."""
+    folder = store.take(*record.step.key) / PICTURES
+    paths = sorted(path for path in folder.glob("*composition*.png"))
+    if not paths:
+        return None
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(STRIP_FRAMES, len(paths))).round().astype(int)]
+    frames = [read_rgb(path) for path in chosen]
+    small = [
+        cv2.resize(f, (round(f.shape[1] * STRIP_SIDE / f.shape[0]), STRIP_SIDE), interpolation=cv2.INTER_AREA)
+        for f in frames
+    ]
+    return np.hstack(small)
+
+
+def _page(schedule: FleetSchedule, store: Store, text: str) -> str:
+    strips = []
+    for record in schedule.records.values():
+        if record.step.kind != "evaluate" or not record.whole:
+            continue
+        strip = picture_strip(store, record)
+        if strip is not None:
+            data = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+            picture = base64.b64encode(data.tobytes()).decode()
+            name = html.escape(f"{record.step.subject}, {record.step.method}, seed {record.step.seed}")
+            strips.append(
+                f'<figure><figcaption>{name}: recorded beside rendered</figcaption><img alt="{name}" '
+                f'src="data:image/jpeg;base64,{picture}"></figure>'
+            )
+    style = "body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}img{max-width:100%}"
+    body = "\n".join([*_html(text), "<h2>Frames</h2>", *strips])
+    return f'<!doctype html><meta charset="utf-8"><title>Fleet</title><style>{style}</style>\n{body}\n'
+
+
+def _html(text: str) -> list[str]:
+    """The few kinds of Markdown that :func:`report_markdown` writes."""
+    out, rows = [], 0
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
+            if set(line) <= set("|-"):
+                continue
+            tag = "td" if rows else "th"
+            out.append(("" if rows else "<table>") + "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>")
+            rows += 1
+            continue
+        if rows:
+            out.append("</table>")
+            rows = 0
+        if line.startswith("#"):
+            level = len(line) - len(line.lstrip("#"))
+            out.append(f"<h{level}>{html.escape(line.lstrip('# '))}</h{level}>")
+        elif line:
+            out.append(f"<p>{html.escape(line)}</p>")
+    return out

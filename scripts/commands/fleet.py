@@ -1,0 +1,187 @@
+"""`degstalk fleet`: every step of every subject of a manifest, on this machine, a Ray cluster or SLURM."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.live import Live
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.fleet.engines.engine import Engine
+from degstalk_ns.fleet.live import live_table
+from degstalk_ns.fleet.manifest import Manifest, missing_inputs, read_manifest
+from degstalk_ns.fleet.report import REPORT, write_report
+from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
+from degstalk_ns.fleet.steps import steps_of
+from degstalk_ns.fleet.store import INPUTS, Store
+from degstalk_ns.fleet.unit import find_step, run_step
+
+ManifestPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MANIFEST")]
+
+
+@dataclass
+class RunAll:
+    """Do all steps that are not done; the same command again does only what is missing or changed."""
+
+    manifest: ManifestPath
+    """YAML or JSON file that says what is wanted; `degstalk fleet schema` describes it."""
+    engine: Literal["local", "ray", "slurm"] = "local"
+    """Where steps run: on this machine, on a Ray cluster, or as SLURM jobs."""
+    address: str | None = None
+    """Address of a Ray cluster that runs; by default one is started on this machine."""
+    partition: str | None = None
+    """Partition of the SLURM cluster."""
+    slurm_local: bool = False
+    """With --engine slurm, run the jobs as processes of this machine, as submitit does without SLURM."""
+
+
+@dataclass
+class RunStep:
+    """Do one step, as the engines do it: a done one is left alone, a begun one goes on."""
+
+    manifest: ManifestPath
+    """The manifest."""
+    subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUBJECT")]
+    """Name of a subject."""
+    step: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STEP")]
+    """Name of one of its steps, such as process or train.degstalk-fast.seed0."""
+
+
+@dataclass
+class PrintSchema:
+    """Print the JSON schema of a manifest."""
+
+
+def command(
+    action: Annotated[
+        Annotated[RunAll, tyro.conf.subcommand("run", prefix_name=False)]
+        | Annotated[RunStep, tyro.conf.subcommand("step", prefix_name=False)]
+        | Annotated[PrintSchema, tyro.conf.subcommand("schema", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ],
+) -> None:
+    """Process, train, evaluate and render many subjects, on one machine or many.
+
+    Args:
+        action: What to do.
+    """
+    if isinstance(action, PrintSchema):
+        print(json.dumps(Manifest.model_json_schema(), indent=1))
+    elif isinstance(action, RunStep):
+        _step(action)
+    else:
+        _run(action)
+
+
+def _step(action: RunStep) -> None:
+    manifest = read_manifest(action.manifest)
+    store = Store(manifest.output)
+    mark = run_step(manifest, find_step(manifest, action.subject, action.step, store), store)
+    if not mark.done:
+        raise UserError(f"{action.subject}, {action.step}: {mark.reason}")
+    print(f"{action.subject}, {action.step}: done in {mark.seconds:.1f} s on {mark.node}")
+
+
+def _run(action: RunAll) -> None:
+    console = Console(highlight=False)
+    start = time.monotonic()
+    manifest = read_manifest(action.manifest)
+    store = Store(manifest.output)
+    wrong = missing_inputs(manifest) + _unknown_methods(manifest)
+    try:
+        store.check_writable()
+    except UserError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise UserError("; ".join(wrong))
+    known: dict[str, Any] = store.read(INPUTS) or {}
+    schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
+    store.write(known, INPUTS)
+    if schedule.missing:
+        kinds = {step.kind for step in schedule.missing}
+        with _engine(action, manifest, store) as engine:
+            wrong = engine.check(manifest, {kind: getattr(manifest.needs, kind) for kind in sorted(kinds)})
+            if wrong:
+                raise UserError("; ".join(wrong))
+            _watch(schedule, engine, console)
+    seconds = time.monotonic() - start
+    write_report(schedule, store, action.engine, seconds)
+    records = list(schedule.records.values())
+    done, kept = (sum(record.state == state for record in records) for state in ("done", "kept"))
+    console.print(
+        f"{done} steps done, {kept} done before, {len(records) - done - kept} not, in {seconds:.1f} s; "
+        f"look at {manifest.output}/{REPORT}.html",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not schedule.complete:
+        failed = [record for record in records if record.state == "failed"]
+        raise UserError(
+            "; ".join(f"{r.step.subject}, {r.step.name}: {r.mark.reason if r.mark else ''}" for r in failed)
+        )
+
+
+def _engine(action: RunAll, manifest: Manifest, store: Store) -> Engine:
+    if action.engine == "local":
+        from degstalk_ns.fleet.engines.here import ThisMachine
+
+        return ThisMachine(action.manifest)
+    try:
+        if action.engine == "ray":
+            from degstalk_ns.fleet.engines.on_ray import RayCluster
+
+            return RayCluster(manifest, action.address)
+        from degstalk_ns.fleet.engines.on_slurm import SlurmJobs
+    except ImportError as error:
+        raise UserError(
+            f"--engine {action.engine}: {error.name} is missing; pip install 'degstalk-ns[fleet]'"
+        ) from None
+    folder = Path(manifest.output) if store.local else Path.cwd()
+    return SlurmJobs(manifest, folder / ".slurm", action.partition, "local" if action.slurm_local else None)
+
+
+def _unknown_methods(manifest: Manifest) -> list[str]:
+    known = sorted(entry.name for entry in entry_points(group="nerfstudio.method_configs"))
+    return [
+        f"training.methods: there is no method {name}; the methods are: {', '.join(known)}"
+        for name in manifest.training.methods
+        if name not in known
+    ]
+
+
+def _watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:
+    """Runs; on a terminal with a live table, elsewhere a line for each step that ends."""
+    told: set[tuple[str, str, str, int]] = set()
+
+    def show(schedule: FleetSchedule) -> None:
+        if live is not None:
+            live.update(live_table(schedule))
+            return
+        for record in schedule.records.values():
+            line = _news(record)
+            mark = (*record.step.key, record.state, record.tries)
+            if line and mark not in told:
+                told.add(mark)
+                console.print(line, markup=False, soft_wrap=True)
+
+    with Live(console=console, refresh_per_second=2) if console.is_terminal else nullcontext() as live:
+        schedule.run(engine, show)
+
+
+def _news(record: StepRecord) -> str:
+    called = f"{record.step.subject}, {record.step.name}"
+    if record.state == "waiting" and record.retried:
+        return f"{called}: to be tried again ({record.retried[-1]})"
+    if record.state == "done" and record.mark is not None:
+        return f"{called}: done in {record.mark.seconds:.1f} s on {record.mark.node}"
+    if record.state == "failed" and record.mark is not None:
+        return f"{called}: failed: {record.mark.reason}"
+    return f"{called}: held up" if record.state == "held up" else ""

@@ -1,0 +1,185 @@
+"""Steps on an engine that is only played: what waits for what, what is tried again, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from degstalk_ns.fleet.engines.engine import StepEnd
+from degstalk_ns.fleet.live import live_table
+from degstalk_ns.fleet.manifest import Manifest, Need, manifest_of
+from degstalk_ns.fleet.report import report_markdown, write_report
+from degstalk_ns.fleet.schedule import FleetSchedule
+from degstalk_ns.fleet.steps import FleetStep, steps_of
+from degstalk_ns.fleet.store import StepMark, Store
+
+Outcome = Callable[[FleetStep, int], StepMark | str]
+"""How the n-th try of a step ends: with a mark, or lost with a reason."""
+
+
+class Played:
+    """An engine that does what it is told; ``room`` steps at once."""
+
+    name = "played"
+
+    def __init__(self, store: Store, outcome: Outcome, room: int = 2) -> None:
+        self.store, self.outcome, self.room = store, outcome, room
+        self.started: list[tuple[str, str]] = []
+        self.running: list[FleetStep] = []
+        self.most = 0
+
+    def __enter__(self) -> Played:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def check(self, manifest: Manifest, needs: dict[str, Need]) -> list[str]:
+        return []
+
+    def has_room(self, step: FleetStep) -> bool:
+        return len(self.running) < self.room
+
+    def start(self, step: FleetStep) -> None:
+        self.started.append(step.key)
+        self.running.append(step)
+        self.most = max(self.most, len(self.running))
+
+    def ended(self, patience: float) -> list[StepEnd]:
+        if not self.running:
+            return []
+        step = self.running.pop(0)
+        found = self.outcome(step, self.started.count(step.key))
+        if isinstance(found, str):
+            return [StepEnd(step.key, found, "n1")]
+        self.store.set_mark(*step.key, found)
+        return [StepEnd(step.key, node="n1")]
+
+
+def done(step: FleetStep, number: int) -> StepMark:
+    return StepMark(step.content, True, seconds=1.0, node="n1")
+
+
+def manifest(folder: Path, **more: object) -> Manifest:
+    subjects = [{"name": name, "drawn": {"seed": i}} for i, name in enumerate(("a", "b", "c"))]
+    return manifest_of({"output": str(folder / "out"), "subjects": subjects, **more}, "m")
+
+
+def played(folder: Path, outcome: Outcome, **more: object) -> tuple[FleetSchedule, Played]:
+    asked = manifest(folder, **more)
+    store = Store(asked.output)
+    schedule = FleetSchedule(steps_of(asked), store, asked.retries)
+    engine = Played(store, outcome)
+    schedule.run(engine)
+    return schedule, engine
+
+
+def test_steps_begin_when_those_before_are_done(tmp_path: Path) -> None:
+    schedule, engine = played(tmp_path, done)
+    assert schedule.complete and engine.most == 2 and len(engine.started) == 9
+    for subject in "abc":
+        order = [step for name, step in engine.started if name == subject]
+        assert order == ["process", "train.degstalk-fast.seed0", "evaluate.degstalk-fast.seed0"]
+
+
+def test_the_same_again_does_nothing_and_a_change_only_what_it_concerns(tmp_path: Path) -> None:
+    played(tmp_path, done)
+    _, engine = played(tmp_path, done)
+    assert engine.started == []
+    schedule, engine = played(
+        tmp_path, done, subjects=[{"name": n, "drawn": {"seed": s}} for n, s in (("a", 0), ("b", 9), ("c", 2))]
+    )
+    assert {name for name, _ in engine.started} == {"b"} and len(engine.started) == 3
+    assert [record.state for record in schedule.records.values()].count("kept") == 6
+    _, engine = played(tmp_path, done, training={"options": ["--max-num-iterations", "50"]})
+    assert "process" not in {step for _, step in engine.started} - {"process"} and len(engine.started) == 7  # b is back
+
+
+def test_a_lost_machine_is_retried_and_told(tmp_path: Path) -> None:
+    def outcome(step: FleetStep, number: int) -> StepMark | str:
+        return "the node died" if step.key == ("b", "train.degstalk-fast.seed0") and number < 3 else done(step, number)
+
+    schedule, engine = played(tmp_path, outcome)
+    assert schedule.complete and engine.started.count(("b", "train.degstalk-fast.seed0")) == 3
+    text = report_markdown(schedule, Store(manifest(tmp_path).output), "played", 3.0)
+    assert text.count("- b, train.degstalk-fast.seed0: n1: the node died") == 2 and "## Tried again" in text
+
+
+def test_a_machine_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
+    schedule, engine = played(tmp_path, lambda step, number: "the worker died", retries=1)
+    assert len(engine.started) == 6 and not schedule.complete
+    assert [record.state for record in schedule.records.values()] == ["failed", "held up", "held up"] * 3
+
+
+def test_bad_input_is_not_retried_and_holds_up_only_what_depends_on_it(tmp_path: Path) -> None:
+    def outcome(step: FleetStep, number: int) -> StepMark:
+        if step.key == ("a", "process"):
+            return StepMark(step.content, False, "a.mp4: cannot be read as a video", refused=True)
+        return done(step, number)
+
+    schedule, engine = played(tmp_path, outcome)
+    assert engine.started.count(("a", "process")) == 1
+    states = {key: record.state for key, record in schedule.records.items()}
+    assert [states["a", name] for name in ("process", "train.degstalk-fast.seed0")] == ["failed", "held up"]
+    assert all(state == "done" for (name, _), state in states.items() if name != "a")
+    store = Store(manifest(tmp_path).output)
+    write_report(schedule, store, "played", 3.0)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<li>" not in page and "a.mp4: cannot be read as a video" in page and "Held up by them" in page
+    _, again = played(tmp_path, done)  # mended: the failed step is tried again by the next call
+    assert len(again.started) == 3
+
+
+def test_the_live_table_has_what_runs_and_what_failed(tmp_path: Path) -> None:
+    asked = manifest(tmp_path)
+    store = Store(asked.output)
+    schedule = FleetSchedule(steps_of(asked), store, 0)
+    seen: list[int] = []
+    schedule.run(Played(store, lambda step, number: "gone", room=1), lambda s: seen.append(live_table(s).row_count))
+    assert max(seen) >= 3
+
+
+@pytest.mark.parametrize("address", ["memory://fleet/out", "local"])
+def test_a_store_keeps_marks_and_what_was_begun(address: str, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "out") if address == "local" else address)
+    store.check_writable()
+    assert store.mark("a", "train") is None
+    store.begin("a", "train", "content 1")
+    (store.folder("a", "train") / "deep").mkdir()
+    (store.folder("a", "train") / "deep/half.ckpt").write_bytes(b"half")
+    store.give("a", "train")
+    store.set_mark("a", "train", StepMark("content 1", False, "lost"))
+    assert store.mark("a", "train") == StepMark("content 1", False, "lost")
+    store.begin("a", "train", "content 1")  # goes on
+    assert store.mark("a", "train") is None and (store.folder("a", "train") / "deep/half.ckpt").read_bytes() == b"half"
+    store.begin("a", "train", "content 2")  # anew
+    assert not (store.folder("a", "train") / "deep").exists()
+    store.give("a", "train")
+    assert store.read("a", "train", "begun.json") == "content 2"
+
+
+def test_a_store_that_is_not_a_folder_brings_the_work_to_another_machine(tmp_path: Path) -> None:
+    first, second = (Store("memory://fleet/two") for _ in range(2))
+    first._here, second._here = tmp_path / "one", tmp_path / "two"  # two machines
+    first.begin("a", "train", "x")
+    (first.folder("a", "train") / "step-1.ckpt").write_bytes(b"1")
+    first.give("a", "train")
+    second.begin("a", "train", "x")
+    assert (second.folder("a", "train") / "step-1.ckpt").read_bytes() == b"1"
+    (second.folder("a", "train") / "step-1.ckpt").rename(second.folder("a", "train") / "step-2.ckpt")
+    second.give("a", "train")
+    assert [path.rsplit("/", 1)[-1] for path in first._system.find(first._there("a", "train"))] == [
+        "begun.json",
+        "step-2.ckpt",
+    ]
+
+
+def test_an_unwritable_output_is_said(tmp_path: Path) -> None:
+    from degstalk_ns.errors import UserError
+
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"):
+        Store(str(tmp_path / "file/out")).check_writable()
+    with pytest.raises(UserError, match="cannot be reached"):
+        Store("nosuchprotocol://a/b")
