@@ -36,7 +36,7 @@ class StepMark:
         done: whether it came to its end.
         reason: one line, why not.
         refused: whether its input is to blame, so that no other machine could do better.
-        seconds: of this sitting. node: which machine.
+        seconds: of this sitting. node: which machine. size: bytes that its folder holds.
     """
 
     content: str
@@ -45,6 +45,7 @@ class StepMark:
     refused: bool = False
     seconds: float = 0.0
     node: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,22 @@ def find_step(manifest: Manifest, subject: str, name: str, store: Store) -> Flee
     raise UserError(f"no subject {subject!r} in the manifest")
 
 
+def run_subject(manifest: Manifest, subject: str, store: Store) -> list[tuple[FleetStep, StepMark]]:
+    """All steps of a subject, one after the other; where one fails, what depends on it is left out.
+
+    Raises:
+        UserError: there is no such subject.
+    """
+    entries = [entry for entry in manifest.subjects if entry.name == subject]
+    if not entries:
+        raise UserError(f"no subject {subject!r} in the manifest")
+    ended: dict[str, tuple[FleetStep, StepMark]] = {}
+    for step in steps_of_subject(manifest, entries[0], store.read(INPUTS) or {}):
+        if all(name in ended and ended[name][1].done for name in step.after):
+            ended[step.name] = (step, run_step(manifest, step, store))
+    return list(ended.values())
+
+
 def run_step(manifest: Manifest, step: FleetStep, store: Store) -> StepMark:
     """Does a step that is not done, in the thread that calls; says how it has ended, and marks it so.
 
@@ -81,7 +97,8 @@ def run_step(manifest: Manifest, step: FleetStep, store: Store) -> StepMark:
             code, said = -1, f"{error.filename or store.address}: {error.strerror or error}"
         reason = "" if code == 0 else (said or f"ended with code {code}")
         refused = code in (1, 2) and not said.startswith("Traceback")
-        mark = StepMark(step.content, code == 0, reason, refused, time.monotonic() - start, node_name())
+        size = sum(path.stat().st_size for path in store.folder(*step.key).rglob("*") if path.is_file())
+        mark = StepMark(step.content, code == 0, reason, refused, time.monotonic() - start, node_name(), size)
         store.give(*step.key)
         store.set_mark(*step.key, mark)
     return mark

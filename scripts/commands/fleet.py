@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from rich.live import Live
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.engine import Engine
+from degstalk_ns.fleet.forecast import Cluster, clip_costs, forecast, forecast_table, plot_forecast
+from degstalk_ns.fleet.kubernetes import REFUSED, Volume, kubernetes_yaml
 from degstalk_ns.fleet.live import live_table
 from degstalk_ns.fleet.manifest import Manifest, missing_inputs, read_manifest
 from degstalk_ns.fleet.report import REPORT, write_report
 from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
 from degstalk_ns.fleet.steps import steps_of
 from degstalk_ns.fleet.store import INPUTS, Store
-from degstalk_ns.fleet.unit import find_step, run_step
+from degstalk_ns.fleet.unit import find_step, run_step, run_subject
 
 ManifestPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MANIFEST")]
 
@@ -56,6 +59,55 @@ class RunStep:
 
 
 @dataclass
+class RunSubject:
+    """Do all steps of one subject, one after the other, as a pod of a Kubernetes job does.
+
+    Exit code 3: a step was refused for its input, so that trying again is of no use.
+    """
+
+    manifest: ManifestPath
+    """The manifest."""
+    index: int
+    """Number of the subject in the manifest, from 0."""
+
+
+@dataclass
+class WriteKubernetes:
+    """Print a Kubernetes job that does the manifest, a pod for each subject."""
+
+    manifest: ManifestPath
+    """The manifest; its output and inputs must be fsspec addresses, or lie below --mount."""
+    image: str
+    """Container image with this program, as the Dockerfile makes it."""
+    claim: str | None = None
+    """Name of the persistent volume claim that holds inputs and results."""
+    mount: Path = Path("/data")
+    """Where the claim is mounted."""
+    name: str = "degstalk-fleet"
+    """Name of the job."""
+    parallelism: int = 50
+    """Number of pods that run at the same time."""
+
+
+@dataclass
+class Forecast:
+    """Tell how long more clips would take, from what the steps of a done manifest have cost."""
+
+    manifest: ManifestPath
+    """The manifest, done."""
+    clips: tuple[int, ...] = (10, 1_000, 100_000)
+    """Numbers of clips."""
+    machines: tuple[int, ...] = (1, 10, 100, 1_000)
+    """Numbers of machines."""
+    cpus: float = 16.0
+    """CPU threads of each machine."""
+    storage_mb_s: float = 1_000.0
+    """What the storage reads and writes in all, MB/s."""
+    plot: Path | None = None
+    """PNG file for a plot."""
+
+
+@dataclass
 class PrintSchema:
     """Print the JSON schema of a manifest."""
 
@@ -64,6 +116,9 @@ def command(
     action: Annotated[
         Annotated[RunAll, tyro.conf.subcommand("run", prefix_name=False)]
         | Annotated[RunStep, tyro.conf.subcommand("step", prefix_name=False)]
+        | Annotated[RunSubject, tyro.conf.subcommand("subject", prefix_name=False)]
+        | Annotated[WriteKubernetes, tyro.conf.subcommand("kubernetes", prefix_name=False)]
+        | Annotated[Forecast, tyro.conf.subcommand("forecast", prefix_name=False)]
         | Annotated[PrintSchema, tyro.conf.subcommand("schema", prefix_name=False)],
         tyro.conf.arg(name=""),
     ],
@@ -77,6 +132,14 @@ def command(
         print(json.dumps(Manifest.model_json_schema(), indent=1))
     elif isinstance(action, RunStep):
         _step(action)
+    elif isinstance(action, RunSubject):
+        _subject(action)
+    elif isinstance(action, WriteKubernetes):
+        manifest = read_manifest(action.manifest)
+        volume = None if action.claim is None else Volume(action.claim, action.mount)
+        print(kubernetes_yaml(manifest, action.name, action.image, volume, action.parallelism), end="")
+    elif isinstance(action, Forecast):
+        _forecast(action)
     else:
         _run(action)
 
@@ -88,6 +151,33 @@ def _step(action: RunStep) -> None:
     if not mark.done:
         raise UserError(f"{action.subject}, {action.step}: {mark.reason}")
     print(f"{action.subject}, {action.step}: done in {mark.seconds:.1f} s on {mark.node}")
+
+
+def _subject(action: RunSubject) -> None:
+    manifest = read_manifest(action.manifest)
+    if not 0 <= action.index < len(manifest.subjects):
+        raise UserError(f"--index {action.index}: the manifest has {len(manifest.subjects)} subjects, from 0 on")
+    ended = run_subject(manifest, manifest.subjects[action.index].name, Store(manifest.output))
+    for step, mark in ended:
+        print(f"{step.subject}, {step.name}: {'done' if mark.done else mark.reason} ({mark.seconds:.1f} s)")
+    failed = [mark for _, mark in ended if not mark.done]
+    if failed:
+        print(f"degstalk: {failed[0].reason}", file=sys.stderr)
+        sys.exit(REFUSED if all(mark.refused for mark in failed) else 1)
+
+
+def _forecast(action: Forecast) -> None:
+    console = Console(highlight=False)
+    manifest = read_manifest(action.manifest)
+    store = Store(manifest.output)
+    schedule = FleetSchedule(steps_of(manifest, store.read(INPUTS) or {}), store, 0)
+    costs = clip_costs(schedule)
+    cluster = [Cluster(machines, action.cpus, action.storage_mb_s) for machines in action.machines]
+    forecasts = [[forecast(costs, clips, machines) for machines in cluster] for clips in action.clips]
+    for line in forecast_table(costs, forecasts):
+        console.print(line, markup=False, soft_wrap=True)
+    if action.plot is not None:
+        plot_forecast(forecasts, action.plot)
 
 
 def _run(action: RunAll) -> None:

@@ -1,0 +1,153 @@
+"""How long many clips take on many machines: the steps of a done manifest, played again in any number.
+
+It must not know how steps are run.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import matplotlib.pyplot as plt
+
+from degstalk_ns.errors import UserError
+from degstalk_ns.fleet.schedule import FleetSchedule
+
+MOST_PLAYED: Final[int] = 20_000
+"""Clips that are played one by one; beyond, the time grows in proportion."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Means over the steps of one kind.
+
+    Attributes:
+        number: of them for each clip.
+        seconds: that each takes. cpus: that it holds. size: bytes that it leaves.
+    """
+
+    kind: str
+    number: float
+    seconds: float
+    cpus: float
+    size: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines that are alike, on one storage."""
+
+    machines: int
+    cpus: float
+    storage_mb_s: float
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """What a number of clips takes.
+
+    Attributes:
+        hours: until the last one is done. busy: share of the CPUs that work meanwhile.
+        terabytes: that lie in the storage at the end. bottleneck: what it waits for.
+    """
+
+    clips: int
+    cluster: Cluster
+    hours: float
+    busy: float
+    terabytes: float
+    bottleneck: str
+
+
+def clip_costs(schedule: FleetSchedule) -> list[StepCost]:
+    """What each kind of step has cost, of those that are done.
+
+    Raises:
+        UserError: none is.
+    """
+    found = defaultdict(list)
+    for record in schedule.records.values():
+        if record.whole and record.mark is not None:
+            found[record.step.kind].append((record.mark.seconds, record.step.need.cpus, record.mark.size))
+    if not found:
+        raise UserError("no step of this manifest is done; run `degstalk fleet run` first")
+    subjects = len({record.step.subject for record in schedule.records.values() if record.whole})
+    return [
+        StepCost(kind, len(rows) / subjects, *(sum(column) / len(rows) for column in zip(*rows, strict=True)))
+        for kind, rows in found.items()
+    ]
+
+
+def forecast(costs: Sequence[StepCost], clips: int, cluster: Cluster) -> Forecasted:
+    """Plays ``clips`` clips, whose steps follow one another, on the machines. A step waits for a free slot, and the
+    storage takes what all write and read no faster than it can: each step reads what the one before has left.
+
+    Raises:
+        UserError: a step needs more than a machine has.
+    """
+    for cost in costs:
+        if cost.cpus > cluster.cpus:
+            raise UserError(f"--cpus {cluster.cpus:g}: a {cost.kind} step takes {cost.cpus:g}")
+    wide = max(cost.cpus for cost in costs)
+    slots = cluster.machines * int(cluster.cpus // wide)
+    one = sum(cost.number * cost.seconds for cost in costs)
+    played = min(clips, MOST_PLAYED)
+    free = [0.0] * min(slots, played)
+    heapq.heapify(free)
+    end = 0.0
+    for _ in range(played):
+        at = heapq.heappop(free) + one
+        end = max(end, at)
+        heapq.heappush(free, at)
+    if clips > played:
+        end = max(one, end * clips / played if len(free) == slots else -(-clips // slots) * one)
+    left = sum(cost.number * cost.size for cost in costs)
+    storage = 2 * left * clips / (cluster.storage_mb_s * 1e6)
+    hours = max(end, storage) / 3600
+    work = clips * sum(cost.number * cost.seconds * cost.cpus for cost in costs)
+    busy = work / (hours * 3600 * cluster.machines * cluster.cpus)
+    if storage > end:
+        bottleneck = "storage"
+    elif clips < slots:
+        bottleneck = "one clip's steps follow one another"
+    else:
+        bottleneck = "machines"
+    return Forecasted(clips, cluster, hours, min(busy, 1.0), left * clips / 1e12, bottleneck)
+
+
+def forecast_table(costs: Sequence[StepCost], forecasts: Sequence[Sequence[Forecasted]]) -> list[str]:
+    """Markdown: the costs of a clip, and every number of clips on every number of machines."""
+    lines = ["| step | for each clip | seconds | CPU threads | MB left |", "|---|---|---|---|---|"]
+    for cost in costs:
+        lines.append(f"| {cost.kind} | {cost.number:g} | {cost.seconds:.1f} | {cost.cpus:g} | {cost.size / 1e6:.1f} |")
+    lines += ["", "| clips | machines | hours | CPUs busy | TB | waits for |", "|---|---|---|---|---|---|"]
+    for row in forecasts:
+        for found in row:
+            lines.append(
+                f"| {found.clips:,} | {found.cluster.machines:,} | {found.hours:.2f} | {found.busy:.0%} | "
+                f"{found.terabytes:.3f} | {found.bottleneck} |"
+            )
+    return lines
+
+
+def plot_forecast(forecasts: Sequence[Sequence[Forecasted]], path: Path) -> None:
+    """Hours against machines, a line for each number of clips."""
+    figure, axes = plt.subplots(figsize=(7, 5))
+    for row in forecasts:
+        axes.loglog(
+            [found.cluster.machines for found in row],
+            [found.hours for found in row],
+            "o-",
+            label=f"{row[0].clips:,} clips",
+        )
+    axes.set_xlabel("machines")
+    axes.set_ylabel("hours")
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
