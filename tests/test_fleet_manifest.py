@@ -57,6 +57,7 @@ def test_every_fault_is_told_in_one_line(tmp_path: Path) -> None:
         ({"subjects": []}, "subjects"),
         ({"needs": {"train": {"cpus": 0}}}, "needs.train.cpus"),
         ({"training": {"seeds": [1, 1]}}, "training.seeds: 1 stands twice"),
+        ({"training": None, "subjects": [{"name": "a", "dataset": "x"}]}, "nothing to do"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -6,6 +6,7 @@ It must not know how a step is run.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -92,7 +93,7 @@ class Manifest(_Strict):
 
     output: str = Field(description="Folder of the results: a path that all machines see, or an fsspec address.")
     subjects: tuple[FleetSubject, ...] = Field(min_length=1)
-    training: Training = Training()
+    training: Training | None = Field(default=Training(), description="null: datasets are made, and that is all.")
     evaluate: bool = True
     sounds: tuple[FleetSound, ...] = ()
     render: Words = ()
@@ -106,12 +107,15 @@ class Manifest(_Strict):
         for what, names in (
             ("subjects", [subject.name for subject in self.subjects]),
             ("sounds", [sound.name for sound in self.sounds]),
-            ("training.methods", list(self.training.methods)),
-            ("training.seeds", [str(seed) for seed in self.training.seeds]),
+            ("training.methods", list(self.training.methods) if self.training else []),
+            ("training.seeds", [str(seed) for seed in self.training.seeds] if self.training else []),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-            if twice:
-                raise ValueError(f"{what}: {twice[0]} stands twice")
+            for name, number in Counter(names).items():
+                if number > 1:
+                    raise ValueError(f"{what}: {name} stands {'twice' if number == 2 else f'{number} times'}")
+        nothing = self.training is None and all(subject.dataset is not None for subject in self.subjects)
+        if nothing:
+            raise ValueError("nothing to do: every subject has its dataset, and training is null")
         return self
 
     def inputs(self) -> list[str]:

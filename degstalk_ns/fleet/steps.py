@@ -69,6 +69,8 @@ def steps_of_subject(manifest: Manifest, subject: FleetSubject, known: dict[str,
         source = input_content(subject.video, known) if subject.video is not None else repr(subject.drawn)
         data = _content("process", source, subject.process)
         yield FleetStep(subject.name, "process", "process", needs.process, data)
+    if training is None:
+        return
     heard = {sound.name: input_content(sound.path, known) for sound in manifest.sounds}
     for method in training.methods:
         for seed in training.seeds:
@@ -110,6 +112,7 @@ def step_command(
         return _process_command(subject, folder("process") / "dataset", fetched)
     dataset = folder("process") / "dataset" if subject.dataset is None else fetched(subject.dataset)
     if step.kind == "train":
+        assert manifest.training is not None
         command = [
             *("ns-train", step.method, "--data", str(dataset), "--output-dir", str(own)),
             *("--experiment-name", RUN, "--timestamp", RUN, "--vis", "tensorboard"),

@@ -242,7 +242,7 @@ def _unknown_methods(manifest: Manifest) -> list[str]:
     known = sorted(entry.name for entry in entry_points(group="nerfstudio.method_configs"))
     return [
         f"training.methods: there is no method {name}; the methods are: {', '.join(known)}"
-        for name in manifest.training.methods
+        for name in (manifest.training.methods if manifest.training else ())
         if name not in known
     ]
 
