@@ -1,13 +1,18 @@
-"""The table that is shown while a fleet runs. It must not know how steps are run."""
+"""What is shown while a fleet runs: on a terminal a table, elsewhere a line for each step that ends. It must not know
+how steps are run."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import Final
 
+from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
+from degstalk_ns.fleet.engines.engine import Engine
 from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
 
 MOST_ROWS: Final[int] = 24
@@ -51,3 +56,32 @@ def _node(record: StepRecord) -> str:
     if record.progress is not None:
         return record.progress.node
     return record.mark.node if record.mark is not None else ""
+
+
+def watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:
+    """Runs a schedule, and shows it."""
+    told: set[tuple[str, str, str, int]] = set()
+
+    def show(schedule: FleetSchedule) -> None:
+        if live is not None:
+            live.update(live_table(schedule))
+            return
+        for record in schedule.records.values():
+            line, mark = _news(record), (*record.step.key, record.state, record.tries)
+            if line and mark not in told:
+                told.add(mark)
+                console.print(line, markup=False, soft_wrap=True)
+
+    with Live(console=console, refresh_per_second=2) if console.is_terminal else nullcontext() as live:
+        schedule.run(engine, show)
+
+
+def _news(record: StepRecord) -> str:
+    called = f"{record.step.subject}, {record.step.name}"
+    if record.state == "waiting" and record.retried:
+        return f"{called}: to be tried again ({record.retried[-1]})"
+    if record.state == "done" and record.mark is not None:
+        return f"{called}: done in {record.mark.seconds:.1f} s on {record.mark.node}"
+    if record.state == "failed" and record.mark is not None:
+        return f"{called}: failed: {record.mark.reason}"
+    return f"{called}: held up" if record.state == "held up" else ""

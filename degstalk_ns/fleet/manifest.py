@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import fsspec
 import yaml
@@ -88,12 +88,26 @@ class Training(_Strict):
     options: Words = ()
 
 
+class Trials(_Strict):
+    """A table of the paper in place of a training: what `degstalk experiment` is given."""
+
+    table: Literal["table1", "table2"]
+    methods: tuple[str, ...] = Field(min_length=1)
+    budget: float = Field(gt=0, description="Minutes of training for each method on each subject.")
+    seeds: int = Field(default=1, ge=1, le=100)
+    schedule: Literal["fast", "paper"] = "fast"
+    folder: str = Field(description="Of the trials and the tables.")
+
+
 class Manifest(_Strict):
     """Everything that is asked for."""
 
     output: str = Field(description="Folder of the results: a path that all machines see, or an fsspec address.")
     subjects: tuple[FleetSubject, ...] = Field(min_length=1)
     training: Training | None = Field(default=Training(), description="null: datasets are made, and that is all.")
+    trials: Trials | None = Field(
+        default=None, description="Trials of an experiment; `degstalk experiment` makes them."
+    )
     evaluate: bool = True
     sounds: tuple[FleetSound, ...] = ()
     render: Words = ()
@@ -113,8 +127,8 @@ class Manifest(_Strict):
             for name, number in Counter(names).items():
                 if number > 1:
                     raise ValueError(f"{what}: {name} stands {'twice' if number == 2 else f'{number} times'}")
-        nothing = self.training is None and all(subject.dataset is not None for subject in self.subjects)
-        if nothing:
+        made = self.training is not None or self.trials is not None
+        if not made and all(subject.dataset is not None for subject in self.subjects):
             raise ValueError("nothing to do: every subject has its dataset, and training is null")
         return self
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from degstalk_ns import __version__
-from degstalk_ns.fleet.manifest import FleetSubject, Manifest, Need
+from degstalk_ns.fleet.manifest import FleetSubject, Manifest, Need, Trials
 from degstalk_ns.fleet.store import input_content
 
-StepKind = Literal["process", "train", "evaluate", "render"]
+StepKind = Literal["process", "train", "evaluate", "render", "trial"]
 RUN = "run"
 """Name of the experiment and the time of every training, which is told apart by its folder."""
 METRICS, PICTURES = "metrics.json", "pictures"
@@ -69,6 +69,8 @@ def steps_of_subject(manifest: Manifest, subject: FleetSubject, known: dict[str,
         source = input_content(subject.video, known) if subject.video is not None else repr(subject.drawn)
         data = _content("process", source, subject.process)
         yield FleetStep(subject.name, "process", "process", needs.process, data)
+    if manifest.trials is not None:
+        yield from _trials(manifest.trials, subject.name, data, before, needs.train)
     if training is None:
         return
     heard = {sound.name: input_content(sound.path, known) for sound in manifest.sounds}
@@ -93,6 +95,15 @@ def steps_of_subject(manifest: Manifest, subject: FleetSubject, known: dict[str,
                 )
 
 
+def _trials(trials: Trials, subject: str, data: str, before: tuple[str, ...], need: Need) -> Iterator[FleetStep]:
+    """Each method with each seed; the first seed of a method tells the others how long a step takes."""
+    for method in trials.methods:
+        for seed in range(trials.seeds):
+            content = _content("trial", data, method, seed, trials.budget, trials.schedule)
+            after = before if seed == 0 else (*before, f"trial.{method}.seed0")
+            yield FleetStep(subject, "trial", f"trial.{method}.seed{seed}", need, content, after, method, seed)
+
+
 def _content(*parts: object) -> str:
     return hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()
 
@@ -111,6 +122,14 @@ def step_command(
     if step.kind == "process":
         return _process_command(subject, folder("process") / "dataset", fetched)
     dataset = folder("process") / "dataset" if subject.dataset is None else fetched(subject.dataset)
+    if step.kind == "trial":
+        assert manifest.trials is not None
+        trials = manifest.trials
+        return [
+            *("degstalk", "experiment", trials.table, "--data", str(dataset), "--budget", f"{trials.budget:g}"),
+            *("--seeds", str(trials.seeds), "--output", trials.folder, "--schedule", trials.schedule),
+            *("--only", f"{step.method}:{step.seed}"),
+        ]
     if step.kind == "train":
         assert manifest.training is not None
         command = [

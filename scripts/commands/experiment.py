@@ -29,6 +29,12 @@ from degstalk_ns.experiment.plan import (
 )
 from degstalk_ns.experiment.tables import as_json, markdown
 from degstalk_ns.files import write_bytes
+from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
+from degstalk_ns.fleet.live import watch
+from degstalk_ns.fleet.manifest import Trials, manifest_of
+from degstalk_ns.fleet.schedule import FleetSchedule
+from degstalk_ns.fleet.steps import steps_of
+from degstalk_ns.fleet.store import INPUTS, Store
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.metrics.lips_and_eyes import lmd_availability
 from degstalk_ns.metrics.lpips import prepare_lpips
@@ -44,6 +50,10 @@ def command(
     seeds: int = 1,
     output: Path = Path("experiments"),
     schedule: Annotated[str, tyro.conf.arg(metavar="fast|paper")] = "fast",
+    engine: EngineName | None = None,
+    address: str | None = None,
+    partition: str | None = None,
+    only: str | None = None,
 ) -> None:
     """Train and measure the methods of one of the paper's tables, each with the same time, and write the table.
 
@@ -60,6 +70,11 @@ def command(
         output: Folder of the trials and tables: `trials`, which both tables share where their budgets are the
             same, and a folder for each table.
         schedule: Schedule whose stages are stretched or compressed to the budget: of degstalk-fast, or of the paper.
+        engine: Where the trials run, several at the same time: as processes of this machine (local), on a Ray cluster,
+            or as SLURM jobs; by default one after the other in this process. All machines must see the folders.
+        address: Address of a Ray cluster that runs; by default one is started on this machine.
+        partition: Partition of the SLURM cluster.
+        only: One trial, METHOD:SEED; it is trained and measured, and no table is written. Engines start trials so.
     """
     console = Console(highlight=False)
     if schedule not in ("fast", "paper"):
@@ -76,8 +91,44 @@ def command(
         if reason is not None:
             console.print(f"[yellow]note: {reason}", soft_wrap=True)
     keep_freed_memory()
+    if only is not None:
+        trials = [trial for trial in trials if f"{trial.method}:{trial.seed}" == only]
+        if not trials:
+            raise UserError(
+                f"--only {only}: no such trial; the methods are: {', '.join(names)}, the seeds 0 to {seeds - 1}"
+            )
+        configs = {trials[0].method: configs[trials[0].method]}
+        _run(None, trials, subjects, configs, recordings, budget, output, console)
+        return
     (output / table).mkdir(parents=True, exist_ok=True)
+    if engine is not None:
+        asked = Trials(
+            table=table, methods=tuple(names), budget=budget, seeds=seeds, schedule=schedule, folder=_whole(output)
+        )
+        _elsewhere(asked, subjects, engine, EnginePlace(address, partition), console)
     _run(table, trials, subjects, configs, recordings, budget, output, console)
+
+
+def _whole(path: Path) -> str:
+    return str(path.expanduser().resolve())
+
+
+def _elsewhere(
+    trials: Trials, subjects: Sequence[Subject], engine: EngineName, place: EnginePlace, console: Console
+) -> None:
+    """All trials on an engine; what fails there is told by the tables."""
+    named = [{"name": subject.name, "dataset": _whole(subject.folder)} for subject in subjects]
+    content = {"output": str(Path(trials.folder) / "fleet"), "subjects": named, "training": None, "trials": trials}
+    manifest = manifest_of(content, "--data")
+    store = Store(manifest.output)
+    store.check_writable()
+    known: dict[str, Any] = store.read(INPUTS) or {}
+    schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
+    store.write(known, INPUTS)
+    if schedule.missing:
+        with choose_engine(engine, manifest, store, place) as begun:
+            check_engine(begun, manifest, schedule.missing)
+            watch(schedule, begun, console)
 
 
 def _config(name: str) -> DegstalkTrainerConfig:
@@ -100,7 +151,7 @@ def _readable(subject: Subject, configs: Sequence[DegstalkTrainerConfig]) -> Rec
 
 
 def _run(
-    table: TableName,
+    table: TableName | None,
     trials: Sequence[Trial],
     subjects: Sequence[Subject],
     configs: dict[str, DegstalkTrainerConfig],
@@ -165,10 +216,15 @@ def _run(
                 console.print(f"[red]failed: {escape(state.failed)}", soft_wrap=True)
             states[trial] = state
             shown.advance(task)
-            _write(table, subjects, configs, recordings, states, budget, output, about)
+            if table is not None:
+                _write(table, subjects, configs, recordings, states, budget, output, about)
+    failed = [trial for trial, state in states.items() if state.failed]
+    if table is None:
+        if failed:
+            raise UserError(states[failed[0]].failed)
+        return
     page = output / table / "table.md"
     console.print(f"written: {page}", markup=False, soft_wrap=True)
-    failed = [trial for trial, state in states.items() if state.failed]
     if failed:
         raise UserError(f"{len(failed)} of {len(trials)} trials failed; {page} names them")
 

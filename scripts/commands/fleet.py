@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.live import Live
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.fleet.engines.engine import Engine
+from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
 from degstalk_ns.fleet.forecast import Cluster, clip_costs, forecast, forecast_table, plot_forecast
 from degstalk_ns.fleet.kubernetes import REFUSED, Volume, kubernetes_yaml
-from degstalk_ns.fleet.live import live_table
+from degstalk_ns.fleet.live import watch
 from degstalk_ns.fleet.manifest import Manifest, missing_inputs, read_manifest
 from degstalk_ns.fleet.report import REPORT, write_report
-from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
+from degstalk_ns.fleet.schedule import FleetSchedule
 from degstalk_ns.fleet.steps import steps_of
 from degstalk_ns.fleet.store import INPUTS, Store
 from degstalk_ns.fleet.unit import find_step, run_step, run_subject
@@ -36,7 +34,7 @@ class RunAll:
 
     manifest: ManifestPath
     """YAML or JSON file that says what is wanted; `degstalk fleet schema` describes it."""
-    engine: Literal["local", "ray", "slurm"] = "local"
+    engine: EngineName = "local"
     """Where steps run: on this machine, on a Ray cluster, or as SLURM jobs."""
     address: str | None = None
     """Address of a Ray cluster that runs; by default one is started on this machine."""
@@ -196,12 +194,10 @@ def _run(action: RunAll) -> None:
     schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
     store.write(known, INPUTS)
     if schedule.missing:
-        kinds = {step.kind for step in schedule.missing}
-        with _engine(action, manifest, store) as engine:
-            wrong = engine.check(manifest, {kind: getattr(manifest.needs, kind) for kind in sorted(kinds)})
-            if wrong:
-                raise UserError("; ".join(wrong))
-            _watch(schedule, engine, console)
+        place = EnginePlace(action.address, action.partition, action.slurm_local)
+        with choose_engine(action.engine, manifest, store, place) as engine:
+            check_engine(engine, manifest, schedule.missing)
+            watch(schedule, engine, console)
     seconds = time.monotonic() - start
     write_report(schedule, store, action.engine, seconds)
     records = list(schedule.records.values())
@@ -219,25 +215,6 @@ def _run(action: RunAll) -> None:
         )
 
 
-def _engine(action: RunAll, manifest: Manifest, store: Store) -> Engine:
-    if action.engine == "local":
-        from degstalk_ns.fleet.engines.here import ThisMachine
-
-        return ThisMachine(action.manifest)
-    try:
-        if action.engine == "ray":
-            from degstalk_ns.fleet.engines.on_ray import RayCluster
-
-            return RayCluster(manifest, action.address)
-        from degstalk_ns.fleet.engines.on_slurm import SlurmJobs
-    except ImportError as error:
-        raise UserError(
-            f"--engine {action.engine}: {error.name} is missing; pip install 'degstalk-ns[fleet]'"
-        ) from None
-    folder = Path(manifest.output) if store.local else Path.cwd()
-    return SlurmJobs(manifest, folder / ".slurm", action.partition, "local" if action.slurm_local else None)
-
-
 def _unknown_methods(manifest: Manifest) -> list[str]:
     known = sorted(entry.name for entry in entry_points(group="nerfstudio.method_configs"))
     return [
@@ -245,33 +222,3 @@ def _unknown_methods(manifest: Manifest) -> list[str]:
         for name in (manifest.training.methods if manifest.training else ())
         if name not in known
     ]
-
-
-def _watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:
-    """Runs; on a terminal with a live table, elsewhere a line for each step that ends."""
-    told: set[tuple[str, str, str, int]] = set()
-
-    def show(schedule: FleetSchedule) -> None:
-        if live is not None:
-            live.update(live_table(schedule))
-            return
-        for record in schedule.records.values():
-            line = _news(record)
-            mark = (*record.step.key, record.state, record.tries)
-            if line and mark not in told:
-                told.add(mark)
-                console.print(line, markup=False, soft_wrap=True)
-
-    with Live(console=console, refresh_per_second=2) if console.is_terminal else nullcontext() as live:
-        schedule.run(engine, show)
-
-
-def _news(record: StepRecord) -> str:
-    called = f"{record.step.subject}, {record.step.name}"
-    if record.state == "waiting" and record.retried:
-        return f"{called}: to be tried again ({record.retried[-1]})"
-    if record.state == "done" and record.mark is not None:
-        return f"{called}: done in {record.mark.seconds:.1f} s on {record.mark.node}"
-    if record.state == "failed" and record.mark is not None:
-        return f"{called}: failed: {record.mark.reason}"
-    return f"{called}: held up" if record.state == "held up" else ""

@@ -56,8 +56,8 @@ def _ran(manifest: Manifest, engine: Engine) -> FleetSchedule:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FleetSchedule]:
     folder = tmp_path_factory.mktemp("here")
-    path, manifest = _manifest(folder)
-    return folder, _ran(manifest, ThisMachine(path))
+    _, manifest = _manifest(folder)
+    return folder, _ran(manifest, ThisMachine(manifest))
 
 
 def test_all_is_done_on_this_machine(here: tuple[Path, FleetSchedule]) -> None:
@@ -66,7 +66,7 @@ def test_all_is_done_on_this_machine(here: tuple[Path, FleetSchedule]) -> None:
 
 
 def test_a_process_that_is_killed_is_tried_again(tmp_path: Path) -> None:
-    path, manifest = _manifest(tmp_path, 1)
+    _, manifest = _manifest(tmp_path, 1)
 
     def kill() -> None:
         me, deadline = psutil.Process(), time.monotonic() + 60
@@ -80,7 +80,7 @@ def test_a_process_that_is_killed_is_tried_again(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=kill)
     thread.start()
-    schedule = _ran(manifest, ThisMachine(path))
+    schedule = _ran(manifest, ThisMachine(manifest))
     thread.join()
     (record,) = schedule.records.values()
     assert schedule.complete and record.tries == 2 and "signal 9" in record.retried[0]

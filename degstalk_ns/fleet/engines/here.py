@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +44,10 @@ class ThisMachine:
 
     name = "local"
 
-    def __init__(self, manifest: Path) -> None:
-        self._manifest = manifest
+    def __init__(self, manifest: Manifest) -> None:
+        self._text = manifest.model_dump_json()
+        self._folder = tempfile.TemporaryDirectory(prefix="degstalk-fleet-")
+        self._manifest = Path(self._folder.name) / "manifest.json"
         self._running: dict[tuple[str, str], tuple[subprocess.Popen[bytes], Need]] = {}
         self._has = Need(
             cpus=float(os.cpu_count() or 1),
@@ -53,6 +56,7 @@ class ThisMachine:
         )
 
     def __enter__(self) -> ThisMachine:
+        self._manifest.write_text(self._text, encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,6 +65,7 @@ class ThisMachine:
                 process.send_signal(signal.SIGINT)
         for process, _need in self._running.values():
             process.wait()
+        self._folder.cleanup()
 
     def check(self, manifest: Manifest, needs: dict[str, Need]) -> list[str]:
         return unmet(needs, self._has, "this machine")

@@ -67,7 +67,7 @@ class SlurmJobs:
         self._partition = partition
         self._waiting: list[FleetStep] = []
         self._running: dict[tuple[str, str], tuple[submitit.Job[Any], Need]] = {}
-        self._here = ThisMachine(Path()) if self._local else None
+        self._here = ThisMachine(manifest) if self._local else None
 
     def __enter__(self) -> SlurmJobs:
         return self
