@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.engine import StepEnd
 from degstalk_ns.fleet.live import live_table
 from degstalk_ns.fleet.manifest import Manifest, Need, manifest_of
@@ -175,9 +176,15 @@ def test_a_store_that_is_not_a_folder_brings_the_work_to_another_machine(tmp_pat
     ]
 
 
-def test_an_unwritable_output_is_said(tmp_path: Path) -> None:
-    from degstalk_ns.errors import UserError
+def test_files_of_others_are_not_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "out/a/train").mkdir(parents=True)
+    (tmp_path / "out/a/train/diary.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds files that are not of a fleet"):
+        Store(str(tmp_path / "out")).begin("a", "train", "x")
+    assert (tmp_path / "out/a/train/diary.txt").read_text() == "mine"
 
+
+def test_an_unwritable_output_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"):
         Store(str(tmp_path / "file/out")).check_writable()

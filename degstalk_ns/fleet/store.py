@@ -148,9 +148,19 @@ class Store:
         self.write(asdict(progress), subject, step, PROGRESS)
 
     def begin(self, subject: str, step: str, content: str) -> None:
-        """Keep what an earlier sitting has made of the same content, and clear away what is of another."""
+        """Keep what an earlier sitting has made of the same content, and clear away what is of another.
+
+        Raises:
+            UserError: something is there that no step has begun.
+        """
         folder = self.folder(subject, step)
         begun = self.read(subject, step, BEGUN)
+        if begun is None and self._system.exists(self._there(subject, step)):
+            if any(not path.endswith(PROGRESS) for path in self._system.find(self._there(subject, step))):
+                place = self._there(subject, step)
+                raise UserError(
+                    f"{place}: holds files that are not of a fleet; move them away, or choose another output"
+                )
         if begun == content:
             self.take(subject, step)
         else:

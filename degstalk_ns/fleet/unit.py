@@ -31,6 +31,7 @@ GIVEN_EVERY: Final[float] = 120.0
 """Seconds between two copies of what is made so far into a store that is not a folder."""
 _PERCENT: Final[re.Pattern[str]] = re.compile(r"(\d+(?:\.\d+)?)\s?%")
 _DEATH_SIGNAL: Final[int] = 1  # PR_SET_PDEATHSIG of prctl(2)
+_LIBRARY: Final = ctypes.CDLL(None) if sys.platform == "linux" else None  # here: nothing is loaded after a fork
 
 
 def node_name() -> str:
@@ -124,6 +125,7 @@ def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str]:
             stdin=subprocess.DEVNULL,
             env=os.environ | granted(step) | {"PYTHONUNBUFFERED": "1"},
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            start_new_session=True,  # Ctrl-C comes once, from here
         )
         given = time.monotonic()
         try:
@@ -153,8 +155,9 @@ def granted(step: FleetStep) -> dict[str, str]:
 
 
 def die_with_parent() -> None:
-    """The system ends this process when the one that started it has ended, however it did (Linux)."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    """For ``preexec_fn``: the system ends this process when the one that started it has ended, however (Linux)."""
+    if _LIBRARY is not None:
+        _LIBRARY.prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _tail(log: Path, begin: int, size: int = 1 << 16) -> str:

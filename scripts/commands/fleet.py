@@ -15,7 +15,6 @@ from rich.console import Console
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
-from degstalk_ns.fleet.forecast import Cluster, clip_costs, forecast, forecast_table, plot_forecast
 from degstalk_ns.fleet.kubernetes import REFUSED, Volume, kubernetes_yaml
 from degstalk_ns.fleet.live import watch
 from degstalk_ns.fleet.manifest import Manifest, missing_inputs, read_manifest
@@ -165,6 +164,8 @@ def _subject(action: RunSubject) -> None:
 
 
 def _forecast(action: Forecast) -> None:
+    from degstalk_ns.fleet.forecast import Cluster, clip_costs, forecast, forecast_table, plot_forecast
+
     console = Console(highlight=False)
     manifest = read_manifest(action.manifest)
     store = Store(manifest.output)

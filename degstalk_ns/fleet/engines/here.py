@@ -87,6 +87,7 @@ class ThisMachine:
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            start_new_session=True,  # Ctrl-C comes once, from here
         )
         self._running[step.key] = (process, step.need)
 
