@@ -24,6 +24,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing degstalk-ns and what it needs (about 3 minutes and 9 GB the first time)"
     quiet=--quiet
     if [ -t 1 ]; then quiet=""; fi # a person sees each package go by
-    python -m pip install $quiet --disable-pip-version-check -e ".[dev]"
+    python -m pip install $quiet --disable-pip-version-check -e ".[dev,fleet]"
     echo "$wanted" > "$stamp"
 fi

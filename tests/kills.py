@@ -31,7 +31,7 @@ import torch
 from degstalk_ns.files import PART_PREFIX
 from degstalk_ns.preprocess.record import RECORD_NAME
 
-STEPS, INTERVAL = 240, 20
+STEPS, INTERVAL = 150, 15
 """Steps of a training, and of them between two checkpoints."""
 SEGMENT = 25
 """Frames of a part of a video."""
@@ -46,6 +46,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def plain_bytes(value: object) -> bytes:
+    """Of a tensor, or of a dictionary that holds some: bit for bit."""
+    if isinstance(value, torch.Tensor):
+        return repr((value.dtype, value.shape)).encode() + value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return b"".join(repr(key).encode() + plain_bytes(value[key]) for key in sorted(value, key=repr))
+    return repr(value).encode()
+
+
 class Work(ABC):
     """A command, in a folder of its own."""
 
@@ -56,6 +65,10 @@ class Work(ABC):
     @abstractmethod
     def command(self, folder: Path) -> list[str]:
         """What a person types, first and after each kill."""
+
+    def ended(self, folder: Path) -> bool:
+        """Whether it was killed when all was done, so that there is nothing to give again."""
+        return False
 
     def kept(self, folder: Path) -> dict[str, str]:
         """What is done and may not be done again: name -> what would change if it were."""
@@ -75,7 +88,10 @@ class Sample(Work):
     name = "degstalk sample"
 
     def command(self, folder: Path) -> list[str]:
-        return run_of("degstalk", "sample", "out", "--seconds", "8", "--size", "128")
+        return run_of("degstalk", "sample", "out", "--seconds", "6", "--size", "96")
+
+    def ended(self, folder: Path) -> bool:
+        return (folder / "out").exists()
 
     def lost(self, folder: Path, printed: str) -> str:
         assert not (folder / "out").exists() or (folder / "out/transforms_val.json").exists(), "half a dataset"
@@ -131,13 +147,16 @@ class Train(Work):
     def result(self, folder: Path) -> dict[str, str]:
         (*_, newest) = self.checkpoints(folder)
         weights = torch.load(newest, weights_only=False)["pipeline"]
-        return {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in weights.items()}
+        return {name: hashlib.sha256(plain_bytes(value)).hexdigest() for name, value in weights.items()}
 
 
 @dataclass
 class Render(Work):
     config: Path
     name = "degstalk render"
+
+    def ended(self, folder: Path) -> bool:
+        return (folder / "out/talk.mp4").exists()
 
     def command(self, folder: Path) -> list[str]:
         more = ("--track", "all", "--side-by-side", "--video.segment-frames", str(SEGMENT))
@@ -213,10 +232,13 @@ def disturb(work: Work, folder: Path, kills: int, chance: random.Random) -> Tall
         place.mkdir()
         kept: dict[str, str] = {}
         while True:
+            began = time.monotonic()
             process, log = start(work, place)
-            moment = chance.uniform(0, 1.1 * seconds) if tally.kills < kills else None
+            moment = chance.uniform(0, seconds) if tally.kills < kills else None
             try:
                 code = process.wait(moment)
+                if not kept:
+                    seconds = min(seconds, time.monotonic() - began)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -232,7 +254,9 @@ def disturb(work: Work, folder: Path, kills: int, chance: random.Random) -> Tall
                 again = [name for name, stamp in kept.items() if now.get(name, stamp) != stamp]
                 tally.faults += [f"done again: {name}" for name in again[:3]]
                 kept = now
-                continue
+                if not work.ended(place):
+                    continue
+                code = 0
             if code:
                 tally.faults.append(f"does not go on: {log.read_text()[-500:]}")
             elif (found := work.result(place)) != wanted:
@@ -264,14 +288,18 @@ def main() -> None:
     parser.add_argument("--video", type=Path, help="a talking person, some seconds; without it process is left out")
     parser.add_argument("--output", type=Path, required=True, help="a folder that is not there yet")
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--only", nargs="+", help="some of Sample, Process, Train, Render, after all before were done")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     output: Path = given.output.resolve()
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=given.only is not None)
     chance = random.Random(given.seed)
     tallies: dict[str, Tally] = {}
     works: list[type[Work]] = [Sample, *([Process] if given.video else []), Train, Render]
     for index, kind in enumerate(works):
+        if given.only is not None and kind.__name__ not in given.only:
+            continue
+        shutil.rmtree(output / kind.__name__, ignore_errors=True)
         kills = given.kills // len(works) + (index < given.kills % len(works))
         if kind is Process:
             work: Work = Process(given.video.resolve())

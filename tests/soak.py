@@ -96,7 +96,7 @@ def train(data: Path, output: Path, steps: int) -> tuple[Samples, Path]:
     ]
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    samples = Samples(process.pid, "training steps a second")
+    samples = Samples(process.pid, "training steps/s")
     before, at = 0, time.monotonic()
     while process.poll() is None:
         time.sleep(EVERY)
@@ -155,7 +155,7 @@ def play(config: Path, minutes: float, connections: int, say: Callable[[str], No
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("soak: ns-viewer did not start")
             time.sleep(0.2)
-        samples = Samples(process.pid, "frames a second that the page is given")
+        samples = Samples(process.pid, "frames/s that a page gets")
         each = 60 * minutes / connections
         for visit in range(connections):
             ends = time.monotonic() + each
