@@ -81,6 +81,7 @@ def test_a_fingerprint_changes_with_all_that_a_trial_depends_on(
 ) -> None:
     subject = Subject("me", dataset_copy)
     config = degstalk_fast.config
+    monkeypatch.setattr(adapters, "prepare_lpips", lambda: None)
     first = adapters.fingerprint(config, subject, 8, 0)
     assert adapters.fingerprint(deepcopy(config), subject, 8, 0) == first
     other = deepcopy(config)

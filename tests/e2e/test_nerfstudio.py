@@ -140,9 +140,12 @@ def test_interpolated_render_writes_a_video(commands: Commands, trained: Path) -
     assert len(frames) >= 4 and max(differences) > 0.1
 
 
-def _trained_to_its_first_checkpoint(commands: Commands, dataset: Path, folder: Path) -> tuple[Running, Path]:
+def _trained_to_its_first_checkpoint(
+    commands: Commands, dataset: Path, folder: Path, steps: int = STEPS
+) -> tuple[Running, Path]:
     """A training that goes on, and the folder of its checkpoints."""
-    process = commands.start(_arguments(dataset), folder)
+    arguments = [str(steps) if word == str(STEPS) else word for word in _arguments(dataset)]
+    process = commands.start(arguments, folder)
     models = folder / FOLDER / "nerfstudio_models"
     deadline = time.monotonic() + 300
     while not list(models.glob("step-*.ckpt")):
@@ -183,10 +186,11 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
 
 
 def test_an_interrupted_run_says_how_to_go_on(commands: Commands, dataset: Path, tmp_path: Path) -> None:
-    process, models = _trained_to_its_first_checkpoint(commands, dataset, tmp_path)
+    # Of so many steps that it cannot end by itself before the signal reaches it.
+    process, models = _trained_to_its_first_checkpoint(commands, dataset, tmp_path, steps=3_000)
     os.killpg(process.pid, signal.SIGINT)
     ended = process.wait()
-    assert ended.returncode == 130 and "Traceback" not in ended.stdout + ended.stderr
+    assert ended.returncode == 130 and "Traceback" not in ended.stdout + ended.stderr, ended.stderr[-2000:]
     line = " ".join(ended.stdout.split())
     assert f"interrupted; go on with: ns-train degstalk-fast --data {dataset} --load-dir {models}" in line
 
