@@ -1,4 +1,5 @@
-# degstalk-ns in a container. For CPUs, about 2 GB:
+# degstalk-ns in a container. For CPUs, about 4.5 GB by the sizes of the packages (open3d and pymeshlab, which nerfstudio
+# demands, are 1.2 of them):
 #     docker build -t degstalk:cpu .
 # For NVIDIA GPUs:
 #     docker build -t degstalk:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .

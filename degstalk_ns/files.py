@@ -116,6 +116,12 @@ def named_write_errors(folder: Path) -> Iterator[None]:
         ) from None
 
 
+def own_temporary_folder(name: str) -> Path:
+    """Path of a folder among the temporary files that no other user has; it need not be there."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
+    return Path(tempfile.gettempdir()) / f"{name}-{user}"
+
+
 @contextmanager
 def only_one(place: Path) -> Iterator[None]:
     """Inside, no other process of this machine can work on ``place``, a folder or a file to be written; the system ends
@@ -124,8 +130,7 @@ def only_one(place: Path) -> Iterator[None]:
     Raises:
         UserError: another one does.
     """
-    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
-    locks = Path(tempfile.gettempdir()) / f"degstalk-locks-{user}"
+    locks = own_temporary_folder("degstalk-locks")
     locks.mkdir(mode=0o700, exist_ok=True)
     name = hashlib.sha1(str(place.resolve()).encode(), usedforsecurity=False).hexdigest()
     lock = FileLock(locks / f"{name}.lock")

@@ -54,8 +54,8 @@ WATCH = """async (milliseconds) => {
 
 
 @contextmanager
-def viewer(config: Path) -> Iterator[str]:
-    """ns-viewer in a process of its own; gives its address."""
+def viewer(config: Path) -> Iterator[tuple[int, int]]:
+    """ns-viewer in a process of its own; gives its port and the number of its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,7 +70,7 @@ def viewer(config: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("check_viewer: ns-viewer did not start")
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -179,7 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("check_viewer: no Chromium here (Debian: apt-get install chromium)", file=sys.stderr)
         return MISSING
     options.output.mkdir(parents=True, exist_ok=True)
-    with viewer(options.load_config) as address, sync_playwright() as driver:
+    with viewer(options.load_config) as (port, _), sync_playwright() as driver:
+        address = f"http://127.0.0.1:{port}"
         browser = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         visit = Visit(browser.new_page(viewport={"width": 1280, "height": 800}), options.output)
         visit.open(address)

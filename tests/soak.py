@@ -29,6 +29,8 @@ import psutil
 import soundfile
 from fake_page import FakePage, until
 
+from degstalk_ns.scripts.check_viewer import viewer
+
 WARM = 0.2
 """Part of the time that is not judged: kernels, caches and the plates in memory fill up."""
 GROWTH = 0.05
@@ -140,22 +142,8 @@ def a_sound() -> bytes:
 
 def play(config: Path, minutes: float, connections: int, say: Callable[[str], None]) -> Samples:
     """So many visits to the viewer, one after the other."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (config.parent / "viewer.txt").open("w") as out:
-        command = console("ns-viewer", "--load-config", str(config), "--viewer.websocket-port", str(port))
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            with socket.socket() as attempt:
-                if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("soak: ns-viewer did not start")
-            time.sleep(0.2)
-        samples = Samples(process.pid, "frames/s that a page gets")
+    with viewer(config) as (port, pid):
+        samples = Samples(pid, "frames/s that a page gets")
         each = 60 * minutes / connections
         for visit in range(connections):
             ends = time.monotonic() + each
@@ -175,9 +163,6 @@ def play(config: Path, minutes: float, connections: int, say: Callable[[str], No
             page.drop() if visit % 2 else page.close()
             say(f"visit {visit + 1} of {connections}: {samples.rows[-1]}")
         return samples
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def plot(parts: dict[str, Samples], path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_job_is_what_kubernetes_expects(gpus: int) -> None:
 @pytest.mark.parametrize(
     ("more", "volume", "words"),
     [
-        ({"output": "/home/me/results"}, Volume("claim", Path("/data")), "lies not below /data"),
+        ({"output": "/elsewhere/results"}, Volume("claim", Path("/data")), "lies not below /data"),
         ({}, None, "no --claim is given"),
         (
             {"subjects": [{"name": f"s{i}", "dataset": "s3://b/" + "x" * 300} for i in range(3000)]},

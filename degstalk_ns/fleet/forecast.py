@@ -1,24 +1,20 @@
-"""How long many clips take on many machines: the steps of a done manifest, played again in any number.
+"""How long many clips take on many machines, from what the steps of a done manifest have cost.
 
 It must not know how steps are run.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import matplotlib.pyplot as plt
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.schedule import FleetSchedule
-
-MOST_PLAYED: Final[int] = 20_000
-"""Clips that are played one by one; beyond, the time grows in proportion."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,8 @@ def clip_costs(schedule: FleetSchedule) -> list[StepCost]:
 
 
 def forecast(costs: Sequence[StepCost], clips: int, cluster: Cluster) -> Forecasted:
-    """Plays ``clips`` clips, whose steps follow one another, on the machines. A step waits for a free slot, and the
-    storage takes what all write and read no faster than it can: each step reads what the one before has left.
+    """All clips cost the same and their steps follow one another, so the slots take them in rounds. The storage takes
+    what all write and read no faster than it can: each step reads what the one before has left.
 
     Raises:
         UserError: a step needs more than a machine has.
@@ -95,16 +91,7 @@ def forecast(costs: Sequence[StepCost], clips: int, cluster: Cluster) -> Forecas
     wide = max(cost.cpus for cost in costs)
     slots = cluster.machines * int(cluster.cpus // wide)
     one = sum(cost.number * cost.seconds for cost in costs)
-    played = min(clips, MOST_PLAYED)
-    free = [0.0] * min(slots, played)
-    heapq.heapify(free)
-    end = 0.0
-    for _ in range(played):
-        at = heapq.heappop(free) + one
-        end = max(end, at)
-        heapq.heappush(free, at)
-    if clips > played:
-        end = max(one, end * clips / played if len(free) == slots else -(-clips // slots) * one)
+    end = math.ceil(clips / slots) * one
     left = sum(cost.number * cost.size for cost in costs)
     storage = 2 * left * clips / (cluster.storage_mb_s * 1e6)
     hours = max(end, storage) / 3600

@@ -6,14 +6,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import nullcontext
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
 from degstalk_ns.fleet.engines.engine import Engine
+from degstalk_ns.fleet.manifest import Manifest
 from degstalk_ns.fleet.schedule import FleetSchedule, StepRecord
+from degstalk_ns.fleet.steps import steps_of
+from degstalk_ns.fleet.store import INPUTS, Store
 
 MOST_ROWS: Final[int] = 24
 """Steps that are listed: those that run, then those that have failed."""
@@ -56,6 +60,30 @@ def _node(record: StepRecord) -> str:
     if record.progress is not None:
         return record.progress.node
     return record.mark.node if record.mark is not None else ""
+
+
+def carry_out(
+    manifest: Manifest, store: Store, engine: EngineName, place: EnginePlace, console: Console
+) -> FleetSchedule:
+    """Runs what of a manifest is missing on an engine, and shows it; gives what has become of every step.
+
+    Raises:
+        UserError: an input cannot be read, or the engine cannot do what is missing; nothing was begun.
+    """
+    known: dict[str, Any] = store.read(INPUTS) or {}
+    schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
+    store.write(known, INPUTS)
+    if schedule.missing:
+        with choose_engine(engine, manifest, store, place) as begun:
+            check_engine(begun, manifest, schedule.missing)
+            watch(schedule, begun, console)
+    return schedule
+
+
+def failures(schedule: FleetSchedule) -> str:
+    """Every step that has failed, with why, in one line."""
+    failed = [record for record in schedule.records.values() if record.state == "failed"]
+    return "; ".join(f"{r.step.subject}, {r.step.name}: {r.mark.reason if r.mark else ''}" for r in failed)
 
 
 def watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+from markdown_it import MarkdownIt
 from numpy.typing import NDArray
 
 from degstalk_ns.files import read_rgb
@@ -109,28 +110,6 @@ def _page(schedule: FleetSchedule, store: Store, text: str) -> str:
                 f'src="data:image/jpeg;base64,{picture}"></figure>'
             )
     style = "body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}img{max-width:100%}"
-    body = "\n".join([*_html(text), "<h2>Frames</h2>", *strips])
+    told = MarkdownIt("js-default").render(text)  # raw HTML in it stays text
+    body = "\n".join([told, "<h2>Frames</h2>", *strips])
     return f'<!doctype html><meta charset="utf-8"><title>Fleet</title><style>{style}</style>\n{body}\n'
-
-
-def _html(text: str) -> list[str]:
-    """The few kinds of Markdown that :func:`report_markdown` writes."""
-    out, rows = [], 0
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("|"):
-            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
-            if set(line) <= set("|-"):
-                continue
-            tag = "td" if rows else "th"
-            out.append(("" if rows else "<table>") + "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>")
-            rows += 1
-            continue
-        if rows:
-            out.append("</table>")
-            rows = 0
-        if line.startswith("#"):
-            level = len(line) - len(line.lstrip("#"))
-            out.append(f"<h{level}>{html.escape(line.lstrip('# '))}</h{level}>")
-        elif line:
-            out.append(f"<p>{html.escape(line)}</p>")
-    return out

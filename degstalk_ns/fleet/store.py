@@ -5,12 +5,10 @@ Of a step that is done, a mark tells so; it is written last. It must not know wh
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import shutil
-import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.files import write_bytes
+from degstalk_ns.files import own_temporary_folder, write_bytes
 
 MARK: Final[str] = "step.json"
 BEGUN: Final[str] = "begun.json"
@@ -70,7 +68,6 @@ class Store:
     """
 
     address: str
-    _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -82,7 +79,7 @@ class Store:
             self._here = Path(self._root)
         else:  # the same on every machine, for a trained run remembers where its data lay
             name = hashlib.sha256(self.address.encode()).hexdigest()[:16]
-            self._here = Path(tempfile.gettempdir()) / f"degstalk-fleet-{getpass.getuser()}" / name
+            self._here = own_temporary_folder("degstalk-fleet") / name
 
     def folder(self, subject: str, step: str) -> Path:
         """Where the step works, on this machine."""
@@ -189,7 +186,7 @@ class Store:
         if self.local:
             return
         folder = self.folder(subject, step)
-        there = {path for path in self._system.find(self._there(subject, step))}
+        there = set(self._system.find(self._there(subject, step)))
         for path in sorted(folder.rglob("*")):
             name = self._there(subject, step, *path.relative_to(folder).parts)
             there.discard(name)

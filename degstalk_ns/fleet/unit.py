@@ -39,20 +39,28 @@ def node_name() -> str:
     return os.environ.get(NODE) or socket.gethostname()
 
 
+def steps_by_name(manifest: Manifest, subject: str, store: Store) -> dict[str, FleetStep]:
+    """The steps of a subject, in an order in which they can be done.
+
+    Raises:
+        UserError: there is no such subject.
+    """
+    for entry in manifest.subjects:
+        if entry.name == subject:
+            return {step.name: step for step in steps_of_subject(manifest, entry, store.read(INPUTS) or {})}
+    raise UserError(f"no subject {subject!r} in the manifest")
+
+
 def find_step(manifest: Manifest, subject: str, name: str, store: Store) -> FleetStep:
     """A step by its names.
 
     Raises:
         UserError: there is none.
     """
-    for entry in manifest.subjects:
-        if entry.name == subject:
-            known = store.read(INPUTS) or {}
-            steps = {step.name: step for step in steps_of_subject(manifest, entry, known)}
-            if name in steps:
-                return steps[name]
-            raise UserError(f"{subject} has no step {name!r}; its steps are: {', '.join(steps)}")
-    raise UserError(f"no subject {subject!r} in the manifest")
+    steps = steps_by_name(manifest, subject, store)
+    if name not in steps:
+        raise UserError(f"{subject} has no step {name!r}; its steps are: {', '.join(steps)}")
+    return steps[name]
 
 
 def run_subject(manifest: Manifest, subject: str, store: Store) -> list[tuple[FleetStep, StepMark]]:
@@ -61,11 +69,8 @@ def run_subject(manifest: Manifest, subject: str, store: Store) -> list[tuple[Fl
     Raises:
         UserError: there is no such subject.
     """
-    entries = [entry for entry in manifest.subjects if entry.name == subject]
-    if not entries:
-        raise UserError(f"no subject {subject!r} in the manifest")
     ended: dict[str, tuple[FleetStep, StepMark]] = {}
-    for step in steps_of_subject(manifest, entries[0], store.read(INPUTS) or {}):
+    for step in steps_by_name(manifest, subject, store).values():
         if all(name in ended and ended[name][1].done for name in step.after):
             ended[step.name] = (step, run_step(manifest, step, store))
     return list(ended.values())
@@ -81,7 +86,7 @@ def run_step(manifest: Manifest, step: FleetStep, store: Store) -> StepMark:
     mark = store.mark(*step.key)
     if mark is not None and mark.done and mark.content == step.content:
         return mark
-    others = {other.name: other for other in _siblings(manifest, step, store)}
+    others = steps_by_name(manifest, step.subject, store)
     for name in step.after:
         found = store.mark(step.subject, name)
         if found is None or not found.done or found.content != others[name].content:
@@ -103,11 +108,6 @@ def run_step(manifest: Manifest, step: FleetStep, store: Store) -> StepMark:
         store.give(*step.key)
         store.set_mark(*step.key, mark)
     return mark
-
-
-def _siblings(manifest: Manifest, step: FleetStep, store: Store) -> list[FleetStep]:
-    subject = next(subject for subject in manifest.subjects if subject.name == step.subject)
-    return list(steps_of_subject(manifest, subject, store.read(INPUTS) or {}))
 
 
 def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str]:

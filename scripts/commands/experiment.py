@@ -29,12 +29,11 @@ from degstalk_ns.experiment.plan import (
 )
 from degstalk_ns.experiment.tables import as_json, markdown
 from degstalk_ns.files import write_bytes
-from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
-from degstalk_ns.fleet.live import watch
+from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace
+from degstalk_ns.fleet.live import carry_out, failures
 from degstalk_ns.fleet.manifest import Trials, manifest_of
 from degstalk_ns.fleet.schedule import FleetSchedule
-from degstalk_ns.fleet.steps import steps_of
-from degstalk_ns.fleet.store import INPUTS, Store
+from degstalk_ns.fleet.store import Store
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.metrics.lips_and_eyes import lmd_availability
 from degstalk_ns.metrics.lpips import prepare_lpips
@@ -105,7 +104,14 @@ def command(
         asked = Trials(
             table=table, methods=tuple(names), budget=budget, seeds=seeds, schedule=schedule, folder=_whole(output)
         )
-        _elsewhere(asked, subjects, engine, EnginePlace(address, partition), console)
+        ended = _elsewhere(asked, subjects, engine, EnginePlace(address, partition), console)
+        # What failed there is not trained here instead; the tables have the others.
+        trials = [t for t in trials if ended.records[t.subject, f"trial.{t.method}.seed{t.seed}"].whole]
+        if trials:
+            _run(table, trials, subjects, configs, recordings, budget, output, console)
+        if not ended.complete:
+            raise UserError(failures(ended))
+        return
     _run(table, trials, subjects, configs, recordings, budget, output, console)
 
 
@@ -115,20 +121,14 @@ def _whole(path: Path) -> str:
 
 def _elsewhere(
     trials: Trials, subjects: Sequence[Subject], engine: EngineName, place: EnginePlace, console: Console
-) -> None:
-    """All trials on an engine; what fails there is told by the tables."""
+) -> FleetSchedule:
+    """All trials on an engine."""
     named = [{"name": subject.name, "dataset": _whole(subject.folder)} for subject in subjects]
     content = {"output": str(Path(trials.folder) / "fleet"), "subjects": named, "training": None, "trials": trials}
     manifest = manifest_of(content, "--data")
     store = Store(manifest.output)
     store.check_writable()
-    known: dict[str, Any] = store.read(INPUTS) or {}
-    schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
-    store.write(known, INPUTS)
-    if schedule.missing:
-        with choose_engine(engine, manifest, store, place) as begun:
-            check_engine(begun, manifest, schedule.missing)
-            watch(schedule, begun, console)
+    return carry_out(manifest, store, engine, place, console)
 
 
 def _config(name: str) -> DegstalkTrainerConfig:

@@ -8,15 +8,15 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from degstalk_ns.errors import UserError
-from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace, check_engine, choose_engine
+from degstalk_ns.fleet.engines.choice import EngineName, EnginePlace
 from degstalk_ns.fleet.kubernetes import REFUSED, Volume, kubernetes_yaml
-from degstalk_ns.fleet.live import watch
+from degstalk_ns.fleet.live import carry_out, failures
 from degstalk_ns.fleet.manifest import Manifest, missing_inputs, read_manifest
 from degstalk_ns.fleet.report import REPORT, write_report
 from degstalk_ns.fleet.schedule import FleetSchedule
@@ -191,14 +191,8 @@ def _run(action: RunAll) -> None:
         wrong.append(str(error))
     if wrong:
         raise UserError("; ".join(wrong))
-    known: dict[str, Any] = store.read(INPUTS) or {}
-    schedule = FleetSchedule(steps_of(manifest, known), store, manifest.retries)
-    store.write(known, INPUTS)
-    if schedule.missing:
-        place = EnginePlace(action.address, action.partition, action.slurm_local)
-        with choose_engine(action.engine, manifest, store, place) as engine:
-            check_engine(engine, manifest, schedule.missing)
-            watch(schedule, engine, console)
+    place = EnginePlace(action.address, action.partition, action.slurm_local)
+    schedule = carry_out(manifest, store, action.engine, place, console)
     seconds = time.monotonic() - start
     write_report(schedule, store, action.engine, seconds)
     records = list(schedule.records.values())
@@ -210,10 +204,7 @@ def _run(action: RunAll) -> None:
         soft_wrap=True,
     )
     if not schedule.complete:
-        failed = [record for record in records if record.state == "failed"]
-        raise UserError(
-            "; ".join(f"{r.step.subject}, {r.step.name}: {r.mark.reason if r.mark else ''}" for r in failed)
-        )
+        raise UserError(failures(schedule))
 
 
 def _unknown_methods(manifest: Manifest) -> list[str]:

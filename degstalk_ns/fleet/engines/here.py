@@ -17,7 +17,7 @@ import torch
 from degstalk_ns.fleet.engines.engine import StepEnd
 from degstalk_ns.fleet.manifest import Manifest, Need
 from degstalk_ns.fleet.steps import FleetStep
-from degstalk_ns.fleet.unit import die_with_parent, node_name
+from degstalk_ns.fleet.unit import NODE, die_with_parent, node_name
 
 _POLL = 0.1
 
@@ -26,6 +26,31 @@ def unit_command(manifest: Path, step: FleetStep) -> list[str]:
     """`degstalk fleet step`, by this Python."""
     cli = "from degstalk_ns.scripts.cli import main; main()"
     return [sys.executable, "-c", cli, "fleet", "step", str(manifest), step.subject, step.name]
+
+
+def work_of_unit(manifest: str, step: FleetStep, node: str) -> str:
+    """In a worker of an engine: the step in a process of its own, which ends with the worker.
+
+    Args:
+        manifest: its JSON. node: what the engine calls the machine; that is given back.
+
+    Raises:
+        RuntimeError: the process was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="degstalk-fleet-") as folder:
+        path = Path(folder) / "manifest.json"
+        path.write_text(manifest, encoding="utf-8")
+        done = subprocess.run(
+            unit_command(path, step),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {NODE: node},
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            check=False,
+        )
+    if done.returncode < 0:
+        raise RuntimeError(f"its process was ended by signal {-done.returncode}")
+    return node
 
 
 def unmet(needs: dict[str, Need], most: Need, where: str) -> list[str]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
-import tempfile
 import uuid
-from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -17,11 +13,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.engine import StepEnd
-from degstalk_ns.fleet.engines.here import unit_command, unmet
+from degstalk_ns.fleet.engines.here import unmet, work_of_unit
 from degstalk_ns.fleet.manifest import Manifest, Need, missing_inputs
 from degstalk_ns.fleet.steps import FleetStep
 from degstalk_ns.fleet.store import Store
-from degstalk_ns.fleet.unit import NODE, die_with_parent
 
 QUEUED: Final[int] = 4
 """Steps that are given to Ray at most, for every CPU of the cluster."""
@@ -34,21 +29,7 @@ def _place() -> str:
 
 @ray.remote(max_retries=0)
 def _work(manifest: str, step: FleetStep) -> str:
-    """In a worker: the step in a process of its own, which ends with the worker. Gives the node."""
-    with tempfile.TemporaryDirectory(prefix="degstalk-fleet-") as folder:
-        path = Path(folder) / "manifest.json"
-        path.write_text(manifest, encoding="utf-8")
-        done = subprocess.run(
-            unit_command(path, step),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {NODE: _place()},
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
-            check=False,
-        )
-    if done.returncode < 0:
-        raise RuntimeError(f"its process was ended by signal {-done.returncode}")
-    return _place()
+    return work_of_unit(manifest, step, _place())
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -94,6 +75,7 @@ class RayCluster:
                 why = " ".join(str(error).split())[:200]
                 raise UserError(f"--address {self._address}: no Ray cluster answers there ({why})") from None
             self._mine = True
+        self._room = QUEUED * max(ray.cluster_resources().get("CPU", 0.0), 1.0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,8 +112,7 @@ class RayCluster:
         return found
 
     def has_room(self, step: FleetStep) -> bool:
-        cpus = sum(node["Resources"].get("CPU", 0.0) for node in self._nodes())
-        return len(self._running) < QUEUED * max(cpus, 1.0)
+        return len(self._running) < self._room
 
     def start(self, step: FleetStep) -> None:
         work = _work.options(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +13,10 @@ import submitit
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.engine import StepEnd
-from degstalk_ns.fleet.engines.here import ThisMachine, unit_command, unmet
+from degstalk_ns.fleet.engines.here import ThisMachine, unmet, work_of_unit
 from degstalk_ns.fleet.manifest import Manifest, Need
 from degstalk_ns.fleet.steps import FleetStep
-from degstalk_ns.fleet.unit import die_with_parent, node_name
+from degstalk_ns.fleet.unit import node_name
 
 SUBMITTED: Final[int] = 1000
 """Jobs that wait or run at most; many clusters refuse longer arrays."""
@@ -26,16 +24,8 @@ _POLL: Final[float] = 0.5
 
 
 def slurm_work(manifest: str, step: FleetStep) -> str:
-    """In a job: the step in a process of its own. Gives the node."""
-    with tempfile.TemporaryDirectory(prefix="degstalk-fleet-") as folder:
-        path = Path(folder) / "manifest.json"
-        path.write_text(manifest, encoding="utf-8")
-        done = subprocess.run(
-            unit_command(path, step), check=False, preexec_fn=die_with_parent if sys.platform == "linux" else None
-        )
-    if done.returncode < 0:
-        raise RuntimeError(f"its process was ended by signal {-done.returncode}")
-    return node_name()
+    """In a job. Gives the node."""
+    return work_of_unit(manifest, step, node_name())
 
 
 class SlurmJobs:
