@@ -19,6 +19,7 @@ from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.plausibility import check_masks_fit
 from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
+from degstalk_ns.files import whole_picture
 from degstalk_ns.plates.build import frame_plate, freed_plate, torso_plate
 from degstalk_ns.plates.hair import with_hair_in_front
 from degstalk_ns.reading.arrays import read_npy
@@ -231,15 +232,12 @@ def read_picture(path: Path, channels: int | None, size: tuple[int, int] | None,
         encoded = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(root)}") from None
-    # A decoder fills the missing rest of a file that was cut short with grey; its end marker tells.
-    is_jpeg, is_png = encoded.startswith(b"\xff\xd8"), encoded.startswith(b"\x89PNG")
-    whole = (is_jpeg and b"\xff\xd9" in encoded[-4096:]) or (is_png and b"IEND" in encoded[-64:])
     picture, stored = None, _stored_size(encoded)
     if stored is not None and size is not None and stored != size:
         raise _wrong_size(path, stored, size, root)
     if stored is not None and stored[0] * stored[1] > MOST_PIXELS:
         raise UserError(f"{path}: {stored[1]} x {stored[0]} pixels are too many for a frame; {remedy(root)}")
-    if whole:
+    if whole_picture(encoded):
         flags = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_UNCHANGED
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if picture is None or picture.dtype != np.uint8:

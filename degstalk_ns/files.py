@@ -24,6 +24,9 @@ from degstalk_ns.errors import UnwritableError, UserError
 
 JPEG_QUALITY: Final[int] = 97
 """Frames are the ground truth of training and metrics; above this the files grow faster than the quality."""
+_PNG_BEGIN: Final[bytes] = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNK_FRAME: Final[int] = 12
+"""Bytes of a chunk beside its content: length, kind and checksum (PNG, 5.3)."""
 PNG_COMPRESSION: Final[int] = 1
 """Level of zlib: the fastest; level 9 saves a quarter of the space for ten times the time."""
 
@@ -34,7 +37,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: missing or damaged.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = _decoded(path, cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"{path}: missing or damaged; delete it and run `degstalk process` again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
@@ -42,10 +45,32 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
     """RGBA [H, W, 4] uint8; raises as :func:`read_rgb`, also for an image without alpha."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = _decoded(path, cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise UserError(f"{path}: missing, damaged or without alpha; delete it and run `degstalk process` again")
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA).astype(np.uint8, copy=False)
+
+
+def _decoded(path: Path, flags: int) -> cv2.typing.MatLike | None:
+    try:
+        encoded = path.read_bytes()
+    except OSError:
+        return None
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if whole_picture(encoded) else None
+
+
+def whole_picture(encoded: bytes) -> bool:
+    """Whether this is a JPEG or PNG that has its end. A decoder fills the missing rest of one that was cut short with
+    grey, and takes as much memory as a chunk of a PNG says that it is long."""
+    if encoded.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in encoded[-4096:]
+    place = len(_PNG_BEGIN)
+    while encoded.startswith(_PNG_BEGIN) and place + _PNG_CHUNK_FRAME <= len(encoded):
+        length, kind = int.from_bytes(encoded[place : place + 4], "big"), encoded[place + 4 : place + 8]
+        place += _PNG_CHUNK_FRAME + length
+        if kind == b"IEND":
+            return place <= len(encoded)
+    return False
 
 
 def write_jpeg(path: Path, image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> None:

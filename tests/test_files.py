@@ -58,6 +58,22 @@ def test_pictures_come_back(tmp_path: Path) -> None:
         files.read_rgb(tmp_path / "d.png")
 
 
+def test_a_png_whose_chunk_promises_more_than_there_is_reaches_no_decoder(tmp_path: Path) -> None:
+    """OpenCV takes as much memory as the chunk says: 2 GB for a file of 600 bytes, as fuzzing found."""
+    path = tmp_path / "a.png"
+    files.write_png(path, np.zeros((8, 6, 3), np.uint8))
+    whole = path.read_bytes()
+    assert files.whole_picture(whole) and files.whole_picture(whole + b"more")
+    for place in range(8, len(whole)):
+        assert not files.whole_picture(whole[:place])
+    for strange in (b"\x7f\xff\xff\xff", b"\x00\x00\x10\x00"):
+        path.write_bytes(whole[:33] + strange + whole[37:])  # the length of the first chunk after the header
+        assert not files.whole_picture(path.read_bytes())
+        with pytest.raises(UserError, match="missing or damaged"):
+            files.read_rgb(path)
+    assert not files.whole_picture(b"") and not files.whole_picture(whole[8:])
+
+
 def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
     command = (
         "import sys, time; from pathlib import Path; from degstalk_ns.files import only_one\n"
