@@ -74,7 +74,14 @@ def test_one_camera_without_times_stands_still(tmp_path: Path) -> None:
         (_path(render_width=100_000), "cannot be rendered"),
         (_path(camera_path=[{"camera_to_world": [1, 2], "fov": 24}]), "16 finite numbers"),
         (_path(camera_path=[{"camera_to_world": [1] * 16, "fov": 24}]), "no rigid motion"),
-        (_path(camera_path=[{"camera_to_world": np.eye(4).flatten().tolist(), "fov": 180}]), "between 0 and 180"),
+        *(
+            (
+                _path(camera_path=[{"camera_to_world": np.eye(4).flatten().tolist(), "fov": fov}]),
+                "between 0.001 and 180",
+            )
+            for fov in (180, 5e-324, 0)
+        ),
+        (_path(fps=1e-300), "cannot be rendered"),
         (_path(camera_path=[{**_path(1)["camera_path"][0], "render_time": 2.0}]), "must lie in 0..1"),
     ],
 )
