@@ -20,9 +20,9 @@ from degstalk_ns.reading.json_file import is_number, read_json, shown
 
 MOST_CAMERAS: Final[int] = 100_000
 """Cameras of a path: an hour at 25 a second is 90,000."""
-NARROWEST: Final[float] = 1e-3
+_LEAST_ANGLE: Final[float] = 1e-3
 """Degrees. Of a narrower view the focal length has no bound, and nothing could be seen in it."""
-SLOWEST: Final[float] = 0.1
+_LEAST_RATE: Final[float] = 0.1
 """Cameras per second."""
 _HOW = "export it in the Render tab of nerfstudio's viewer"
 
@@ -91,7 +91,7 @@ def read_camera_path(path: Path) -> CameraPath:
         raise UserError(f"{path}: cameras of type {kind!r}; only perspective cameras can be rendered")
     width, height = (round(_number(content, key, path)) for key in ("render_width", "render_height"))
     rate = _number(content, "fps", path) if "fps" in content else FRAME_RATE
-    if not (1 <= width <= 8192 and 1 <= height <= 8192) or not SLOWEST <= rate <= 1000:
+    if not (1 <= width <= 8192 and 1 <= height <= 8192) or not _LEAST_RATE <= rate <= 1000:
         raise UserError(f"{path}: {width} x {height} pixels at {rate:g} frames a second cannot be rendered")
     poses, focal = [], []
     for number, camera in enumerate(cameras):
@@ -102,8 +102,10 @@ def read_camera_path(path: Path) -> CameraPath:
         if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > 1e-2 or np.linalg.det(pose[:3, :3]) < 0:
             raise UserError(f'{path}: "camera_to_world" of camera {number} is no rigid motion')
         angle = _number(camera, "fov", path)
-        if not NARROWEST <= angle < 180:
-            raise UserError(f'{path}: "fov" of camera {number} must lie between {NARROWEST:g} and 180 degrees, got {angle:g}')
+        if not _LEAST_ANGLE <= angle < 180:
+            raise UserError(
+                f'{path}: "fov" of camera {number} must lie between {_LEAST_ANGLE:g} and 180 degrees, got {angle:g}'
+            )
         poses.append(pose)
         focal.append(height / 2 / math.tan(math.radians(angle) / 2))
     timed = all("render_time" in camera for camera in cameras)
