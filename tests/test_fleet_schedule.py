@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,3 +194,16 @@ def test_an_unwritable_output_is_said(tmp_path: Path) -> None:
         Store(str(tmp_path / "file/out")).check_writable()
     with pytest.raises(UserError, match="cannot be reached"):
         Store("nosuchprotocol://a/b")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_told_at_once(scheme: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from degstalk_ns.fleet.engines.on_ray import RayCluster
+
+    with socket.socket() as held:  # bound, and not listening
+        held.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{held.getsockname()[1]}"
+        manifest = manifest_of({"output": str(tmp_path), "subjects": [{"name": "a", "drawn": {}}]}, "a")
+        with pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there"):
+            RayCluster(manifest, address).__enter__()

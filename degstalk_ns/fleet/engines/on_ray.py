@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from degstalk_ns.fleet.store import Store
 QUEUED: Final[int] = 4
 """Steps that are given to Ray at most, for every CPU of the cluster."""
 _GB: Final[float] = 1e9
+_ANSWER: Final[float] = 10.0
+"""Seconds that a cluster has for opening a connection."""
+_LAST_PORT: Final[int] = 65535
 
 
 def _place() -> str:
@@ -40,6 +44,19 @@ def _seen(manifest: str, probe: str) -> list[str]:
     if Store(found.output).read(probe) != probe:
         missing.append(f"output {found.output}: what one machine writes there, this one does not see")
     return [f"node {_place()}: {line}" for line in missing]
+
+
+def _check_answers(address: str) -> None:
+    """Raises UserError where nothing listens: Ray itself tries for a quarter of an hour. An address that is no host
+    and port is left to Ray."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"--address {address}: no Ray cluster answers there ({why})") from None
 
 
 class RayCluster:
@@ -63,6 +80,8 @@ class RayCluster:
 
     def __enter__(self) -> RayCluster:
         if not ray.is_initialized():
+            if self._address is not None:
+                _check_answers(self._address)
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             try:
                 ray.init(
