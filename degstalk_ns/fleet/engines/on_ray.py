@@ -94,7 +94,7 @@ class RayCluster:
                 why = " ".join(str(error).split())[:200]
                 raise UserError(f"--address {self._address}: no Ray cluster answers there ({why})") from None
             self._mine = True
-        self._room = QUEUED * max(ray.cluster_resources().get("CPU", 0.0), 1.0)
+        self._count_room()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,6 +102,10 @@ class RayCluster:
             ray.cancel(future, force=True)
         if self._mine:
             ray.shutdown()
+
+    def _count_room(self) -> None:
+        """Once a round, not once a step: a cluster grows and shrinks, and thousands of steps may wait."""
+        self._room = QUEUED * max(ray.cluster_resources().get("CPU", 0.0), 1.0)
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in ray.nodes() if node["Alive"]]
@@ -144,6 +148,7 @@ class RayCluster:
         self._running[work.remote(self._manifest, step)] = step
 
     def ended(self, patience: float) -> list[StepEnd]:
+        self._count_room()
         if not self._running:
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=patience)
