@@ -118,15 +118,9 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Manifest:
-        for what, names in (
-            ("subjects", [subject.name for subject in self.subjects]),
-            ("sounds", [sound.name for sound in self.sounds]),
-            ("training.methods", list(self.training.methods) if self.training else []),
-            ("training.seeds", [str(seed) for seed in self.training.seeds] if self.training else []),
-        ):
-            for name, number in Counter(names).items():
-                if number > 1:
-                    raise ValueError(f"{what}: {name} stands {'twice' if number == 2 else f'{number} times'}")
+        twice = _named_twice(self.model_dump())
+        if twice:
+            raise ValueError("; ".join(twice))
         made = self.training is not None or self.trials is not None
         if not made and all(subject.dataset is not None for subject in self.subjects):
             raise ValueError("nothing to do: every subject has its dataset, and training is null")
@@ -136,6 +130,26 @@ class Manifest(_Strict):
         """Every file and folder that is read, once."""
         named = [given for subject in self.subjects for given in (subject.video, subject.dataset) if given is not None]
         return list(dict.fromkeys([*named, *(sound.path for sound in self.sounds)]))
+
+
+def _named_twice(content: Any) -> list[str]:
+    """What stands more than once and must not, in plain values of which anything else may be wrong."""
+
+    def under(value: Any, key: str) -> Any:
+        return value.get(key) if isinstance(value, dict) else None
+
+    def listed(value: Any) -> list[Any]:
+        return list(value) if isinstance(value, list | tuple) else []
+
+    training = under(content, "training")
+    groups = {key: [under(one, "name") for one in listed(under(content, key))] for key in ("subjects", "sounds")}
+    groups |= {f"training.{key}": listed(under(training, key)) for key in ("methods", "seeds")}
+    found = []
+    for what, names in groups.items():
+        for name, number in Counter(name for name in names if isinstance(name, str | int)).items():
+            if number > 1:
+                found.append(f"{what}: {name} stands {'twice' if number == 2 else f'{number} times'}")
+    return found
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -172,6 +186,7 @@ def manifest_of(content: Any, called: str) -> Manifest:
             f"{'.'.join(str(part) for part in fault['loc']) or 'manifest'}: {_said(fault['msg'])}"
             for fault in error.errors()
         ]
+        wrong += [line for line in _named_twice(content) if not any(line in other for other in wrong)]
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         raise UserError(
             f"{called}: {'; '.join(wrong[:10])}{more}; `degstalk fleet schema` tells what is expected"
