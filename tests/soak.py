@@ -4,8 +4,9 @@
     python tests/soak.py --output soak --steps 20000 --minutes 60 --connections 50
 
 Trains on a synthetic person of 128 x 128; then a client without a browser plays that avatar in ns-viewer, leaves and
-comes back, every second time without saying goodbye, sends a sound now and then, and moves controls. Memory, threads,
-open files and speed of the process are sampled all the while. Exit code 0: after the warm-up, memory grows by less
+comes back, every second time without saying goodbye, sends a sound now and then, and moves controls. It begins with a
+crowd of pages at once, so that pools and buffers have their full size before anything is judged. Memory, threads, open
+files and speed of the process are sampled all the while. Exit code 0: after the warm-up, memory grows by less
 than 5 % and threads and files by none; 1: not so.
 """
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ EVERY = 2.0
 """Seconds between two samples of a training."""
 STATE_EVERY = 0.25
 """Seconds between two words of a page on where its sound is."""
+CROWD = 8
+"""Pages at once in the warm-up."""
+CROWD_SECONDS = 30.0
 LABELS = {"memory": "memory, MiB", "threads": "threads", "files": "open files", "speed": "speed"}
 
 
@@ -140,11 +145,29 @@ def a_sound() -> bytes:
     return file.getvalue()
 
 
+def crowd(port: int) -> None:
+    """Many pages at once, each of which sends a sound and plays; half of them leave without a word."""
+    pages = [Listener(port) for _ in range(CROWD)]
+    for page in pages:
+        until(lambda page=page: page.given("sound") and page.given("frame"))
+
+    def visit(page: Listener) -> None:
+        page.upload("noise.wav", a_sound())
+        page.play()
+        page.listen(time.monotonic() + CROWD_SECONDS)
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        list(pool.map(visit, pages))
+    for number, page in enumerate(pages):
+        page.drop() if number % 2 else page.close()
+
+
 def play(config: Path, minutes: float, connections: int, say: Callable[[str], None]) -> Samples:
     """So many visits to the viewer, one after the other."""
     with viewer(config) as (port, pid):
         samples = Samples(pid, "frames/s that a page gets")
         each = 60 * minutes / connections
+        crowd(port)
         for visit in range(connections):
             ends = time.monotonic() + each
             page = Listener(port)

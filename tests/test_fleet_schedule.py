@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from degstalk_ns.errors import UserError
@@ -134,6 +138,22 @@ def test_bad_input_is_not_retried_and_holds_up_only_what_depends_on_it(tmp_path:
     assert page.count("<tr>") == 2 + 12  # two heads, three evaluations, nine steps
     _, again = played(tmp_path, done)  # mended: the failed step is tried again by the next call
     assert len(again.started) == 3
+
+
+def test_the_page_shows_the_worst_and_says_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("degstalk_ns.fleet.report.PICTURED", 2)
+    found = {"a": 30.0, "b": 10.0, "c": 20.0}
+    store = Store(str(tmp_path / "out"))
+    for subject, psnr in found.items():
+        folder = store.folder(subject, "evaluate.degstalk-fast.seed0")
+        (folder / "pictures").mkdir(parents=True)
+        cv2.imwrite(str(folder / "pictures/0_composition.png"), np.zeros((8, 16, 3), np.uint8))
+        (folder / "metrics.json").write_text(json.dumps({"results": {"psnr": psnr, "ssim": 0.5}}))
+    schedule, _ = played(tmp_path, done)
+    write_report(schedule, store, "played", 3.0)
+    page = (tmp_path / "out/report.html").read_text()
+    assert re.findall(r"<figcaption>(\w)", page) == ["b", "c"] and "the 2 of lowest PSNR first" in page
+    assert "LPIPS and LMD: left out where empty" in page and "PSNR and" not in page
 
 
 def test_the_live_table_has_what_runs_and_what_failed(tmp_path: Path) -> None:

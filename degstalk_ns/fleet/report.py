@@ -24,6 +24,8 @@ REPORT: Final[str] = "report"
 SHOWN: Final[dict[str, str]] = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "lmd": "LMD"}
 STRIP_FRAMES, STRIP_SIDE = 4, 160
 """Frames of a subject's strip, and the height of each in pixels."""
+PICTURED: Final[int] = 200
+"""Strips in a page at most, some 20 kB each: those of lowest PSNR, which are the ones to look at."""
 
 
 def metrics_of(store: Store, record: StepRecord) -> dict[str, float]:
@@ -61,6 +63,11 @@ def report_markdown(schedule: FleetSchedule, store: Store, engine: str, seconds:
             values = [f"{metrics[key]:.4f}" if key in metrics else "" for key in SHOWN]
             step = record.step
             lines.append(f"| {step.subject} | {step.method} | {step.seed} | {' | '.join(values)} |")
+        left_out = [
+            SHOWN[key] for key in SHOWN if any(key not in metrics for record, metrics in evaluated if record.whole)
+        ]
+        if left_out:
+            lines += ["", f"{' and '.join(left_out)}: left out where empty; `log.txt` beside the metrics says why."]
         lines.append("")
     for title, wanted in (
         ("Failed", [f"{_called(r)}: {r.mark.reason if r.mark else ''}" for r in records if r.state == "failed"]),
@@ -96,10 +103,11 @@ def picture_strip(store: Store, record: StepRecord) -> NDArray[np.uint8] | None:
 
 
 def _page(schedule: FleetSchedule, store: Store, text: str) -> str:
-    strips = []
-    for record in schedule.records.values():
-        if record.step.kind != "evaluate" or not record.whole:
-            continue
+    strips: list[str] = []
+    whole = [record for record in schedule.records.values() if record.step.kind == "evaluate" and record.whole]
+    for record in sorted(whole, key=lambda record: metrics_of(store, record).get("psnr", 0.0)):
+        if len(strips) == PICTURED:
+            break
         strip = picture_strip(store, record)
         if strip is not None:
             data = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
@@ -111,5 +119,6 @@ def _page(schedule: FleetSchedule, store: Store, text: str) -> str:
             )
     style = "body{font:15px sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}img{max-width:100%}"
     told = MarkdownIt("js-default").render(text)  # raw HTML in it stays text
-    body = "\n".join([told, "<h2>Frames</h2>", *strips])
+    title = f"<h2>Frames, {f'the {PICTURED} of ' if len(whole) > PICTURED else ''}lowest PSNR first</h2>"
+    body = "\n".join([told, title, *strips])
     return f'<!doctype html><meta charset="utf-8"><title>Fleet</title><style>{style}</style>\n{body}\n'
