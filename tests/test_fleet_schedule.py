@@ -19,7 +19,7 @@ from degstalk_ns.fleet.manifest import Manifest, Need, manifest_of
 from degstalk_ns.fleet.report import report_markdown, write_report
 from degstalk_ns.fleet.schedule import FleetSchedule
 from degstalk_ns.fleet.steps import FleetStep, steps_of
-from degstalk_ns.fleet.store import StepMark, Store
+from degstalk_ns.fleet.store import StepMark, StepProgress, Store
 
 Outcome = Callable[[FleetStep, int], StepMark | str]
 """How the n-th try of a step ends: with a mark, or lost with a reason."""
@@ -28,7 +28,7 @@ Outcome = Callable[[FleetStep, int], StepMark | str]
 class Played:
     """An engine that does what it is told; ``room`` steps at once."""
 
-    name = "played"
+    name, node, patience = "played", "n1", 0
 
     def __init__(self, store: Store, outcome: Outcome, room: int = 2) -> None:
         self.store, self.outcome, self.room = store, outcome, room
@@ -53,12 +53,15 @@ class Played:
         self.most = max(self.most, len(self.running))
 
     def ended(self, patience: float) -> list[StepEnd]:
+        if self.patience:
+            self.patience -= 1
+            return []
         if not self.running:
             return []
         step = self.running.pop(0)
         found = self.outcome(step, self.started.count(step.key))
         if isinstance(found, str):
-            return [StepEnd(step.key, found, "n1")]
+            return [StepEnd(step.key, found, self.node)]
         self.store.set_mark(*step.key, found)
         return [StepEnd(step.key, node="n1")]
 
@@ -112,6 +115,29 @@ def test_a_lost_machine_is_retried_and_told(tmp_path: Path) -> None:
     assert schedule.complete and engine.started.count(("b", "train.degstalk-fast.seed0")) == 3
     text = report_markdown(schedule, Store(manifest(tmp_path).output), "played", 3.0)
     assert text.count("- b, train.degstalk-fast.seed0: n1: the node died") == 2 and "## Tried again" in text
+
+
+@pytest.mark.parametrize(("seen", "words"), [("n7", "n7: the node died"), ("", "the node died")])
+def test_a_lost_machine_is_named_by_what_it_said_last(tmp_path: Path, seen: str, words: str) -> None:
+    def outcome(step: FleetStep, number: int) -> StepMark | str:
+        if step.key != ("a", "process") or number > 1:
+            return done(step, number)
+        return "the node died"
+
+    asked = manifest(tmp_path)
+    store = Store(asked.output)
+    schedule = FleetSchedule(steps_of(asked), store, asked.retries)
+    engine = Played(store, outcome, room=1)
+    engine.node = ""
+    store.set_progress("a", "process", StepProgress("of an earlier try", 0.0, 0.5, ""))
+
+    def show(schedule: FleetSchedule) -> None:
+        if seen and schedule.records["a", "process"].tries == 1:
+            store.set_progress("a", "process", StepProgress(seen, 1.0, 0.5, ""))
+
+    engine.patience = 2  # rounds that it runs for
+    schedule.run(engine, show)
+    assert schedule.records["a", "process"].retried == [words]
 
 
 def test_a_machine_that_is_always_lost_is_given_up(tmp_path: Path) -> None:

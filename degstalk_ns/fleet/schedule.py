@@ -26,6 +26,7 @@ class StepRecord:
 
     Attributes:
         tries: how often it was started. retried: why, each time but the last.
+        stale: what an earlier try has left said.
     """
 
     step: FleetStep
@@ -34,6 +35,7 @@ class StepRecord:
     retried: list[str] = field(default_factory=list)
     mark: StepMark | None = None
     progress: StepProgress | None = None
+    stale: StepProgress | None = None
     started: float = 0.0
 
     @property
@@ -87,6 +89,7 @@ class FleetSchedule:
                 elif all(other.whole for other in before) and engine.has_room(record.step):
                     record.state, record.started = "running", time.monotonic()
                     record.tries += 1
+                    record.stale = self.store.progress(*record.step.key)
                     engine.start(record.step)
                 else:
                     still.append(record)
@@ -99,12 +102,14 @@ class FleetSchedule:
                     waiting.append(record)
             for record in self.records.values():
                 if record.state == "running":
-                    record.progress = self.store.progress(*record.step.key) or record.progress
+                    found = self.store.progress(*record.step.key)
+                    record.progress = record.progress if found in (None, record.stale) else found
         show(self)
 
     def _judge(self, record: StepRecord, lost: str, node: str) -> None:
         """What to make of a step whose process has ended."""
         mark = self.store.mark(*record.step.key)
+        node = node or (record.progress.node if record.progress else "")  # of a machine that is gone nothing else tells
         record.progress = None
         if mark is not None and mark.content == record.step.content and mark.done:
             record.state, record.mark = "done", mark
@@ -115,5 +120,6 @@ class FleetSchedule:
         if mark.refused or record.tries > self.retries:
             record.state = "failed"
             return
-        record.retried.append(f"{mark.node or node}: {lost or mark.reason}")
+        where = mark.node or node
+        record.retried.append(f"{where}: {lost or mark.reason}" if where else lost or mark.reason)
         record.state = "waiting"
