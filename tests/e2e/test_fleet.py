@@ -5,6 +5,7 @@ Each subject is a drawn person of one second; what is trained of it is tried in 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -65,25 +66,34 @@ def test_all_is_done_on_this_machine(here: tuple[Path, FleetSchedule]) -> None:
     assert schedule.complete and len(_digests(folder / "out")) == 18
 
 
-def test_a_process_that_is_killed_is_tried_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_a_process_that_is_killed_is_tried_again(name: str, tmp_path: Path) -> None:
     _, manifest = _manifest(tmp_path, 1)
+    engine: Engine = ThisMachine(manifest)
+    if name == "slurm":
+        pytest.importorskip("submitit")
+        from degstalk_ns.fleet.engines.on_slurm import SlurmJobs
+
+        engine = SlurmJobs(manifest, tmp_path / ".slurm", cluster="local")
 
     def kill() -> None:
         me, deadline = psutil.Process(), time.monotonic() + 60
         while time.monotonic() < deadline:
-            for child in me.children():
-                if "fleet" in child.cmdline():
-                    time.sleep(0.5)
-                    os.kill(child.pid, signal.SIGKILL)
-                    return
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in me.children(recursive=True):
+                    if "fleet" in child.cmdline():
+                        time.sleep(0.5)
+                        os.kill(child.pid, signal.SIGKILL)
+                        return
             time.sleep(0.01)
 
     thread = threading.Thread(target=kill)
     thread.start()
-    schedule = _ran(manifest, ThisMachine(manifest))
+    schedule = _ran(manifest, engine)
     thread.join()
     (record,) = schedule.records.values()
-    assert schedule.complete and record.tries == 2 and "signal 9" in record.retried[0]
+    assert schedule.complete and record.tries == 2 and record.retried[0].endswith("ended by signal 9")
+    assert name == "local" or "job " in record.retried[0]
 
 
 def test_bad_input_is_refused_once_and_the_others_go_on(tmp_path: Path) -> None:

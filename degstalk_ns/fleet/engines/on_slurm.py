@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 import time
@@ -123,8 +124,16 @@ class SlurmJobs:
                 if job.done():
                     del self._running[key]
                     error = job.exception()
-                    lost = "" if error is None else " ".join(str(error).split())[-200:] or type(error).__name__
+                    lost = "" if error is None else _why(job, error)
                     found.append(StepEnd(key, lost, "" if error is not None else str(job.result())))
             if found or not self._running or time.monotonic() > deadline:
                 return found
             time.sleep(_POLL)
+
+
+def _why(job: submitit.Job[Any], error: Exception) -> str:
+    """One line of what submitit says, which is long: how SLURM calls the job's end, and the last words of its own."""
+    lines = str(error).partition("You can check full logs")[0].splitlines()
+    said = [line.strip() for line in lines if re.search(r"\w", line)]
+    last = said[-1][:200] if said else type(error).__name__
+    return f"job {job.job_id}, {job.state}: {last}"
