@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib.pyplot as plt
 
@@ -23,7 +24,8 @@ class StepCost:
 
     Attributes:
         number: of them for each clip.
-        seconds: that each takes. cpus: that it holds. size: bytes that it leaves.
+        seconds: that each takes. cpus: that it was granted. size: bytes that it leaves.
+        memory: most bytes that one of them held; 0 where no one looked.
     """
 
     kind: str
@@ -31,6 +33,7 @@ class StepCost:
     seconds: float
     cpus: float
     size: float
+    memory: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,19 @@ def clip_costs(schedule: FleetSchedule) -> list[StepCost]:
     found = defaultdict(list)
     for record in schedule.records.values():
         if record.whole and record.mark is not None:
-            found[record.step.kind].append((record.mark.seconds, record.step.need.cpus, record.mark.size))
+            found[record.step.kind].append((record.step.need, record.mark))
     if not found:
         raise UserError("no step of this manifest is done; run `degstalk fleet run` first")
     subjects = len({record.step.subject for record in schedule.records.values() if record.whole})
     return [
-        StepCost(kind, len(rows) / subjects, *(sum(column) / len(rows) for column in zip(*rows, strict=True)))
+        StepCost(
+            kind,
+            number=len(rows) / subjects,
+            seconds=fmean(mark.seconds for _, mark in rows),
+            cpus=fmean(need.cpus for need, _ in rows),
+            size=fmean(mark.size for _, mark in rows),
+            memory=max(mark.memory for _, mark in rows),
+        )
         for kind, rows in found.items()
     ]
 
@@ -108,9 +118,12 @@ def forecast(costs: Sequence[StepCost], clips: int, cluster: Cluster) -> Forecas
 
 def forecast_table(costs: Sequence[StepCost], forecasts: Sequence[Sequence[Forecasted]]) -> list[str]:
     """Markdown: the costs of a clip, and every number of clips on every number of machines."""
-    lines = ["| step | for each clip | seconds | CPU threads | MB left |", "|---|---|---|---|---|"]
+    lines = ["| step | for each clip | seconds | CPU threads | memory, GB | MB left |", "|---|---|---|---|---|---|"]
     for cost in costs:
-        lines.append(f"| {cost.kind} | {cost.number:g} | {cost.seconds:.1f} | {cost.cpus:g} | {cost.size / 1e6:.1f} |")
+        held = f"{cost.memory / 1e9:.1f}" if cost.memory else ""
+        lines.append(
+            f"| {cost.kind} | {cost.number:g} | {cost.seconds:.1f} | {cost.cpus:g} | {held} | {cost.size / 1e6:.1f} |"
+        )
     lines += ["", "| clips | machines | hours | CPUs busy | TB | waits for |", "|---|---|---|---|---|---|"]
     for row in forecasts:
         for found in row:

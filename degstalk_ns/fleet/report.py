@@ -76,10 +76,12 @@ def report_markdown(schedule: FleetSchedule, store: Store, engine: str, seconds:
     ):
         if wanted:
             lines += [f"## {title}", "", *(f"- {line}" for line in wanted), ""]
-    lines += ["## Steps", "", "| subject | step | state | seconds | node |", "|---|---|---|---|---|"]
+    lines += ["## Steps", "", "| subject | step | state | seconds | memory, GB | node |", "|---|---|---|---|---|---|"]
     for record in records:
-        took, node = (f"{record.mark.seconds:.1f}", record.mark.node) if record.mark else ("", "")
-        lines.append(f"| {record.step.subject} | {record.step.name} | {record.state} | {took} | {node} |")
+        mark = record.mark
+        took, node = (f"{mark.seconds:.1f}", mark.node) if mark else ("", "")
+        held = f"{mark.memory / 1e9:.1f}" if mark and mark.memory else ""
+        lines.append(f"| {record.step.subject} | {record.step.name} | {record.state} | {took} | {held} | {node} |")
     return "\n".join(lines) + "\n"
 
 

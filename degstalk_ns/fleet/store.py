@@ -35,6 +35,7 @@ class StepMark:
         reason: one line, why not.
         refused: whether its input is to blame, so that no other machine could do better.
         seconds: of this sitting. node: which machine. size: bytes that its folder holds.
+        memory: most bytes that its processes held at once, looked at every two seconds.
     """
 
     content: str
@@ -44,6 +45,7 @@ class StepMark:
     seconds: float = 0.0
     node: str = ""
     size: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)

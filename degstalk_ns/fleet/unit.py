@@ -13,8 +13,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import only_one
@@ -94,25 +97,26 @@ def run_step(manifest: Manifest, step: FleetStep, store: Store) -> StepMark:
     start = time.monotonic()
     with only_one(store.folder(*step.key)):
         store.begin(*step.key, step.content)
+        memory = 0
         try:
             for name in step.after:
                 store.take(step.subject, name)
             command = step_command(step, manifest, lambda name: store.folder(step.subject, name), store.fetched)
-            code, said = _run(command, step, store)
+            code, said, memory = _run(command, step, store)
         except OSError as error:
             code, said = -1, f"{error.filename or store.address}: {error.strerror or error}"
         reason = "" if code == 0 else (said or f"ended with code {code}")
         refused = code in (1, 2) and not said.startswith("Traceback")
         size = sum(path.stat().st_size for path in store.folder(*step.key).rglob("*") if path.is_file())
-        mark = StepMark(step.content, code == 0, reason, refused, time.monotonic() - start, node_name(), size)
+        mark = StepMark(step.content, code == 0, reason, refused, time.monotonic() - start, node_name(), size, memory)
         store.give(*step.key)
         store.set_mark(*step.key, mark)
     return mark
 
 
-def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str]:
-    """Exit code of a console command, and in one line what it said of its failure. Its output goes to a log, its
-    progress into the store."""
+def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str, int]:
+    """Exit code of a console command, in one line what it said of its failure, and the most bytes of memory that it
+    held. Its output goes to a log, its progress into the store."""
     log = store.folder(*step.key) / LOG
     program = Path(sys.executable).with_name(command[0])
     words = [str(program) if program.exists() else command[0], *command[1:]]
@@ -127,13 +131,14 @@ def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str]:
             preexec_fn=die_with_parent if sys.platform == "linux" else None,
             start_new_session=True,  # Ctrl-C comes once, from here
         )
-        given = time.monotonic()
+        given, memory = time.monotonic(), 0
         try:
             while True:
                 try:
                     child.wait(TOLD_EVERY)
                     break
                 except subprocess.TimeoutExpired:
+                    memory = max(memory, _held(child.pid))
                     fraction, said = _told(log, begin)
                     store.set_progress(*step.key, StepProgress(node_name(), time.time(), fraction, said))
                 if not store.local and step.kind == "train" and time.monotonic() > given + GIVEN_EVERY:
@@ -143,7 +148,18 @@ def _run(command: list[str], step: FleetStep, store: Store) -> tuple[int, str]:
             child.send_signal(signal.SIGINT)
             child.wait()
             raise
-    return child.returncode, "" if child.returncode == 0 else _reason(log, begin)
+    return child.returncode, "" if child.returncode == 0 else _reason(log, begin), memory
+
+
+def _held(pid: int) -> int:
+    """Bytes of memory that a process and those that it started hold now; 0 where it is gone."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += each.memory_info().rss
+    return total
 
 
 def granted(step: FleetStep) -> dict[str, str]:
