@@ -42,7 +42,7 @@ def _do(monkeypatch: pytest.MonkeyPatch, manifest: Manifest, program: str, name:
 
 def test_what_is_done_is_not_done_again(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = _do(monkeypatch, manifest, "print('made')")
-    assert mark.done and mark.size > 0 and mark.memory > 5e7 and mark.reason == ""
+    assert mark.done and mark.size > 0 and mark.reason == ""
     assert _do(monkeypatch, manifest, "raise SystemExit(1)") == mark
     assert (Store(manifest.output).folder("a", "process") / LOG).read_text() == "made\n"
 

@@ -64,6 +64,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FleetSchedule]
 def test_all_is_done_on_this_machine(here: tuple[Path, FleetSchedule]) -> None:
     folder, schedule = here
     assert schedule.complete and len(_digests(folder / "out")) == 18
+    assert all(record.mark is not None and 5e7 < record.mark.memory < 1e10 for record in schedule.records.values())
 
 
 @pytest.mark.parametrize("name", ["local", "slurm"])
