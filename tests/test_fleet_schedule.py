@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
@@ -11,10 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.fleet.engines.engine import StepEnd
-from degstalk_ns.fleet.live import live_table
+from degstalk_ns.fleet.live import live_table, watch
 from degstalk_ns.fleet.manifest import Manifest, Need, manifest_of
 from degstalk_ns.fleet.report import report_markdown, write_report
 from degstalk_ns.fleet.schedule import FleetSchedule
@@ -28,7 +30,7 @@ Outcome = Callable[[FleetStep, int], StepMark | str]
 class Played:
     """An engine that does what it is told; ``room`` steps at once."""
 
-    name, node, patience = "played", "n1", 0
+    name, told, node, patience = "played", "look there", "n1", 0
 
     def __init__(self, store: Store, outcome: Outcome, room: int = 2) -> None:
         self.store, self.outcome, self.room = store, outcome, room
@@ -189,6 +191,21 @@ def test_the_live_table_has_what_runs_and_what_failed(tmp_path: Path) -> None:
     seen: list[int] = []
     schedule.run(Played(store, lambda step, number: "gone", room=1), lambda s: seen.append(live_table(s).row_count))
     assert max(seen) >= 3
+
+
+def test_without_a_terminal_every_end_and_every_retry_is_a_line(tmp_path: Path) -> None:
+    asked = manifest(tmp_path)
+    store = Store(asked.output)
+
+    def outcome(step: FleetStep, number: int) -> StepMark | str:
+        return "the node died" if step.key == ("a", "process") and number < 3 else done(step, number)
+
+    console = Console(file=io.StringIO(), width=200)
+    watch(FleetSchedule(steps_of(asked), store, asked.retries), Played(store, outcome), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0] == "look there" and len(lines) == 1 + 2 + 9
+    for time in (1, 2):
+        assert lines.count(f"a, process: tried again, time {time} (n1: the node died)") == 1
 
 
 @pytest.mark.parametrize("address", ["memory://fleet/out", "local"])

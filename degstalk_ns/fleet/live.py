@@ -88,16 +88,18 @@ def failures(schedule: FleetSchedule) -> str:
 
 def watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:
     """Runs a schedule, and shows it."""
-    told: set[tuple[str, str, str, int]] = set()
+    told: set[str] = set()
+    if engine.told:
+        console.print(engine.told, markup=False, soft_wrap=True)
 
     def show(schedule: FleetSchedule) -> None:
         if live is not None:
             live.update(live_table(schedule))
             return
         for record in schedule.records.values():
-            line, mark = _news(record), (*record.step.key, record.state, record.tries)
-            if line and mark not in told:
-                told.add(mark)
+            line = _news(record)
+            if line and line not in told:
+                told.add(line)
                 console.print(line, markup=False, soft_wrap=True)
 
     with Live(console=console, refresh_per_second=2) if console.is_terminal else nullcontext() as live:
@@ -106,8 +108,8 @@ def watch(schedule: FleetSchedule, engine: Engine, console: Console) -> None:
 
 def _news(record: StepRecord) -> str:
     called = f"{record.step.subject}, {record.step.name}"
-    if record.state == "waiting" and record.retried:
-        return f"{called}: to be tried again ({record.retried[-1]})"
+    if not record.over and record.retried:
+        return f"{called}: tried again, time {len(record.retried)} ({record.retried[-1]})"
     if record.state == "done" and record.mark is not None:
         return f"{called}: done in {record.mark.seconds:.1f} s on {record.mark.node}"
     if record.state == "failed" and record.mark is not None:

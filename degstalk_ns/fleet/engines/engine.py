@@ -25,9 +25,14 @@ class StepEnd:
 
 
 class Engine(Protocol):
-    """A place to run steps in. A context manager: on leaving, nothing that it started runs any more."""
+    """A place to run steps in. A context manager: on leaving, nothing that it started runs any more.
+
+    Attributes:
+        told: once it is entered, one line on where else one can look; or nothing.
+    """
 
     name: str
+    told: str
 
     def __enter__(self) -> Engine: ...
 

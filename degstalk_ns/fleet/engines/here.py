@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import torch
 
 from degstalk_ns.fleet.engines.engine import StepEnd
 from degstalk_ns.fleet.manifest import Manifest, Need
@@ -67,9 +66,11 @@ def unmet(needs: dict[str, Need], most: Need, where: str) -> list[str]:
 class ThisMachine:
     """Engine `local`."""
 
-    name = "local"
+    name, told = "local", ""
 
     def __init__(self, manifest: Manifest) -> None:
+        import torch  # not above: every worker of an engine reads this file, and needs no torch
+
         self._text = manifest.model_dump_json()
         self._folder = tempfile.TemporaryDirectory(prefix="degstalk-fleet-")
         self._manifest = Path(self._folder.name) / "manifest.json"

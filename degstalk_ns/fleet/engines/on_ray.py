@@ -22,6 +22,7 @@ from degstalk_ns.fleet.store import Store
 QUEUED: Final[int] = 4
 """Steps that are given to Ray at most, for every CPU of the cluster."""
 _GB: Final[float] = 1e9
+_TOKEN: Final[str] = "if it asks for a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the token of the cluster"
 _ANSWER: Final[float] = 10.0
 """Seconds that a cluster has for opening a connection."""
 _LAST_PORT: Final[int] = 65535
@@ -77,14 +78,16 @@ class RayCluster:
         self._address = address
         self._running: dict[Any, FleetStep] = {}
         self._mine = False
+        self.told = ""
 
     def __enter__(self) -> RayCluster:
         if not ray.is_initialized():
             if self._address is not None:
                 _check_answers(self._address)
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
             try:
-                ray.init(
+                context: Any = ray.init(
                     address=self._address or "local",
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -92,8 +95,12 @@ class RayCluster:
                 )
             except Exception as error:  # ConnectionError, ValueError, RuntimeError: as the address is wrong
                 why = " ".join(str(error).split())[:200]
-                raise UserError(f"--address {self._address}: no Ray cluster answers there ({why})") from None
+                token = "" if "RAY_AUTH_MODE" in os.environ else f"; {_TOKEN}"
+                raise UserError(f"--address {self._address}: no Ray cluster answers there ({why}){token}") from None
             self._mine = True
+            if context.dashboard_url:
+                token = "; `ray get-auth-token` tells its token" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+                self.told = f"Ray's dashboard: http://{context.dashboard_url}{token}"
         self._count_room()
         return self
 

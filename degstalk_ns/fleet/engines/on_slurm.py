@@ -42,7 +42,7 @@ class SlurmJobs:
         UserError: there is no SLURM here.
     """
 
-    name = "slurm"
+    name, told = "slurm", ""
 
     def __init__(
         self, manifest: Manifest, folder: Path, partition: str | None = None, cluster: str | None = None
