@@ -165,7 +165,25 @@ def test_a_viewer_for_other_machines_gives_the_token_on_as_a_cookie(monkeypatch:
         server.stop()
 
 
+def _camera(**other: object) -> bytes:
+    return msgspec.msgpack.encode(msgspec.msgpack.decode(CAMERA) | other)
+
+
 MALFORMED: dict[str, str | bytes] = {
+    "a camera of words": _camera(wxyz="abcd"),
+    "a camera of three numbers": _camera(wxyz=(1.0, 0.0, 0.0)),
+    "a camera nowhere": _camera(position=(float("nan"), 0.0, 0.0)),
+    "a camera turned by nothing": _camera(wxyz=(0.0, 0.0, 0.0, 0.0)),
+    "a camera that sees everything": _camera(fov=float("inf")),
+    "a camera without width": _camera(aspect=0.0),
+    "a control by a number": msgspec.msgpack.encode({"type": "GuiUpdateMessage", "id": 3, "updates": {"value": 1}}),
+    "a file of words": msgspec.msgpack.encode(
+        {
+            "type": "FileTransferStart",
+            **{"source_component_id": "a", "transfer_uuid": "b", "filename": "c", "mime_type": "d"},
+            **{"part_count": "many", "size_bytes": 1},
+        }
+    ),
     "text": "hello",
     "random bytes": bytes(range(256)),
     "no map": msgspec.msgpack.encode([1, 2]),

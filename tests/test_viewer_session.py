@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from degstalk_ns.audio.sound import UNLIMITED, SoundLimits, load_sound
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.plugin.viewer import TalkingHeadViewer
 from degstalk_ns.viewer import session as session_module
+from degstalk_ns.viewer.access import guard_servers
 from degstalk_ns.viewer.painter import Painter
 from degstalk_ns.viewer.session import Session
 from degstalk_ns.viewer.viser_patches import connection_of, end_quietly, mend
@@ -39,7 +41,8 @@ LIMITS = SoundLimits(longest_minutes=0.05, largest_megabytes=4.0)
 
 
 def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
-    """A viewer whose pages see a grey picture."""
+    """A guarded viewer whose pages see a grey picture."""
+    guard_servers()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         server = viser.ViserServer("127.0.0.1", probe.getsockname()[1] + 1, verbose=False)
@@ -71,7 +74,13 @@ def serve(recording: Recording) -> tuple[viser.ViserServer, list[Session]]:
         )
 
     server.on_client_connect(opened)
-    server.on_client_disconnect(lambda _: sessions.pop().close())
+
+    def left(client: viser.ClientHandle) -> None:
+        (session,) = (session for session in sessions if session._page._client.client_id == client.client_id)
+        sessions.remove(session)
+        session.close()
+
+    server.on_client_disconnect(left)
     return server, sessions
 
 
@@ -207,6 +216,39 @@ def test_broken_uploads_of_one_page_leave_the_others_alone(
         other.close()
     until(lambda: any("a part of it is empty" in text for text, _ in page.said))
     assert page.upload("mine.wav", GOOD["8 bits"]())[1] == "good"  # also to itself
+
+
+def _said(**other: object) -> str:
+    return json.dumps({"kind": "state", "number": 1, "clip": 1, "at": 0.1, "playing": True} | other)
+
+
+NONSENSE = [
+    *("", "[]", "3", "null", "{}", "[" * 50_000, '{"kind": "hello"}'),
+    *(_said(at=at) for at in (float("nan"), float("inf"), -1e308, 10**400, "soon", None, [])),
+    *(_said(number=number) for number in (float("inf"), float("nan"), 10**300, "first", {})),
+    *(_said(kind="frame", frame=frame, spare=0.1) for frame in (float("inf"), "a", 10**300)),
+    *(_said(kind="frame", frame=1, spare=spare) for spare in (float("nan"), 10**400, "a")),
+]
+
+
+def test_nonsense_of_one_page_is_left_out_and_the_others_go_on(
+    viewer: tuple[viser.ViserServer, list[Session]], page: FakePage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = FakePage(viewer[0].get_port())
+    until(lambda: other.given("frame"))
+    for text in NONSENSE:
+        page.send("GuiUpdateMessage", id=page._inbox, updates={"value": text})
+    for one in (page, other):
+        one.play()
+        until(lambda one=one: {round(25 * given[1]) for given in one.given("frame")} >= {20})  # type: ignore[misc]
+    page._socket.send(b"\xc1 no message")
+    until(lambda: len(viewer[0].get_clients()) == 1)
+    seen = len(other.given("frame"))
+    other.report("seek", at=0.0)
+    until(lambda: len(other.given("frame")) > seen)
+    other.close()
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err + said.out
 
 
 def play_and_end(root: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http
 import ipaddress
+import math
 import os
 import re
 import secrets
@@ -26,10 +27,12 @@ import viser
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.viewer.viser_patches import (
+    GuiUpdateMessage,
+    ViewerCameraMessage,
     check_updates,
     hint_of,
-    is_message,
     keep_unshared,
+    message_of,
     serve_through,
     shared_address,
     use_filtered,
@@ -46,6 +49,8 @@ MOST_MESSAGES: Final[int] = 2_000
 _FLOOD_SECONDS: Final[float] = 3.0
 LONGEST_VALUE: Final[int] = 100_000
 """Characters of a text that a page sets."""
+_LARGEST: Final[float] = 1e9
+"""Of any number that a page says."""
 _NAME: Final = re.compile(r"\w[\w .()-]{0,100}")
 
 
@@ -221,7 +226,31 @@ class _Flow:
         self._count += 1
         if self._count > MOST_MESSAGES * _FLOOD_SECONDS:
             return "too many messages"
-        return None if isinstance(data, bytes) and is_message(data) else "not a message"
+        message = message_of(data) if isinstance(data, bytes) else None
+        if message is None:
+            return "not a message"
+        if isinstance(message, GuiUpdateMessage):  # looked at when it is known of which control, and dropped
+            return None
+        if not _believable(vars(message)):
+            return "not a message"
+        if isinstance(message, ViewerCameraMessage) and not _is_camera(message):
+            return "not a camera"
+        return None
+
+
+def _believable(value: Any) -> bool:
+    """Whether all numbers within are finite, and of a size that something in a scene can have."""
+    if isinstance(value, dict):
+        return all(_believable(part) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_believable(part) for part in value)
+    return not isinstance(value, float) or abs(value) <= _LARGEST
+
+
+def _is_camera(camera: ViewerCameraMessage) -> bool:
+    """Whether one can look through it."""
+    turned = math.hypot(*camera.wxyz)
+    return 0.5 < turned < 2.0 and 0 < camera.fov < math.pi and 1e-3 < camera.aspect < 1e3
 
 
 def plausible(control: Any, value: Any) -> bool:
@@ -235,7 +264,7 @@ def plausible(control: Any, value: Any) -> bool:
         return len(value) <= LONGEST_VALUE and (not named or _NAME.fullmatch(value) is not None)
     numbers = value if isinstance(value, (list, tuple)) else (value,)
     return len(numbers) <= 16 and all(
-        isinstance(number, bool) or (isinstance(number, (int, float)) and abs(number) <= 1e9) for number in numbers
+        isinstance(number, bool) or (isinstance(number, (int, float)) and abs(number) <= _LARGEST) for number in numbers
     )
 
 

@@ -27,6 +27,9 @@ from degstalk_ns.viewer import viser_patches
 SOUND_PART: int = 1 << 19
 """Bytes of sound in one message: a long sound must not hold back the frames behind it."""
 
+LARGEST_SAID: float = 1e9
+"""Of any number in a report."""
+
 
 SCRIPTS: tuple[str, str] = ("scene.js", "page.js")
 
@@ -87,13 +90,9 @@ class Page:
         self._connection.queue_message(RunJavascriptMessage("", name, arguments, data))
 
     def _received(self, event: Any) -> None:
-        try:
-            report = json.loads(event.target.value)
-            number, at, clip = int(report["number"]), float(report["at"]), int(report["clip"])
-            kind, playing = str(report["kind"]), bool(report["playing"])
-        except (ValueError, KeyError, TypeError):
-            return  # not one of ours: whoever reaches the port can send anything
-        self._on_report({**report, "number": number, "at": at, "clip": clip, "kind": kind, "playing": playing})
+        report = _report(event.target.value)
+        if report is not None:  # whoever reaches the port can send anything
+            self._on_report(report)
 
     def show(self, number: int, seconds: float, jpeg: bytes) -> None:
         """Show a frame when its moment has come; at once while the sound stands still."""
@@ -129,6 +128,28 @@ class Page:
     def hide(self) -> None:
         """Leave the view to nerfstudio's own picture until the next frame is shown."""
         self._call("hide")
+
+
+def _report(text: str) -> dict[str, Any] | None:
+    """What a page says, with the types that are promised; None where it is not one of ours."""
+    try:
+        said = json.loads(text)
+        found = {
+            "kind": str(said["kind"]),
+            "number": int(said["number"]),
+            "clip": int(said["clip"]),
+            "playing": bool(said["playing"]),
+            "loop": bool(said.get("loop", False)),
+            "at": float(said["at"]),
+        }
+        if "frame" in said:
+            found["frame"] = int(said["frame"])
+        if said.get("spare") is not None:  # JavaScript writes null for what is no number
+            found["spare"] = float(said["spare"])
+        numbers = [value for value in found.values() if isinstance(value, (int, float))]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    return found if all(abs(number) <= LARGEST_SAID for number in numbers) else None
 
 
 def wav(waveform: NDArray[np.float32], samples: int) -> bytes:

@@ -16,17 +16,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import viser
 import websockets.server
 from viser._gui_api import GuiApi
 from viser._messages import (
     FileTransferPart,
     FileTransferStart,
+    GetRenderResponseMessage,
     GuiUpdateMessage,
     Message,
     RunJavascriptMessage,
+    SceneNodeClickMessage,
+    ScenePointerMessage,
     ShareUrlRequest,
+    TransformControlsUpdateMessage,
+    ViewerCameraMessage,
 )
+from viser.infra import Message as AnyMessage
 from viser.infra import WebsockMessageHandler
 from websockets.exceptions import ConnectionClosedError
 from websockets.legacy.server import WebSocketServerProtocol
@@ -34,8 +41,10 @@ from websockets.legacy.server import WebSocketServerProtocol
 __all__ = [
     "FileTransferPart",
     "FileTransferStart",
+    "GuiUpdateMessage",
     "RunJavascriptMessage",
     "Transfers",
+    "ViewerCameraMessage",
     "check_updates",
     "connection_of",
     "end_quietly",
@@ -43,9 +52,9 @@ __all__ = [
     "has_left",
     "hint_of",
     "input_id",
-    "is_message",
     "keep_unshared",
     "mend",
+    "message_of",
     "serve_through",
     "shared_address",
     "spare_compression",
@@ -219,13 +228,29 @@ def use_filtered(protocol: WebSocketServerProtocol, unwanted: Callable[[Any], st
     protocol.recv = recv  # type: ignore[method-assign]
 
 
-def is_message(data: Any) -> bool:
-    """Whether viser can read ``data``, bytes that a page has sent."""
+def message_of(data: Any) -> AnyMessage | None:
+    """The message that ``data`` is, bytes that a page has sent; None where viser cannot read it, or would read it and
+    find other types in it than those that the rest of viser relies on."""
     try:
-        Message.deserialize(data)
+        message = Message.deserialize(data)
+        if isinstance(message, _READ):
+            msgspec.convert(vars(message), type(message))
     except Exception:  # whatever strange bytes bring about
-        return False
-    return True
+        return None
+    return message
+
+
+_READ = (
+    ViewerCameraMessage,
+    GuiUpdateMessage,
+    FileTransferStart,
+    FileTransferPart,
+    GetRenderResponseMessage,
+    SceneNodeClickMessage,
+    ScenePointerMessage,
+    TransformControlsUpdateMessage,
+)
+"""Messages that something here reacts to."""
 
 
 def check_updates(plausible: Callable[[Any, Any], bool]) -> None:
