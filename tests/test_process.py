@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -335,6 +337,43 @@ def test_what_no_frame_shows_is_said(copy: Path, video: Path, monkeypatch: pytes
         poses, brows, background, body = summary.warnings
         assert NOT_SETTLED in poses and NO_BROWS in brows and "the background is never seen" in background
         assert f"in {FRAMES} of {FRAMES} frames neither neck nor clothes" in body
+
+
+def _edited(text: str, *keys: str, value: Any) -> str:
+    content = json.loads(text)
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    return json.dumps(content)
+
+
+UNREADABLE: dict[str, Callable[[str], str]] = {
+    "cut off": lambda text: text[: len(text) // 2],
+    "deep": lambda text: "[" * 100_000,
+    "no record": lambda text: "{}",
+    "a stage that is a number": lambda text: _edited(text, "stages", "frames", value=3),
+    "notes that are a number": lambda text: _edited(text, "stages", "frames", "notes", value=7),
+    "sizes that are words": lambda text: _edited(text, "stages", "frames", "sizes", value={"ori_imgs": "abc"}),
+    "files that are a list": lambda text: _edited(text, "stages", "frames", "files", value=[1]),
+    "a crop that is a word": lambda text: _edited(text, "facts", "crop", value="all"),
+    "imported that is a number": lambda text: _edited(text, "facts", "imported", value=1),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_unreadable_record_is_none(made: tuple[Path, ProcessSummary], tmp_path: Path, kind: str) -> None:
+    text = (made[0] / record.RECORD_NAME).read_text()
+    (tmp_path / record.RECORD_NAME).write_text(text)
+    assert record.Record.load(tmp_path) is not None
+    (tmp_path / record.RECORD_NAME).write_text(UNREADABLE[kind](text))
+    assert record.Record.load(tmp_path) is None
+
+
+def test_a_crop_of_other_numbers_is_found_anew(copy: Path, video: Path) -> None:
+    place = copy / record.RECORD_NAME
+    place.write_text(_edited(place.read_text(), "facts", "crop", value={"left": 3}))
+    assert not process(video, copy, CONFIG).stages
 
 
 def test_an_unreadable_record_is_said(copy: Path, video: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,8 @@ def _find_crop(
     """
     key = stage_key(1, [origin["size"], origin["sha1"], dataclasses.asdict(config.crop)], [])
     if record is not None and record.facts.get("crop_key") == key and "crop" in record.facts:
-        return crop.Crop(**record.facts["crop"]), key
+        with suppress(TypeError):  # a record that someone has edited
+            return crop.Crop(**record.facts["crop"]), key
     step = max(round(config.crop.every_seconds * FRAME_RATE), 1)
     indices = range(0, info.num_frames, step)
     observations: list[FaceObservation | None] = []

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from degstalk_ns.console.progress import Advance
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
@@ -67,6 +69,34 @@ class Step:
     """Length of the progress bar of a step that is not ``per_frame``."""
 
 
+class _Loose(BaseModel):
+    """What may stand in the file: whoever brought the dataset here may have had an editor open."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _StageContent(_Loose):
+    key: str
+    complete: bool = False
+    notes: list[str] = []
+    files: dict[str, list[int | str]] = {}
+    sizes: dict[str, list[int]] = {}
+
+
+class _Facts(_Loose):
+    frames: int = 0
+    crop: dict[str, int] = {}
+    crop_key: str = ""
+    whisper: bool = False
+    imported: list[str] = []
+
+
+class _Content(_Loose):
+    video: dict[str, Any]
+    facts: _Facts
+    stages: dict[str, _StageContent]
+
+
 @dataclass
 class Record:
     """The content of ``process.json``.
@@ -87,10 +117,11 @@ class Record:
     def load(root: Path) -> Record | None:
         """The record of the dataset in ``root``; None where there is none, or none that can be read."""
         try:
-            content = json.loads((root / RECORD_NAME).read_text(encoding="utf-8"))
-            return Record(root, dict(content["video"]), dict(content["facts"]), dict(content["stages"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            read = _Content.model_validate_json((root / RECORD_NAME).read_bytes())
+        except (OSError, ValidationError):
             return None
+        content = read.model_dump(exclude_unset=True)
+        return Record(root, content["video"], content["facts"], content["stages"])
 
     def save(self) -> None:
         content = {"made_by": "degstalk process", "video": self.video, "facts": self.facts, "stages": self.stages}
