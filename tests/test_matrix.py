@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from drawn_person import stand_ins, video  # noqa: F401
+from drawn_person import SIZE, copy, made, stand_ins, video  # noqa: F401
 from synthetic import make_dataset
 
 from degstalk_ns.audio.sound import load_sound
@@ -29,6 +30,7 @@ from degstalk_ns.avatar.splat_files import load_ply, save_ply
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.errors import UserError
 from degstalk_ns.experiment import adapters
+from degstalk_ns.preprocess.record import RECORD_NAME
 from degstalk_ns.scripts import cli
 
 FAULTS = (
@@ -48,7 +50,7 @@ FILES = {  # of a dataset, by their names in the copy that is damaged
     "torso": "torso_imgs/0.png",
     "clean plate": "bc.jpg",
 }
-OTHERS = ("video", "sound", "upload", "config", "checkpoint", "camera path", "ply")
+OTHERS = ("video", "process record", "sound", "upload", "config", "checkpoint", "camera path", "ply")
 NO_NUMBERS = "holds no number that could be so"
 CANNOT: dict[tuple[str, str], str] = {
     ("3dmm pt", "absent"): "then 3dmm.npz is read",
@@ -101,6 +103,11 @@ CANNOT: dict[tuple[str, str], str] = {
     ("ply", "of another set"): "any splat may be read",
     ("camera path", "of another set"): "any path may be followed",
     ("camera path", "wrong shape"): "is its wrong type",
+    **{
+        ("process record", fault): "what cannot be read is made again, with a line that says so: see test_process.py"
+        for fault in FAULTS
+        if fault not in ("absent", "of another set")
+    },
 }
 
 
@@ -170,6 +177,7 @@ NAN = np.full((24, 50), np.nan, np.float32)
 SMALL = np.zeros((32, 32, 3), np.uint8)
 Damage = Callable[[bytes], bytes]
 DAMAGE: dict[tuple[str, str], Damage] = {
+    ("process record", "of another set"): lambda old: re.sub(rb'"sha1": "\w+"', b'"sha1": "0"', old),
     ("transforms", "wrong type"): lambda _: b'["a", "list"]',
     ("transforms", "wrong shape"): lambda old: _edited(old, lambda v: v["frames"][0].update(transform_matrix=[[1, 2]])),
     ("transforms", "NaN"): lambda old: _edited(old, lambda v: _first_pose(v, 0, 3, float("nan"))),
@@ -311,6 +319,16 @@ def test_a_video(fault: str, video: Path, stand_ins: None, tmp_path: Path, capsy
     _damaged(path, "video", fault)
     command = ["process", str(path), str(tmp_path / "me"), "--size", "64", "--audio", "mel"]
     _refused(tmp_path, path, lambda: cli.main(command), capsys)
+
+
+@pytest.mark.parametrize("fault", [fault for kind, fault in CELLS if kind == "process record"])
+def test_a_process_record(
+    fault: str, copy: Path, video: Path, stand_ins: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / RECORD_NAME
+    _damaged(path, "process record", fault)
+    command = ["process", str(video), str(copy), "--size", str(SIZE), "--audio", "mel"]
+    _refused(copy, path if fault == "absent" else copy, lambda: cli.main(command), capsys)
 
 
 @pytest.mark.parametrize("fault", [fault for kind, fault in CELLS if kind == "sound"])
