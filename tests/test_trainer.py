@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -290,3 +292,25 @@ def test_only_motion_steps_without_perceptual_losses_leave_a_core_free() -> None
     for step in (0, 10_000, 48_000, 51_000, 58_000):  # static, motion, its perceptual phase, fuse, its second part
         DegstalkTrainer._share_cores(trainer, step)
     assert said == [False, True, False, False, False]
+
+
+def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deepcopy(degstalk_fast.config)
+    config.data = config.pipeline.datamanager.data = dataset
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "tiny", "only"
+    config.save_config()  # as ns-train does, long before it trains
+    file = config.get_base_dir() / "config.yml"
+    before = file.read_bytes()
+    command = (
+        "import sys, yaml; from pathlib import Path\n"
+        "config = yaml.load(Path(sys.argv[1]).read_text(), Loader=yaml.Loader)\n"
+        "config.max_num_iterations = 77; config.save_config()"
+    )
+    second = subprocess.run([sys.executable, "-c", command, str(file)], capture_output=True, text=True, timeout=300)
+    assert second.returncode == 1 and "another degstalk or ns-train is working in it" in second.stderr
+    assert "Traceback" not in second.stderr and file.read_bytes() == before
+    plugin_trainer._BEGUN.close()
+    again = subprocess.run([sys.executable, "-c", command, str(file)], capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and b"max_num_iterations: 77" in file.read_bytes()

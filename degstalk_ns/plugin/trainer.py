@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -68,7 +69,15 @@ class DegstalkTrainerConfig(TrainerConfig):
             folder = getattr(owner, name)
             if folder is not None:
                 setattr(owner, name, Path(folder).absolute())
+        if self.machine.num_devices <= 1:  # with more, the processes that train are others
+            with one_line_errors():
+                _BEGUN.close()
+                _BEGUN.enter_context(only_one(self.get_base_dir()))
         super().save_config()
+
+
+_BEGUN = ExitStack()
+"""Keeps other processes from the folder of the run whose config.yml this one has written, until it trains there."""
 
 
 class DegstalkTrainer(Trainer):
@@ -111,6 +120,7 @@ class DegstalkTrainer(Trainer):
         self.config.max_num_iterations = max(total, longest(given, self.config.length)) - self._start_step
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         self.callbacks += [TrainingCallback([before], self._share_cores), TrainingCallback([after], self._see_progress)]
+        _BEGUN.close()
         try:
             with only_one(self.base_dir), cores_shared() as leave_one:
                 self._leave_a_core = leave_one
