@@ -1,6 +1,6 @@
 """What is not corrupt but wrong: masks, expressions or sound of another video, of the right size and length.
 
-It must not know files but the masks, nor nerfstudio.
+It must not know files but the masks and the sound, nor nerfstudio.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from degstalk_ns.dataparsers.driving_files import Float32
 from degstalk_ns.dataparsers.layout import remedy
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 
 INNER_FACE: Final = slice(27, 68)
 """Nose, eyes and mouth among the 68 points: they lie well within the head."""
@@ -31,6 +33,10 @@ LEAST_FRAMES_HEARD: Final[int] = 1_000
 LEAST_SOUND: Final[float] = 0.15
 """The same for the sound: a video of 45 s scored 0.50 with its own, 0.05 with that of another moment. Chosen for this
 project, as all of these."""
+MOST_APART: Final[float] = 1.0
+"""Seconds by which the recorded sound and the frames may differ in length,"""
+MOST_APART_SHARE: Final[float] = 0.02
+"""or this share of them: frames are dropped at the end of datasets that others have made."""
 _BLOCK: Final[int] = 25
 """Frames that are held out together: a second, longer than what one moment tells of the next."""
 _STRENGTH: Final[float] = 0.1
@@ -84,6 +90,19 @@ def doubts(opening: Float32, expression: Float32, audio: Float32) -> list[str]:
             f"the sound tells little of the lips in the frames (r = {heard:.2f}): is it of this video, and in step?"
         )
     return lines
+
+
+def length_doubts(sound: Path, frames: int) -> list[str]:
+    """A line where the recorded sound is not as long as so many frames; none where it is not there or, which is said by
+    whoever plays it, cannot be read."""
+    try:
+        about = soundfile.info(sound)
+    except (soundfile.LibsndfileError, OSError):
+        return []
+    seconds, shown = about.frames / about.samplerate, frames / FRAME_RATE
+    if abs(seconds - shown) <= max(MOST_APART, MOST_APART_SHARE * shown):
+        return []
+    return [f"{sound.name} lasts {seconds:.1f} s and the frames {shown:.1f} s: is it of this video?"]
 
 
 def foretold(opening: Float32, signal: Float32) -> float:

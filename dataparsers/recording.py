@@ -36,7 +36,7 @@ from degstalk_ns.dataparsers.driving_files import (
 from degstalk_ns.dataparsers.frame import check_masks, frame_size
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.dataparsers.options import ReadOptions
-from degstalk_ns.dataparsers.plausibility import doubts
+from degstalk_ns.dataparsers.plausibility import doubts, length_doubts
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms, trimmed
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -145,6 +145,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
     on_disk = _list_files(layout)
     _check_files(layout, splits, on_disk, notes)
     video_length = max(on_disk["frames"]) + 1
+    notes += length_doubts(layout.audio, video_length)
 
     audio_name, windows = read_audio_windows(layout, audio, notes)
     phonetic = read_phonetic_vectors(layout, splits)

@@ -141,14 +141,6 @@ def test_playlists_are_not_opened(tmp_path: Path) -> None:
         decode.probe(playlist)
 
 
-def test_a_silent_track_is_refused(tmp_path: Path) -> None:
-    images = [grey(9)] * 105
-    silent = write_video(tmp_path / "a.mkv", [i / 25 for i in range(105)], images, 1e-4 * tone(4.2))
-    with pytest.raises(UserError, match=r"its sound is silent .* --allow-silence"):
-        decode.check_heard(decode.probe(silent))
-    decode.check_heard(decode.probe(write_video(tmp_path / "b.mkv", [i / 25 for i in range(105)], images, tone(4.2))))
-
-
 def test_a_stray_timestamp_is_no_video_of_hours(tmp_path: Path) -> None:
     times = [*(i / 25 for i in range(110)), 80_000.0]
     with pytest.raises(UserError, match=r"after 4\.4 s the picture stands still for 79996 s, or a timestamp is wrong"):

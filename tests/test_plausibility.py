@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import soundfile
 from dataset_edits import refuses
 from synthetic import make_dataset
 
@@ -81,3 +82,16 @@ def test_pictures_that_promise_too_many_pixels_are_refused_before_they_are_decod
     layout.frame(0).write_bytes(bytes(jpeg))
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     refuses(dataset_copy, f"0.jpg: {side} x {side} pixels are too many")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.0, False), (0.9, False), (1.2, True), (-0.4, False), (30.0, True)])
+def test_a_sound_that_is_longer_or_shorter_than_the_frames_is_pointed_out(
+    tmp_path: Path, seconds: float, said: bool
+) -> None:
+    root = make_dataset(tmp_path / "me", frames=12)
+    samples = round((12 / 25 + seconds) * 16_000)
+    soundfile.write(root / "aud.wav", np.full(samples, 0.1), 16_000)
+    found = [note for note in read_recording(root).notes if note.startswith("aud.wav lasts")]
+    assert len(found) == said
+    (root / "aud.wav").write_bytes(b"no sound")
+    assert not [note for note in read_recording(root).notes if "aud.wav" in note]

@@ -144,11 +144,11 @@ def test_missing_and_broken_checkpoints_are_refused(run: Path) -> None:
     checkpoint.write_text("not a checkpoint")
     assert "all 1 checkpoints in it are torn" in _refused(run)
     state = torch.load(io.BytesIO(whole), weights_only=True)
-    state["pipeline"]["_model.avatar.gaussians.face.params.means"][2, 1] = torch.nan
-    torch.save(state, checkpoint)
-    assert f"{checkpoint}: 1 of its tensors hold NaN, the first _model.avatar.gaussians.face.params.means" in _refused(
-        run
-    )
+    for bad in (torch.nan, torch.inf):
+        state["pipeline"]["_model.avatar.gaussians.face.params.means"][2, 1] = bad
+        torch.save(state, checkpoint)
+        words = f"{checkpoint}: 1 of its tensors hold NaN or infinity, the first _model.avatar.gaussians.face.params"
+        assert words in _refused(run)
     torch.save({"pipeline": {"a": Path("x")}}, checkpoint)
     assert "it holds code, pathlib" in _refused(run)
     torch.save({"weights": torch.zeros(3)}, checkpoint)

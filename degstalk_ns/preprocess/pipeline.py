@@ -27,7 +27,7 @@ from degstalk_ns.landmarks.tracker import FaceObservation, FaceTracker
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import landmark_file, pose_file
 from degstalk_ns.preprocess.record import IMPORTED, RECORD_NAME, Record, Step, check_dataset_folder, stage_key
-from degstalk_ns.preprocess.steps import crop, decode, tracking
+from degstalk_ns.preprocess.steps import crop, decode, heard, tracking
 from degstalk_ns.preprocess.verify import Verdict, remembered, verified
 from degstalk_ns.preprocess.video_products import SOUND_STEPS, VERSIONS, VideoProducts
 
@@ -98,7 +98,7 @@ def _processed(video: Path, output: Path, config: ProcessConfig, progress: Progr
             f"{output}: --only audio adds to a whole dataset that `degstalk process` made of this video; make it first"
         )
     if not config.allow_silence and (record is None or "audio" not in record.stages):
-        decode.check_heard(info)
+        heard.check_heard(info)
     whisper, without_whisper = wants_whisper(config, record)
     if record is None:
         # Found or fetched before anything is written; a dataset that is there may need neither.

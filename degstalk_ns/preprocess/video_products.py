@@ -25,7 +25,7 @@ from degstalk_ns.plates.build import FRAME_PLATE
 from degstalk_ns.preprocess.config import ProcessConfig
 from degstalk_ns.preprocess.products import FrameProducts
 from degstalk_ns.preprocess.record import Step, key_settings
-from degstalk_ns.preprocess.steps import crop, decode
+from degstalk_ns.preprocess.steps import crop, decode, heard
 from degstalk_ns.speech.in_step import in_step
 
 VERSIONS: Final[dict[str, int]] = {
@@ -172,11 +172,12 @@ class VideoProducts(FrameProducts):
                 advance(1)
 
     def _audio(self, advance: Advance, missing: set[int]) -> list[str]:
-        samples, notes = decode.read_audio(self.info), []
+        samples = decode.read_audio(self.info)
+        notes = heard.hush_notes(samples)
         if self.whisper and self.config.sync == "auto":
             marks = mesh478.to_68(np.load(self.landmark_file)["points"])
             samples, moved = in_step(samples, lip_opening(marks), lips_width(marks))
-            notes = [f"the sound was {moved} and was moved; --sync off leaves it as it is"] if moved else []
+            notes += [f"the sound was {moved} and was moved; --sync off leaves it as it is"] if moved else []
         writing.write_sound(self.layout.audio, samples)
         advance(1)
         return notes

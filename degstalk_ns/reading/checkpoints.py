@@ -65,11 +65,11 @@ def read_training_state(path: Path) -> dict[str, Any]:
     state = read_plain(path, "train again or restore the file")
     if not isinstance(state, dict) or not isinstance(state.get("pipeline"), dict) or type(state.get("step")) is not int:
         raise UserError(f"{path}: is no checkpoint of nerfstudio; train again or restore the file")
-    broken = [name for name, tensor in _tensors(state["pipeline"], "") if bool(torch.isnan(tensor).any())]
+    broken = [name for name, tensor in _tensors(state["pipeline"], "") if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise UserError(
-            f"{path}: {len(broken)} of its tensors hold NaN, the first {broken[0]}; resume from an earlier checkpoint, "
-            "or train again"
+            f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first {broken[0]}; resume from an earlier "
+            "checkpoint, or train again"
         )
     return state
 

@@ -20,7 +20,7 @@ from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from degstalk_ns.audio.sound import FORMATS, SILENCE_LEVEL
+from degstalk_ns.audio.sound import FORMATS
 from degstalk_ns.audio.streams import Resampler, pieces
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
@@ -356,20 +356,6 @@ def read_audio(info: VideoInfo) -> NDArray[np.float32]:
             )
         put(resampler.rest())
     return np.clip(samples, -1.0, 1.0)
-
-
-def check_heard(info: VideoInfo) -> None:
-    """Refuse a video without any sound to be heard.
-
-    Raises:
-        UserError: as said.
-    """
-    peak = float(np.abs(read_audio(info)).max(initial=0.0))
-    if peak < SILENCE_LEVEL:
-        raise UserError(
-            f"{info.path}: its sound is silent (nothing above -60 dB), and speech drives the avatar; was the right "
-            "track recorded? --allow-silence takes it as it is"
-        )
 
 
 def identity(path: Path) -> dict[str, int | str]:
