@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_a_part_keeps_its_audio_in_step(whole: Animation) -> None:
 @pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (99.0, None), (-1.0, None), (0.5, 0.2)])
 def test_an_empty_part_is_refused(whole: Animation, start: float, end: float | None) -> None:
     with pytest.raises(UserError, match="nothing lies between"):
+        whole.between(start, end)
+
+
+@pytest.mark.parametrize(("start", "end"), [(math.nan, None), (math.inf, None), (0.0, math.nan), (0.0, math.inf)])
+def test_a_part_between_what_are_no_numbers_is_refused(whole: Animation, start: float, end: float | None) -> None:
+    with pytest.raises(UserError, match="expected finite numbers of seconds"):
         whole.between(start, end)
 
 

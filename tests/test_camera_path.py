@@ -94,3 +94,17 @@ def test_bad_paths_are_refused(tmp_path: Path, content: Any, words: str) -> None
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
         read_camera_path(tmp_path / "nowhere.json")
+
+
+def test_a_crop_is_said_to_have_no_effect(tmp_path: Path) -> None:
+    crop = {"crop_center": [0, 0, 0], "crop_scale": [1, 1, 1]}
+    (said,) = read_camera_path(_written(tmp_path, _path(crop=crop))).notes
+    assert "path.json" in said and '"crop" has no effect' in said
+    assert read_camera_path(_written(tmp_path, _path(crop=None))).notes == ()
+
+
+def test_a_path_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("degstalk_ns.animation.camera_path.MOST_CAMERAS", 4)
+    read_camera_path(_written(tmp_path, _path(4)))
+    with pytest.raises(UserError, match="5 cameras; at most 4 are accepted"):
+        read_camera_path(_written(tmp_path, _path(5)))

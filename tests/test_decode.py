@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -269,3 +270,18 @@ def test_thumbnails_are_small_and_grey() -> None:
     small = thumbnail(frame)
     assert small.shape == (THUMBNAIL, THUMBNAIL) and small.dtype == np.uint8
     assert (small[:15] == 255).all() and (small[17:] == 0).all()
+
+
+@pytest.mark.parametrize("aspect", [Fraction(20, 1), Fraction(1, 20)])
+def test_pixels_that_are_no_squares_at_all_are_refused(tmp_path: Path, aspect: Fraction) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for _ in range(110):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(9), format="rgb24")))
+        container.mux(stream.encode(None))
+    with pytest.raises(UserError, match="times as wide as high"):
+        decode.probe(path)

@@ -21,7 +21,7 @@ from degstalk_ns.avatar.driving import Conditions
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.runs import load_run
 from degstalk_ns.viewer.display import DisplayOptions
-from degstalk_ns.viewer.painter import FreeCamera, Painter, PaintRequest, jpeg
+from degstalk_ns.viewer.painter import MOST_SIDE, SMALLEST_SIDE, FreeCamera, Painter, PaintRequest, bounded_side, jpeg
 from degstalk_ns.viewer.sliders import controls
 
 FRAME = 5
@@ -238,3 +238,18 @@ def test_a_picture_is_sent_as_jpeg(painter: Painter, recorded: Animation) -> Non
     picture = painter.paint(recorded, FRAME, _request())
     sent = cv2.imdecode(np.frombuffer(jpeg(picture), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert sent.shape == picture.shape and np.abs(sent.astype(int) - picture).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (512, 512),
+        (0, SMALLEST_SIDE),
+        (-5, SMALLEST_SIDE),
+        (1e9, MOST_SIDE),
+        (math.nan, MOST_SIDE),
+        (math.inf, MOST_SIDE),
+    ],
+)
+def test_a_page_gets_no_larger_picture_than_there_is_memory_for(asked: float, given: int) -> None:
+    assert bounded_side(asked) == given

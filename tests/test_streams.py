@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from video_files import RATE, tone
 
 from degstalk_ns.audio.sound import load_sound, natural_format
@@ -73,6 +74,56 @@ def test_two_sound_files_in_one(tmp_path: Path) -> None:
     assert found.seconds == pytest.approx(3.0, abs=0.25)
     for second in range(3):  # each of the three is heard
         assert found.samples[second * RATE + RATE // 4 :][: RATE // 2].std() == pytest.approx(0.35, abs=0.05)
+
+
+def _video_with_sound(path: Path, parts: list[NDArray[np.float32]], rate: int) -> Path:
+    """A grey video whose sound [channels, S] is given in parts, one after the other, in one PCM track."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        layout = "stereo" if parts[0].shape[0] == 2 else "mono"
+        track = container.add_stream("pcm_s16le", rate=rate, layout=layout)
+        for _ in range(round(25 * sum(part.shape[1] for part in parts) / rate)):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+        for part in parts:
+            samples = np.ascontiguousarray((part * 32767).astype(np.int16).T).reshape(1, -1)
+            piece = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+            piece.sample_rate = rate
+            container.mux(track.encode(piece))
+        container.mux(track.encode(None))
+    return path
+
+
+def test_the_loud_stereo_of_a_video_is_not_clipped(tmp_path: Path) -> None:
+    loud = np.tile(0.9 / 0.5 * tone(4.2)[None], (2, 1)).astype(np.float32)
+    found = decode.read_audio(decode.probe(_video_with_sound(tmp_path / "loud.mkv", [loud], RATE)))
+    assert np.abs(found).max() == pytest.approx(0.9, abs=0.005)
+    assert found.std() == pytest.approx(0.9 / np.sqrt(2), rel=0.01)  # a clipped sine has more
+
+
+def test_a_rate_that_changes_midway_in_a_video(tmp_path: Path) -> None:
+    """Two sounds one after the other in a file of MPEG audio, beside a picture: as some recorders join them."""
+    content = b""
+    for rate in (44_100, 32_000):
+        path = tmp_path / f"{rate}.mp3"
+        soundfile.write(path, np.interp(np.arange(3 * rate), np.arange(3 * RATE) * rate / RATE, tone(3.0)), rate)
+        content += path.read_bytes()
+    (tmp_path / "cat.mp3").write_bytes(content)
+    with av.open(str(tmp_path / "cat.mp3")) as sound, av.open(str(tmp_path / "a.ts"), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        track = container.add_stream_from_template(sound.streams.audio[0])
+        for _ in range(150):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+        for packet in sound.demux(sound.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = track
+                container.mux(packet)
+    found = decode.read_audio(decode.probe(tmp_path / "a.ts"))
+    for second in (1, 4):  # one of each
+        assert found[second * RATE :][:RATE].std() == pytest.approx(0.35, abs=0.05)
 
 
 def _two_tracks(path: Path, first: bytes) -> Path:

@@ -189,3 +189,11 @@ def test_a_damaged_part_is_rendered_anew(tmp_path: Path) -> None:
     export.finish(None, {})
     with av.open(str(export.output)) as container:
         assert len(list(container.decode(video=0))) == 20
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("segment_frames", 0), ("segment_frames", -1), ("quality", 52), ("audio_bit_rate", 0)]
+)
+def test_options_that_no_encoder_takes_are_refused(option: str, value: int) -> None:
+    with pytest.raises(UserError, match=f"--video.{option.replace('_', '-')} {value}: expected a number from"):
+        VideoConfig(**{option: value})
