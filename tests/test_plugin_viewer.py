@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ from websockets.sync.client import connect
 
 from degstalk_ns.plugin.pipeline import DegstalkPipeline
 from degstalk_ns.plugin.runs import load_run
-from degstalk_ns.plugin.viewer import YieldingStateMachine
+from degstalk_ns.plugin.viewer import TalkingHeadViewer, YieldingStateMachine
+from degstalk_ns.viewer.access import TOKEN_NAME, page_token
 from degstalk_ns.viewer.panel import FREE, OWN
 from degstalk_ns.viewer.session import Session
 
@@ -135,3 +137,15 @@ def test_a_page_that_leaves_takes_its_session_and_threads_with_it(viewer: Viewer
 def test_only_its_own_pages_are_served(viewer: Viewer) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         connect(f"ws://127.0.0.1:{viewer.viser_server.get_port()}", origin="http://evil.example")  # type: ignore[arg-type]
+
+
+def test_another_port_and_an_open_viewer_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(host: str, port: int, asked: int) -> str:
+        server = SimpleNamespace(get_host=lambda: host, get_port=lambda: port)
+        TalkingHeadViewer._say_where(server, asked)  # type: ignore[arg-type]
+        return capsys.readouterr().out
+
+    assert said("127.0.0.1", 7007, 7007) == ""
+    assert "port 7007 is taken" in (line := said("127.0.0.1", 7008, 7007)) and "http://localhost:7008" in line
+    opened = said("0.0.0.0", 7007, 7007)
+    assert "open to other machines" in opened and f":7007/?{TOKEN_NAME}={page_token()}" in opened
