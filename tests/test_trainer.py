@@ -44,6 +44,10 @@ def _checkpoints(trainer: DegstalkTrainer) -> list[str]:
     return sorted(path.name for path in trainer.checkpoint_dir.parent.rglob("*.ckpt"))
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
+
+
 def test_the_newest_checkpoint_and_the_one_before_are_kept(
     trainer: DegstalkTrainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,10 +65,14 @@ def test_the_newest_checkpoint_and_the_one_before_are_kept(
         with pytest.raises(SystemExit):
             trainer.save_checkpoint(4)
     assert "the checkpoint cannot be written (No space left on device)" in capsys.readouterr().err
-    assert trainer.checkpoint_dir == final
+    assert trainer.checkpoint_dir == final and not final.with_name(f"{final.name}.incomplete").exists()
     assert sorted(path.name for path in final.parent.rglob("*.ckpt")) == ["step-000000002.ckpt", "step-000000003.ckpt"]
     (final / "notes.txt").write_text("of the user")
-    trainer.save_checkpoint(4)
+    waited: list[str] = []  # for the disk: the file before it is moved in, and then the folder
+    with monkeypatch.context() as patch:
+        patch.setattr(plugin_trainer, "reach_disk", lambda path: waited.append(f"{path.name}, {len(_files(final))}"))
+        trainer.save_checkpoint(4)
+    assert waited == ["step-000000004.ckpt, 3", f"{final.name}, 4"]
     assert _checkpoints(trainer) == ["step-000000003.ckpt", "step-000000004.ckpt"]
     assert (final / "notes.txt").exists() and not final.with_name(f"{final.name}.incomplete").exists()
     trainer.config.save_only_latest_checkpoint = False
