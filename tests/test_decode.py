@@ -5,8 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
+from drawn_person import picture
+from numpy.typing import NDArray
 from video_files import RATE, grey, tone, write_video
 
 from degstalk_ns.errors import UserError
@@ -285,3 +288,18 @@ def test_pixels_that_are_no_squares_at_all_are_refused(tmp_path: Path, aspect: F
         container.mux(stream.encode(None))
     with pytest.raises(UserError, match="times as wide as high"):
         decode.probe(path)
+
+
+def _zoomed(frame: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    side = frame.shape[0]
+    shift = side / 2 * (1 - factor)
+    return np.asarray(cv2.warpAffine(frame, np.array([[factor, 0, shift], [0, factor, shift]]), (side, side)), np.uint8)
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.3])
+def test_a_jump_of_the_zoom_is_a_cut_and_a_slow_zoom_is_none(factor: float) -> None:
+    frames = [picture(i) for i in range(100)]
+    jump = [thumbnail(_zoomed(frame, factor) if i >= 50 else frame) for i, frame in enumerate(frames)]
+    assert cuts(np.stack(jump)) == [50]
+    slow = [thumbnail(_zoomed(frame, 1 + (factor - 1) * i / 100)) for i, frame in enumerate(frames)]
+    assert cuts(np.stack(slow)) == [] == cuts(np.stack([thumbnail(frame) for frame in frames]))
