@@ -62,7 +62,7 @@ def test_messages_leave_nothing_in_viser_s_queue(page: SimpleNamespace) -> None:
 
 
 def test_reports_are_checked(page: SimpleNamespace) -> None:
-    good = {"kind": "state", "number": 3, "at": 1.5, "playing": True, "clip": 1, "spare": 0.1}
+    good = {"kind": "state", "number": 3, "at": 1.5, "playing": True, "clip": 1, "spare": 0.1, "loop": False}
     for text in ("", "nothing", "[]", "3", '{"kind": "state"}', json.dumps({**good, "at": "x"})):
         page.inbox.receive(text)
     assert page.reports == []

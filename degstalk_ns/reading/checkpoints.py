@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -65,13 +65,22 @@ def read_training_state(path: Path) -> dict[str, Any]:
     state = read_plain(path, "train again or restore the file")
     if not isinstance(state, dict) or not isinstance(state.get("pipeline"), dict) or type(state.get("step")) is not int:
         raise UserError(f"{path}: is no checkpoint of nerfstudio; train again or restore the file")
-    broken = [name for name, tensor in _tensors(state["pipeline"], "") if not bool(torch.isfinite(tensor).all())]
+    broken = [name for name, tensor in _tensors(state["pipeline"], "") if not _is_sound(name, tensor)]
     if broken:
         raise UserError(
             f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first {broken[0]}; resume from an earlier "
             "checkpoint, or train again"
         )
     return state
+
+
+def _is_sound(name: str, tensor: Tensor) -> bool:
+    """Whether these are weights: numbers, and finite but for bounds that nothing is known of."""
+    bad = torch.isnan(tensor) if _MAY_BE_INFINITE.search(name) else ~torch.isfinite(tensor)
+    return not bool(bad.any())
+
+
+_MAY_BE_INFINITE: Final = re.compile(r"\.standardise\w*\.(low|high)")
 
 
 def _tensors(state: Any, name: str) -> Iterator[tuple[str, Tensor]]:
