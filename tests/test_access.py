@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import viser
 from fake_page import until
@@ -172,10 +173,6 @@ def _camera(**other: object) -> bytes:
 MALFORMED: dict[str, str | bytes] = {
     "a camera of words": _camera(wxyz="abcd"),
     "a camera of three numbers": _camera(wxyz=(1.0, 0.0, 0.0)),
-    "a camera nowhere": _camera(position=(float("nan"), 0.0, 0.0)),
-    "a camera turned by nothing": _camera(wxyz=(0.0, 0.0, 0.0, 0.0)),
-    "a camera that sees everything": _camera(fov=float("inf")),
-    "a camera without width": _camera(aspect=0.0),
     "a control by a number": msgspec.msgpack.encode({"type": "GuiUpdateMessage", "id": 3, "updates": {"value": 1}}),
     "a file of words": msgspec.msgpack.encode(
         {
@@ -211,6 +208,30 @@ def test_a_malformed_message_ends_as_if_the_page_had_left(server: viser.ViserSer
         server.gui.add_markdown("still here")
         until(lambda: b"still here" in other.recv(timeout=20))  # type: ignore[operator]
     until(lambda: not server.get_clients())
+
+
+USELESS: list[dict[str, object]] = [
+    {"position": (float("nan"), 0.0, 0.0)},
+    {"wxyz": (0.0, 0.0, 0.0, 0.0)},
+    {"fov": float("inf")},
+    {"aspect": 0.0},
+    {"aspect": float("nan")},
+    {"look_at": (0.0, 1e300, 0.0)},
+]
+
+
+def test_a_camera_that_nothing_is_seen_through_is_left_out(server: viser.ViserServer) -> None:
+    """A page whose window is folded up has no height, and must not be shown out for it."""
+    with connect(f"ws://127.0.0.1:{server.get_port()}") as page:
+        page.send(CAMERA)
+        until(lambda: len(server.get_clients()) == 1)
+        (client,) = server.get_clients().values()
+        for other in USELESS:
+            page.send(_camera(**other))
+        page.send(_camera(fov=0.7))
+        until(lambda: client.camera.fov == 0.7)
+        assert client.camera.aspect == 1.0 and np.isfinite(client.camera.position).all()
+        assert len(server.get_clients()) == 1
 
 
 def test_a_flood_ends_the_connection_that_it_comes_from(server: viser.ViserServer) -> None:

@@ -219,7 +219,8 @@ class _Flow:
         self._since, self._count = time.monotonic(), 0
 
     def unwanted(self, data: Any) -> str | None:
-        """Why a page that sends ``data`` is no page of ours; None where it may be one."""
+        """Why a page that sends ``data`` is no page of ours; None where it may be one, and empty where it may be but
+        this is of no use."""
         now = time.monotonic()
         if now - self._since > _FLOOD_SECONDS:
             self._since, self._count = now, 0
@@ -231,11 +232,9 @@ class _Flow:
             return "not a message"
         if isinstance(message, GuiUpdateMessage):  # looked at when it is known of which control, and dropped
             return None
-        if not _believable(vars(message)):
-            return "not a message"
-        if isinstance(message, ViewerCameraMessage) and not _is_camera(message):
-            return "not a camera"
-        return None
+        if isinstance(message, ViewerCameraMessage):  # a page without height, in a window that is folded up, sends such
+            return None if _believable(vars(message)) and _is_camera(message) else ""
+        return None if _believable(vars(message)) else "not a message"
 
 
 def _believable(value: Any) -> bool:

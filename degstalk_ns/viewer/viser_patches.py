@@ -214,12 +214,12 @@ def serve_through(prepare: Callable[[WebSocketServerProtocol, str], None]) -> No
 
 def use_filtered(protocol: WebSocketServerProtocol, unwanted: Callable[[Any], str | None]) -> None:
     """What a page sends is shown to ``unwanted`` before viser sees it: a reason ends the connection as if the page had
-    left, so that everything that belongs to it is cleared away."""
+    left, so that everything that belongs to it is cleared away; an empty one leaves out what was sent."""
     receive = protocol.recv
 
     async def recv() -> Any:
-        data = await receive()
-        why = unwanted(data)
+        while (why := unwanted(data := await receive())) == "":
+            pass
         if why is None:
             return data
         await protocol.close(1008, why)
