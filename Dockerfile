@@ -1,4 +1,4 @@
-# degstalk-ns in a container. For CPUs, 2.8 GB:
+# degstalk-ns in a container. For CPUs, about 2.8 GB by the weight of the packages:
 #     docker build -t degstalk:cpu .
 # For NVIDIA GPUs:
 #     docker build -t degstalk:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .

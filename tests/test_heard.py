@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,6 @@ def test_a_track_that_ends_before_the_picture_is_said(tmp_path: Path, stand_ins:
 
 
 def test_process_refuses_a_silent_video_unless_it_is_asked_for(tmp_path: Path, stand_ins: None) -> None:
-    from dataclasses import replace
-
     times = [i / 25 for i in range(FRAMES)]
     video = write_video(tmp_path / "talk.mkv", times, [picture(i) for i in range(FRAMES)], 0 * tone(FRAMES / 25))
     with pytest.raises(UserError, match="its sound is silent"):

@@ -76,28 +76,26 @@ def test_two_sound_files_in_one(tmp_path: Path) -> None:
         assert found.samples[second * RATE + RATE // 4 :][: RATE // 2].std() == pytest.approx(0.35, abs=0.05)
 
 
-def _video_with_sound(path: Path, parts: list[NDArray[np.float32]], rate: int) -> Path:
-    """A grey video whose sound [channels, S] is given in parts, one after the other, in one PCM track."""
+def _video_in_stereo(path: Path, sound: NDArray[np.float32]) -> Path:
+    """A black video with a PCM track of ``sound`` [2, S]."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        layout = "stereo" if parts[0].shape[0] == 2 else "mono"
-        track = container.add_stream("pcm_s16le", rate=rate, layout=layout)
-        for _ in range(round(25 * sum(part.shape[1] for part in parts) / rate)):
+        track = container.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        for _ in range(round(25 * sound.shape[1] / RATE)):
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
-        for part in parts:
-            samples = np.ascontiguousarray((part * 32767).astype(np.int16).T).reshape(1, -1)
-            piece = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
-            piece.sample_rate = rate
-            container.mux(track.encode(piece))
+        samples = np.ascontiguousarray((sound * 32767).astype(np.int16).T).reshape(1, -1)
+        piece = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+        piece.sample_rate = RATE
+        container.mux(track.encode(piece))
         container.mux(track.encode(None))
     return path
 
 
 def test_the_loud_stereo_of_a_video_is_not_clipped(tmp_path: Path) -> None:
     loud = np.tile(0.9 / 0.5 * tone(4.2)[None], (2, 1)).astype(np.float32)
-    found = decode.read_audio(decode.probe(_video_with_sound(tmp_path / "loud.mkv", [loud], RATE)))
+    found = decode.read_audio(decode.probe(_video_in_stereo(tmp_path / "loud.mkv", loud)))
     assert np.abs(found).max() == pytest.approx(0.9, abs=0.005)
     assert found.std() == pytest.approx(0.9 / np.sqrt(2), rel=0.01)  # a clipped sine has more
 

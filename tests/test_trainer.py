@@ -302,9 +302,7 @@ def test_only_motion_steps_without_perceptual_losses_leave_a_core_free() -> None
     assert said == [False, True, False, False, False]
 
 
-def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(dataset: Path, tmp_path: Path) -> None:
     config = deepcopy(degstalk_fast.config)
     config.data = config.pipeline.datamanager.data = dataset
     config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "tiny", "only"

@@ -262,11 +262,10 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
         page.wait_for_selector('[data-degstalk="play"][aria-disabled="false"]', timeout=BROWSER_PATIENCE)
         seen[name] = _pictures(page, 0.4, 1.6)
     early, late, both = seen["early"], seen["late"], seen["both"]
-    # Each moment borrows the same camera and plate in all three: what differs is the mouth. How far it opens depends a
-    # little on how much else is loud, which moves the edge of a lip; so the mean is compared, not a single pixel.
+    # Each moment borrows the same camera and plate in all three: what differs is the mouth.
     for moment, loud, silent in ((0, early, late), (1, late, early)):
-        moved = np.abs(loud[moment] - silent[moment]).mean()
-        same = np.abs(loud[moment] - both[moment]).mean()
-        assert moved > 1 and same < moved / 3, (moment, moved, same)
+        moved = np.abs(loud[moment] - silent[moment]).max()
+        same = np.abs(loud[moment] - both[moment]).max()
+        assert moved > 20 and same < moved / 4, (moment, moved, same)
     page.click('[data-degstalk="play"]')
     page.wait_for_function("degstalk.framesShown > 0 && degstalk.audio.currentTime > 1.7", timeout=BROWSER_PATIENCE)
