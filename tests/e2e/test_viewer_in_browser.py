@@ -23,6 +23,7 @@ import soundfile
 import torch
 from synthetic import make_dataset
 
+from degstalk_ns.animation import hearing
 from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.avatar.avatar import Avatar
@@ -84,7 +85,16 @@ def _exaggerate(avatar: Avatar) -> None:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def without_whisper() -> Iterator[None]:
+    """Let the mouth follow log-mel bands, whether or not a Whisper model is at hand: bands tell of their own moment,
+    and Whisper's vectors of all the sound around it, so that one moment's mouth would depend on what is heard later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hearing, "whisper_availability", lambda: "left out here")
+        yield
+
+
+@pytest.fixture(scope="module")
+def address(without_whisper: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of nerfstudio's viewer with an untrained head; what is looked at here does not depend on what it has learnt."""
     from nerfstudio.viewer.viewer import Viewer
 
@@ -266,6 +276,6 @@ def test_a_text_file_is_refused_and_a_sound_file_moves_the_mouth(page: Any, tmp_
     for moment, loud, silent in ((0, early, late), (1, late, early)):
         moved = np.abs(loud[moment] - silent[moment]).max()
         same = np.abs(loud[moment] - both[moment]).max()
-        assert moved > 20 and same < moved / 4, (moment, moved, same)
+        assert moved > 20 and same < moved / 20, (moment, moved, same)
     page.click('[data-degstalk="play"]')
     page.wait_for_function("degstalk.framesShown > 0 && degstalk.audio.currentTime > 1.7", timeout=BROWSER_PATIENCE)
