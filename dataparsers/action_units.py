@@ -17,6 +17,7 @@ import numpy as np
 from degstalk_ns.dataparsers.driving_files import Float32, check_driving_finite
 from degstalk_ns.dataparsers.layout import Layout, remedy
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.access import refuse_unreadable
 
 _MEASURED: Final[Mapping[str, str]] = {"AU45_r": "blinks are", "AU25_r": "the opening of the mouth is"}
 """Columns that are always looked for, and what is measured on the landmarks where one is absent."""
@@ -42,6 +43,7 @@ def read_action_units(layout: Layout, notes: list[str], needed: Sequence[str] = 
     try:
         rows = _rows(path.read_bytes())
     except (OSError, ValueError, csv.Error) as error:
+        refuse_unreadable(path)
         raise UserError(f"{path}: not readable as CSV ({error}); remove it or {remedy(layout.root)}") from None
     header = [name.strip() for name in rows[0]] if rows else []
     if "face_id" in header:

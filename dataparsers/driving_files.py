@@ -20,6 +20,7 @@ from degstalk_ns.dataparsers.transforms import FrameTable
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.landmarks.ibug68 import NUM_POINTS_68, eye_opening, lip_opening
+from degstalk_ns.reading.access import refuse_unreadable
 from degstalk_ns.reading.arrays import read_npz
 from degstalk_ns.reading.tensors import read_plain
 
@@ -211,6 +212,7 @@ def read_landmarks(layout: Layout, there: set[int], needed: set[int], length: in
         if values.size == points[0].size and np.isfinite(values).all():
             points[place] = values.reshape(NUM_POINTS_68, 2)
         elif i in needed:
+            refuse_unreadable(path)
             raise UserError(f'{path}: expected {NUM_POINTS_68} lines "x y" in pixels; {remedy(layout.root)}')
         else:
             usable[place] = False

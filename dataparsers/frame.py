@@ -22,6 +22,7 @@ from degstalk_ns.errors import UserError
 from degstalk_ns.files import whole_picture
 from degstalk_ns.plates.build import frame_plate, freed_plate, torso_plate
 from degstalk_ns.plates.hair import with_hair_in_front
+from degstalk_ns.reading.access import refuse_unreadable
 from degstalk_ns.reading.arrays import read_npy
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ def read_picture(path: Path, channels: int | None, size: tuple[int, int] | None,
     try:
         encoded = path.read_bytes()
     except OSError as error:
+        refuse_unreadable(path)
         raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy(root)}") from None
     picture, stored = None, _stored_size(encoded)
     if stored is not None and size is not None and stored != size:

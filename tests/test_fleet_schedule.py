@@ -270,3 +270,25 @@ def test_an_address_where_nothing_listens_is_told_at_once(scheme: str, tmp_path:
         manifest = manifest_of({"output": str(tmp_path), "subjects": [{"name": "a", "drawn": {}}]}, "a")
         with pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there"):
             RayCluster(manifest, address).__enter__()
+
+
+@pytest.mark.parametrize("mode", [None, "token"])
+def test_a_cluster_that_refuses_is_told_with_how_to_give_its_token(
+    mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    from degstalk_ns.fleet.engines.on_ray import RayCluster
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("ray client connection timeout")  # what Ray 2.60 says of a missing token
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    manifest = manifest_of({"output": str(tmp_path), "subjects": [{"name": "a", "drawn": {}}]}, "a")
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        address = f"127.0.0.1:{there.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there") as refused:
+            RayCluster(manifest, address).__enter__()
+    assert ("RAY_AUTH_TOKEN" in str(refused.value)) == (mode is None)

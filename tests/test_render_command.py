@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from degstalk_ns.dataparsers.frame import read_frame
+from degstalk_ns.files import only_one
 from degstalk_ns.plugin.model import DegstalkModel
 from degstalk_ns.plugin.runs import load_run
 from degstalk_ns.scripts import cli
@@ -163,6 +164,17 @@ def test_mistakes_are_one_line_and_lose_nothing(
     assert words in error and error.count("\n") == 1 and "Traceback" not in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert (tmp_path / "there.mp4").read_text() == "mine"
+
+
+def test_a_second_render_of_the_same_video_is_one_line(
+    trained_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.mp4"
+    with only_one(output):
+        assert _render(trained_config, output, "--track", "val", "--overwrite") == 1
+    error = capsys.readouterr().err
+    assert f"{output}: another degstalk or ns-train is working in it" in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_an_earlier_version_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

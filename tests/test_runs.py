@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from ordinary_rights import ordinary_rights
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.plugin.runs import TrainedAvatar, load_run
@@ -155,6 +156,16 @@ def test_missing_and_broken_checkpoints_are_refused(run: Path) -> None:
     assert "is no checkpoint of nerfstudio" in _refused(run)
     checkpoint.unlink()
     assert "holds no checkpoint" in _refused(run)
+
+
+def test_a_newest_checkpoint_that_may_not_be_read_is_not_passed_over(run: Path) -> None:
+    checkpoint = run.parent / CHECKPOINT
+    shutil.copy(checkpoint, checkpoint.with_name("step-000000001.ckpt"))  # whole, and older
+    checkpoint.chmod(0)
+    with ordinary_rights():
+        assert f"{checkpoint}: cannot be read (Permission denied); give this user" in _refused(run)
+    checkpoint.chmod(0o600)
+    assert load_run(run).step == int(checkpoint.stem.split("-")[1])
 
 
 def test_a_checkpoint_of_another_shape_is_refused_with_the_tensor(run: Path) -> None:

@@ -63,7 +63,12 @@ def test_bad_ply_files_are_one_clear_error(tmp_path: Path) -> None:
     text.write_text("hello")
     rows = np.zeros(3, dtype=[("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
     PlyData([PlyElement.describe(rows, "vertex")]).write(str(mesh))
-    for path, word in ((absent, "no such file"), (text, "not a .ply"), (mesh, "f_dc_0"), (tmp_path, "cannot be read")):
+    for path, word in (
+        (absent, "no such file"),
+        (text, "not a .ply"),
+        (mesh, "f_dc_0"),
+        (tmp_path, "is a folder; expected a file"),
+    ):
         with pytest.raises(UserError, match=word) as caught:
             load_ply(path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)

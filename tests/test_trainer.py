@@ -19,6 +19,7 @@ from conftest import brief_trainer
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
+from ordinary_rights import ordinary_rights
 
 from degstalk_ns.configs.methods import degstalk_fast
 from degstalk_ns.metrics.lips_and_eyes import LipMovement
@@ -300,6 +301,23 @@ def test_only_motion_steps_without_perceptual_losses_leave_a_core_free() -> None
     for step in (0, 10_000, 48_000, 51_000, 58_000):  # static, motion, its perceptual phase, fuse, its second part
         DegstalkTrainer._share_cores(trainer, step)
     assert said == [False, True, False, False, False]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deepcopy(degstalk_fast.config)
+    config.data = config.pipeline.datamanager.data = dataset
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "tiny", "only"
+    tmp_path.chmod(0o500)
+    with ordinary_rights(), pytest.raises(SystemExit) as ended:
+        config.save_config()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and said.count("\n") == 1
+    assert f"{tmp_path / 'outputs'}: cannot be read or written (Permission denied)" in said
+    tmp_path.chmod(0o700)
+    config.save_config()
+    plugin_trainer._BEGUN.close()
 
 
 def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(dataset: Path, tmp_path: Path) -> None:

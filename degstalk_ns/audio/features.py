@@ -21,6 +21,7 @@ from degstalk_ns.audio.whisper import WhisperConfig, whisper_vectors
 from degstalk_ns.audio.windows import VECTORS_PER_SECOND, windows_of
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.reading.access import refuse_unreadable
 from degstalk_ns.reading.arrays import read_npy
 
 SHAPES: Final[dict[str, tuple[int, int | None]]] = {"mel": (16, None), "ds": (16, 29), "hu": (2, 1024)}
@@ -153,6 +154,7 @@ def _name(path: Path) -> str:
 
 def _read(path: Path) -> NDArray[np.floating]:
     if not path.is_file():
+        refuse_unreadable(path)
         raise UserError(
             f"{path}: missing; expected audio features, made by `degstalk process` ({', '.join(FEATURES)}) "
             f"or by the extractor of {_name(path)!r}"

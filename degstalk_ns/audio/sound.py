@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from degstalk_ns.audio.streams import Resampler, pieces
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.reading.access import refuse_unreadable
 
 FORMATS: Final[str] = "wav,w64,mp3,flac,ogg,aac,aiff,caf,au,mov,mp4,m4a,matroska,webm"
 """Containers that are opened. Playlists are not among them: they could name other files to be read."""
@@ -111,6 +112,7 @@ def load_sound(
     source = Path(source) if isinstance(source, str) else source
     name = name or (str(source) if isinstance(source, Path) else "the sound")
     if isinstance(source, Path) and not source.is_file():
+        refuse_unreadable(source)
         raise UserError(f"{name}: no such file; expected {EXPECTED}")
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size == 0:
@@ -150,6 +152,8 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
                 yield from resampler.put(piece)
             yield from resampler.rest()
     except FFmpegError as error:
+        if isinstance(source, Path):
+            refuse_unreadable(source)
         raise _unreadable(name, error) from None
 
 
@@ -168,6 +172,8 @@ def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
         with _opened(source, name) as container:
             first = next(pieces(container), None)
     except FFmpegError as error:
+        if isinstance(source, Path):
+            refuse_unreadable(source)
         raise _unreadable(name, error) from None
     if first is None:
         raise UserError(f"{name}: holds no samples; expected some audio")

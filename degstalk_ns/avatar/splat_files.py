@@ -19,6 +19,7 @@ from degstalk_ns.avatar.gaussians import ActivatedGaussians, EmbeddedGaussians
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_whole
 from degstalk_ns.rasterization.reference import spherical_harmonics
+from degstalk_ns.reading.access import refuse_unreadable
 
 Up = Literal["-y", "y", "z"]
 UPRIGHT: Final[dict[Up, tuple[tuple[float, ...], ...]]] = {
@@ -130,6 +131,7 @@ def load_ply(path: Path | str) -> ActivatedGaussians:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; give the .ply of a Gaussian splat") from error
     except OSError as error:
+        refuse_unreadable(Path(path))
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the .ply of a Gaussian splat") from error
     except (PlyParseError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a .ply with vertices ({error}); give the .ply of a Gaussian splat") from error

@@ -20,6 +20,7 @@ from yaml.constructor import ConstructorError
 
 from degstalk_ns.errors import UserError
 from degstalk_ns.plugin.saved_config import EARLIER_CLASS, EARLIER_VERSION
+from degstalk_ns.reading.access import refuse_unreadable
 
 LARGEST_CONFIG: Final[int] = 1 << 20
 """A config has some ten thousand."""
@@ -55,6 +56,7 @@ def read_config_file(path: Path, expected: str) -> Any:
         UserError: not there, not readable, of an earlier version, or with code, which is named and not run.
     """
     if not path.is_file():
+        refuse_unreadable(path)
         raise UserError(f"{path}: no such file; {expected}")
     try:
         if path.stat().st_size > LARGEST_CONFIG:
@@ -69,6 +71,7 @@ def read_config_file(path: Path, expected: str) -> Any:
             raise UserError(f"{path}: {error.problem}: {EARLIER_VERSION}") from None
         raise UserError(f"{path}: cannot be read as a run's config ({error.problem}); {expected}") from None
     except _READING as error:
+        refuse_unreadable(path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as a run's config ({reason}); {expected}") from None
     return content

@@ -22,7 +22,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.errors import UserError, one_line_errors
-from degstalk_ns.files import only_one, reach_disk
+from degstalk_ns.files import named_write_errors, only_one, reach_disk
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.kernels.threads import cores_shared
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManager, TalkingHeadDataManagerConfig
@@ -69,11 +69,11 @@ class DegstalkTrainerConfig(TrainerConfig):
             folder = getattr(owner, name)
             if folder is not None:
                 setattr(owner, name, Path(folder).absolute())
-        if self.machine.num_devices <= 1:  # with more, the processes that train are others
-            with one_line_errors():
+        with one_line_errors(), named_write_errors(self.output_dir):
+            if self.machine.num_devices <= 1:  # with more, the processes that train are others
                 _BEGUN.close()
                 _BEGUN.enter_context(only_one(self.get_base_dir()))
-        super().save_config()
+            super().save_config()
 
 
 _BEGUN = ExitStack()
@@ -100,7 +100,8 @@ class DegstalkTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """As nerfstudio's; mistakes of the user end in one line."""
         keep_freed_memory()
-        super().setup(test_mode)
+        with named_write_errors(self.base_dir):
+            super().setup(test_mode)
 
     @one_line_errors()
     def train(self) -> None:
@@ -122,7 +123,7 @@ class DegstalkTrainer(Trainer):
         self.callbacks += [TrainingCallback([before], self._share_cores), TrainingCallback([after], self._see_progress)]
         _BEGUN.close()
         try:
-            with only_one(self.base_dir), cores_shared() as leave_one:
+            with only_one(self.base_dir), named_write_errors(self.base_dir), cores_shared() as leave_one:
                 self._leave_a_core = leave_one
                 super().train()
         except KeyboardInterrupt:
@@ -242,9 +243,12 @@ class DegstalkTrainer(Trainer):
             reach_disk(final)
         except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            if "inline_container" in reason:  # torch's writer, which got less onto the disk than it gave
+                reason = "not all of it was taken: the disk is full"
+            before = any(checkpoint_step(path) is not None for path in final.glob("*.ckpt"))
+            go_on = f"resume from the one before with --load-dir {final}" if before else "train again"
             raise UserError(
-                f"{final / name}: the checkpoint cannot be written ({reason}); make room, then resume from the one "
-                f"before with --load-dir {final}"
+                f"{final / name}: the checkpoint cannot be written ({reason}); make room, then {go_on}"
             ) from None
         finally:
             self.checkpoint_dir = final

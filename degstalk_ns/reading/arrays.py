@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.access import refuse_unreadable
 
 LARGEST_BYTES: Final[int] = 4 << 30
 """Size of one array of an .npz file, unpacked."""
@@ -51,6 +52,7 @@ def _mapped(path: Path, expected: str, remedy: str) -> NDArray[Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {remedy}") from None
     except _BROKEN as error:
+        refuse_unreadable(path)
         raise UserError(f"{path}: not readable as {expected} ({_reason(error)}); {remedy}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         what = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
@@ -76,6 +78,7 @@ def read_npz(path: Path, names: Sequence[str], remedy: str) -> dict[str, NDArray
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {remedy}") from None
     except _BROKEN as error:
+        refuse_unreadable(path)
         raise UserError(f"{path}: not readable as an .npz file ({_reason(error)}); {remedy}") from None
 
 

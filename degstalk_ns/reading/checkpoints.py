@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.access import refuse_unreadable
 from degstalk_ns.reading.tensors import read_plain
 
 _NAME = re.compile(r"step-(\d{1,12})\.ckpt")
@@ -41,7 +42,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path:
     are passed over without a word.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the newest cannot be opened.
     """
     try:
         found = {step: path for path in folder.iterdir() if (step := checkpoint_step(path)) is not None}
@@ -50,6 +51,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path:
     if not found:
         raise UserError(f"{folder}: holds no checkpoint (step-*.ckpt); has the training saved one yet?")
     for step in sorted(found, reverse=True):
+        refuse_unreadable(found[step])  # else the newest would be passed over as torn, and older weights be taken
         if is_whole(found[step]):
             return found[step]
         say(f"{found[step]}: is torn and passed over (the machine may have stopped while it was written)")

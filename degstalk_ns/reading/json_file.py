@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.access import refuse_unreadable
 
 LARGEST_JSON: Final[int] = 256 << 20
 """Two hours of cameras are 60 MB."""
@@ -28,6 +29,7 @@ def read_json(path: Path, remedy: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
+        refuse_unreadable(path)
         raise UserError(f"{path}: not readable as JSON ({error}); {remedy}") from None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from degstalk_ns.errors import UserError
+from degstalk_ns.reading.access import refuse_unreadable
 
 _BROKEN: Final = (
     *(OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error),
@@ -43,6 +44,7 @@ def read_plain(path: Path, remedy: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None
     except _BROKEN as error:
+        refuse_unreadable(path)
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = f"it holds code, {foreign[1]}, which is not run" if foreign else first

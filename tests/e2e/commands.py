@@ -38,6 +38,10 @@ class Running:
             return True
         return False
 
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self._printed[0].read_text(encoding="utf-8", errors="replace") if self._printed[0].exists() else ""
+
     def stop(self) -> None:
         """Kill it and all that it started, where it still runs."""
         with suppress(ProcessLookupError):

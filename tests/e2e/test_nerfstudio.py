@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from commands import Commands, Running
 from pictures import evaluated_pictures
 
@@ -40,9 +41,15 @@ def _arguments(data: Path, *more: str) -> list[str]:
     ]
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def commands() -> Iterator[Commands]:
-    with Commands("ns-train", "ns-eval", "ns-render") as commands:
+    with Commands("ns-train", "ns-eval", "ns-render", "ns-viewer") as commands:
         yield commands
 
 
@@ -50,10 +57,7 @@ def commands() -> Iterator[Commands]:
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run in it, trained with the viewer on as users have it."""
     cwd = tmp_path_factory.mktemp("trained")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = _arguments(dataset, "--vis", "viewer+tensorboard", "--viewer.websocket-port", str(port))
+    arguments = _arguments(dataset, "--vis", "viewer+tensorboard", "--viewer.websocket-port", str(_free_port()))
     arguments[0] = str(Path(sys.executable).parent / arguments[0])
     done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -183,6 +187,32 @@ def test_a_killed_run_resumes_and_ends_as_an_uninterrupted_one(
     assert finished.returncode == 1
     assert "nothing is left to train" in finished.stderr and "Traceback" not in finished.stderr
     assert _saved(models) == f"step-{STEPS - 1:09d}.ckpt"
+
+
+def test_a_torn_checkpoint_is_passed_over_by_nerfstudio_s_programs(
+    commands: Commands, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "outputs", tmp_path / "outputs")
+    models = tmp_path / FOLDER / "nerfstudio_models"
+    *_, before, torn = sorted(models.iterdir())
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    file = tmp_path / FOLDER / "config.yml"
+    config = yaml.load(file.read_text(), Loader=yaml.Loader)
+    config.output_dir = tmp_path / "outputs"
+    file.write_text(yaml.dump(config))
+    note = f"{torn.name}: is torn and passed over"
+    done = commands.run(["ns-eval", "--load-config", str(file), "--output-path", "e.json"], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert note in done.stdout
+    assert json.loads((tmp_path / "e.json").read_text())["checkpoint"].endswith(before.name)
+    port = str(_free_port())
+    viewer = commands.start(["ns-viewer", "--load-config", str(file), "--viewer.websocket-port", port], tmp_path)
+    deadline = time.monotonic() + 120
+    while f":{port}" not in viewer.printed():
+        assert not viewer.ended() and time.monotonic() < deadline, viewer.printed()
+        time.sleep(0.1)
+    viewer.stop()
+    assert note in viewer.wait().stdout
 
 
 def test_an_interrupted_run_says_how_to_go_on(commands: Commands, dataset: Path, tmp_path: Path) -> None:

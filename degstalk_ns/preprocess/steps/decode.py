@@ -24,6 +24,7 @@ from degstalk_ns.audio.sound import FORMATS
 from degstalk_ns.audio.streams import Resampler, pieces
 from degstalk_ns.errors import UserError
 from degstalk_ns.frame_rate import FRAME_RATE, SAMPLE_RATE
+from degstalk_ns.reading.access import refuse_unreadable
 
 MINIMUM_SECONDS: float = 4.0
 """Shorter recordings hold too few mouth shapes to learn from (and too few frames for the split)."""
@@ -103,10 +104,12 @@ class VideoInfo:
 
 def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
+        refuse_unreadable(path)
         raise UserError(f"{path}: no such file; expected a video")
     try:
         return av.open(str(path), options={"format_whitelist": CONTAINERS})
     except (av.error.FFmpegError, ValueError, OSError) as error:
+        refuse_unreadable(path)
         raise UserError(
             f"{path}: cannot be read as a video ({_reason(error)}): it is damaged, or not a video; expected one "
             "such as an mp4, mov or mkv"
