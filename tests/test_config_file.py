@@ -31,6 +31,8 @@ def test_configs_are_read_as_yaml_reads_them(method, tmp_path: Path, trained_con
     assert _read(saved, tmp_path) == yaml.load(saved, Loader=yaml.Loader)
 
 
+ETA = "!!python/object/apply:nerfstudio.utils.writer.EventName [ETA (time)]"
+EVENTS = "!!python/name:nerfstudio.utils.writer.EventName ''"
 CODE = {
     "a call": f"!!python/object/apply:os.system ['touch {SIGN}']",
     "another call": f"!!python/object/apply:subprocess.check_call [['touch', '{SIGN}']]",
@@ -44,6 +46,10 @@ CODE = {
     "a program of nerfstudio": "!!python/name:nerfstudio.scripts.train.main",
     "a path of objects": "!!python/object/apply:pathlib.PosixPath [!!python/name:os.system '']",
     "bytes": "!!python/bytes 'aGVsbG8='",
+    "an attribute": "!!python/object/apply:builtins.getattr [!!python/name:os.system '', __globals__]",
+    "an attribute of a class": f"!!python/object/apply:builtins.getattr [{EVENTS}, __init__]",
+    "an attribute of a member": f"!!python/object/apply:builtins.getattr [{ETA}, name]",
+    "one of three": f"!!python/object/apply:builtins.getattr [{EVENTS}, nowhere, ETA]",
 }
 
 
@@ -60,6 +66,15 @@ def test_code_is_named_and_not_run(kind: str, tmp_path: Path, monkeypatch: pytes
             _read(text, tmp_path)
         assert str(refused.value).startswith(str(tmp_path / "config.yml")) and "\n" not in str(refused.value)
     assert os.listdir(tmp_path) == ["config.yml"]
+
+
+def test_a_config_of_debian_12_is_read(tmp_path: Path) -> None:
+    """Its Python, 3.11.2, writes a member of an enumeration by its name."""
+    text = yaml.dump(degstalk_fast.config)
+    member = "!!python/object/apply:nerfstudio.utils.writer.EventName\n      - ETA (time)\n"
+    assert member in text
+    by_name = f"!!python/object/apply:builtins.getattr\n      - {EVENTS}\n      - ETA\n"
+    assert _read(text.replace(member, by_name), tmp_path) == degstalk_fast.config
 
 
 def test_a_config_may_not_set_up_another_class(tmp_path: Path) -> None:

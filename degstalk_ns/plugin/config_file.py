@@ -150,10 +150,21 @@ def _applied(loader: ConfigLoader, name: str, node: yaml.Node) -> Any:
         raise _refused(name)
     if name in _PATHS:
         return Path(*map(str, arguments))
+    if name == _BY_NAME:
+        kind, member = arguments if len(arguments) == 2 else (None, None)
+        members = kind.__members__ if isinstance(kind, type) and issubclass(kind, Enum) else {}
+        if member not in members:
+            raise _refused(name)
+        return members[str(member)]
     kind = _found(name, node)
     if not (isinstance(kind, type) and issubclass(kind, Enum)) or len(arguments) != 1:
         raise _refused(name)
     return kind(arguments[0])
+
+
+_BY_NAME: Final[str] = "builtins.getattr"
+"""What Python 3.11.0 to 3.11.3 (Debian 12 has one of them) writes for the member of an enumeration: its class, which is
+looked for as all classes are, and its name."""
 
 
 def _tuple(loader: ConfigLoader, node: yaml.Node) -> tuple[Any, ...]:
