@@ -1,6 +1,6 @@
-# degstalk-ns in a container. For CPUs, about 2.8 GB by the weight of the packages:
+# degstalk-ns in a container. For CPUs, 2.7 GB:
 #     docker build -t degstalk:cpu .
-# For NVIDIA GPUs:
+# For NVIDIA GPUs, 7.5 GB:
 #     docker build -t degstalk:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 
 # A compiler is needed once, for pyliblzfse, which viser demands and which comes as source alone.
