@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -255,6 +256,17 @@ def test_no_page_publishes_the_viewer(server: viser.ViserServer, monkeypatch: py
         until(lambda: server.get_clients())
     assert not asked
     until(lambda: not server.get_clients())
+
+
+def test_a_viewer_that_the_user_has_published_answers_to_its_name(
+    server: viser.ViserServer, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_share(server)
+    assert _status(port, "/", "abc.share.example") == 403
+    tunnel = SimpleNamespace(get_url=lambda: "https://abc.share.example")  # viser's, once its server has answered
+    monkeypatch.setattr(server, "_share_tunnel", tunnel)
+    assert _status(port, "/", "abc.share.example") == 200
+    assert _status(port, "/", "xyz.share.example") == 403
 
 
 def test_only_what_a_control_offers_can_be_set(server: viser.ViserServer) -> None:
