@@ -215,6 +215,7 @@ USELESS: list[dict[str, object]] = [
     {"position": (float("nan"), 0.0, 0.0)},
     {"wxyz": (0.0, 0.0, 0.0, 0.0)},
     {"fov": float("inf")},
+    {"fov": 1e-300},
     {"aspect": 0.0},
     {"aspect": float("nan")},
     {"look_at": (0.0, 1e300, 0.0)},

@@ -4,6 +4,8 @@ when it leaves."""
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import pytest
 import torch
 from fake_page import PATIENCE, FakePage, until
 from nerfstudio.configs.base_config import ViewerConfig
-from nerfstudio.viewer.render_state_machine import RenderAction
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -109,12 +111,24 @@ def test_nerfstudio_s_own_picture_is_made_only_when_it_is_wanted(viewer: Viewer,
     assert not session.yields
 
 
-def test_the_preview_of_a_camera_path_has_the_view_for_itself(viewer: Viewer, page: FakePage) -> None:
+def test_the_preview_of_a_camera_path_has_the_view_for_itself(
+    viewer: Viewer, page: FakePage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (session,) = _sessions(viewer).values()
+    (machine,) = viewer.render_statemachines.values()
+    until(lambda: [thread for thread in threading.enumerate() if isinstance(thread, RenderStateMachine)] == [machine])
     viewer.render_tab_state.preview_render = True
     viewer._trigger_rerender()
     assert session.yields
     until(lambda: page.given("hide"))
+    assert viewer.render_tab_state.preview_fov == 0  # nerfstudio sets it later; its thread would end at such a camera
+    time.sleep(0.3)
+    assert machine.is_alive()
+    pictures: list[int] = []
+    monkeypatch.setattr(machine, "_send_output_to_viewer", lambda *_, **__: pictures.append(1))
+    viewer.render_tab_state.preview_fov = 0.5
+    viewer._trigger_rerender()
+    until(lambda: pictures)
     viewer.render_tab_state.preview_render = False
     frames = len(page.given("frame"))
     viewer._trigger_rerender()

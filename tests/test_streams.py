@@ -154,8 +154,9 @@ def _renamed(path: Path, name: bytes, tracks: int) -> Path:
 
 def test_a_track_that_cannot_be_decoded_does_not_hide_the_next(tmp_path: Path) -> None:
     path = _two_tracks(tmp_path / "a.mp4", b"apac")
-    assert np.abs(load_sound(path).samples).max() == pytest.approx(0.5, abs=0.05)
-    assert np.abs(decode.read_audio(decode.probe(path))).max() == pytest.approx(0.5, abs=0.05)
+    for samples in (load_sound(path).samples, decode.read_audio(decode.probe(path))):
+        loud = np.percentile(np.abs(samples), 99)  # but for the onset, which encoders let overshoot
+        assert loud == pytest.approx(0.5, abs=0.02)
     assert (
         np.abs(load_sound(_two_tracks(tmp_path / "b.mp4", b"mp4a")).samples).max() < 0.1
     )  # the first, where it can be

@@ -69,7 +69,7 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> 
     damaged = 0
     for packet in container.demux(stream):
         try:
-            frames = packet.decode()
+            frames = _frames(packet)
         except FFmpegError:
             damaged += 1
             if damaged > MOST_DAMAGED:
@@ -78,6 +78,19 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> 
         for frame in frames:
             start = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
             yield Piece(as_floats(frame), frame.sample_rate, start)
+
+
+def _frames(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
+    try:
+        return packet.decode()
+    except FFmpegError:
+        raise
+    except ValueError as error:  # so PyAV 19 tells of a format that it has no decoder for
+        raise av.error.DecoderNotFoundError(_NO_DECODER, str(error)) from None
+
+
+_NO_DECODER: Final[int] = av.error.tag_to_code(b"\xf8DEC")
+"""FFmpeg's AVERROR_DECODER_NOT_FOUND."""
 
 
 def as_floats(frame: av.AudioFrame) -> _Floats:

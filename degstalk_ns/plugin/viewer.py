@@ -69,7 +69,8 @@ class YieldingStateMachine(RenderStateMachine):
         self._tidy()
         self._session.stand_aside(self.viewer.render_tab_state.preview_render)
         if self._session.yields:
-            super().action(action)
+            if action.camera_state.fov > 0:  # nerfstudio begins a preview before it knows the first camera's
+                super().action(action)
         elif action.action == "move":
             self._session.camera_moved()
         elif action.action in ("step", "rerender"):

@@ -249,7 +249,7 @@ def _believable(value: Any) -> bool:
 def _is_camera(camera: ViewerCameraMessage) -> bool:
     """Whether one can look through it."""
     turned = math.hypot(*camera.wxyz)
-    return 0.5 < turned < 2.0 and 0 < camera.fov < math.pi and 1e-3 < camera.aspect < 1e3
+    return 0.5 < turned < 2.0 and 1e-3 < camera.fov < math.pi - 1e-3 and 1e-3 < camera.aspect < 1e3
 
 
 def plausible(control: Any, value: Any) -> bool:
