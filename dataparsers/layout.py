@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from degstalk_ns.errors import UserError
+
 RGB = tuple[int, int, int]
 
 PALETTE: Final[dict[str, RGB]] = {
@@ -22,6 +24,8 @@ PALETTE: Final[dict[str, RGB]] = {
 }
 """Colour of each region in ``parsing/<i>.png``, RGB 0 to 255: that of the datasets of AD-NeRF and its successors."""
 
+SIDE_RANGE: Final[tuple[int, int]] = (64, 2048)
+"""Smallest and largest side of the frames of a dataset that is made here, pixels. Origin: chosen for this project."""
 TRAIN_FRACTION: Final[float] = 10 / 11
 """Fraction of the frames, from the first on, that are trained on; the rest is held out for evaluation. Origin: the 10:1
 split of AD-NeRF and its successors."""
@@ -98,6 +102,22 @@ class Layout:
     @property
     def contact_sheet(self) -> Path:
         return self.root / "contact_sheet.png"
+
+
+def require_dataset_folder(root: Path | None) -> None:
+    """Returns where ``root`` is a folder.
+
+    Raises:
+        UserError: there is none, or none was given (None).
+    """
+    if root is None:
+        raise UserError("no dataset given: say where it is with --data FOLDER; `degstalk process` makes one of a video")
+    if root.is_file():
+        raise UserError(
+            f"{root}: is a file; expected a dataset: `degstalk process {root} data/me` makes one of a video"
+        )
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder; make it with `degstalk process VIDEO {root}`")
 
 
 def remedy(root: Path) -> str:

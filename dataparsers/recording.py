@@ -34,7 +34,7 @@ from degstalk_ns.dataparsers.driving_files import (
     read_phonetic_vectors,
 )
 from degstalk_ns.dataparsers.frame import check_masks, frame_size
-from degstalk_ns.dataparsers.layout import Layout, remedy
+from degstalk_ns.dataparsers.layout import Layout, remedy, require_dataset_folder
 from degstalk_ns.dataparsers.options import ReadOptions
 from degstalk_ns.dataparsers.plausibility import doubts, length_doubts
 from degstalk_ns.dataparsers.transforms import FrameTable, read_transforms, trimmed
@@ -137,8 +137,7 @@ def read_recording(root: Path | str, audio: str = "auto", options: ReadOptions |
         raise UserError(f"downscale must be 1 or more, got {options.downscale}")
     if not (math.isfinite(options.scene_scale) and options.scene_scale > 0):
         raise UserError(f"scene_scale must be a positive number, got {options.scene_scale}")
-    if not root.is_dir():
-        raise UserError(f"{root}: no such dataset folder; make it with `degstalk process VIDEO {root}`")
+    require_dataset_folder(root)
     notes: list[str] = []
 
     camera, splits = read_transforms(layout, options)

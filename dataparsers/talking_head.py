@@ -16,6 +16,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from degstalk_ns.dataparsers.layout import require_dataset_folder
 from degstalk_ns.dataparsers.options import UPPER_FACE_UNITS, ReadOptions, Signals
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.errors import UserError, one_line_errors
@@ -92,8 +93,8 @@ class TalkingHead(DataParser):
             UserError: see :func:`~degstalk_ns.dataparsers.recording.read_recording`.
         """
         if self._recording is None:
-            if self.config.data == Path():
-                raise UserError("no dataset given: say where it is with --data FOLDER")
+            if self.config.data == Path():  # nerfstudio's word for none
+                require_dataset_folder(None)
             self._recording = read_recording(Path(self.config.data), self.config.audio, self.config.options)
             for note in self._recording.notes:
                 CONSOLE.print(f"[degstalk] {self.config.data}: {note}", markup=False)

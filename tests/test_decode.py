@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -126,7 +129,14 @@ def test_a_last_frame_that_stands_still_is_held(tmp_path: Path) -> None:
 def test_sizes_are_looked_at_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _mp4(tmp_path / "a.mp4", np.zeros((32, 64, 3), np.uint8))
     monkeypatch.setattr(decode, "MOST_STORED_PIXELS", 64 * 32 - 1)
-    monkeypatch.setattr(av.VideoStream, "decode", None, raising=False)
+    opened = decode._open
+
+    @contextmanager
+    def undecodable(path: Path) -> Iterator[SimpleNamespace]:
+        with opened(path) as container:
+            yield SimpleNamespace(streams=container.streams, decode=lambda *_: pytest.fail("a frame was decoded"))
+
+    monkeypatch.setattr(decode, "_open", undecodable)
     with pytest.raises(UserError, match="64 x 32 pixels; at most"):
         decode.probe(path)
     monkeypatch.undo()

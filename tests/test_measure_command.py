@@ -56,6 +56,10 @@ def test_a_video_is_measured_beside_the_real_person(
     assert saved["jaw_jitter_ratio"] == pytest.approx(0.8)
     out = capsys.readouterr().out
     assert "109 of 110" in out and "20 of 21" in out and "[b].mkv" in out and "written" in out
+    assert "sync margin: a recording whose lips move teaches from 6 s on" in " ".join(out.split())
+    with pytest.raises(SystemExit):
+        cli.main(["measure", str(video), "--recording", str(tmp_path / "nowhere")])
+    assert "nowhere: no such file or folder; expected a dataset or a video" in capsys.readouterr().err
 
 
 def test_the_table_has_a_column_for_each_and_says_what_is_not_measurable() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -28,10 +29,12 @@ from drawn_person import (
     turn,
     video,  # noqa: F401
 )
+from rich.console import Console
 from video_files import tone, write_video
 
 from degstalk_ns import files
 from degstalk_ns.audio.mel import MelConfig
+from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers.layout import Layout, train_count
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import PART_PREFIX
@@ -199,7 +202,9 @@ def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Pat
     assert set(process(video, copy, config).stages) == {"audio features", "transforms"}
     assert np.load(Layout(copy).audio_features("mel")).shape[2] == 32
     larger = replace(config, size=80)
-    assert len(process(video, copy, larger).stages) >= 8
+    said = io.StringIO()
+    assert len(process(video, copy, larger, Progress(Console(file=said, width=200))).stages) >= 8
+    assert "made again, as options or versions differ from before: frames" in said.getvalue()
     assert files.read_rgb(Layout(copy).plate(0)).shape == (80, 80, 3)
 
 
@@ -306,7 +311,7 @@ def test_face_lost_for_a_moment_is_listed(tmp_path: Path, video: Path) -> None:
 
 
 def test_bad_options(tmp_path: Path, video: Path) -> None:
-    for config in (replace(CONFIG, size=7), replace(CONFIG, workers=-1)):
+    for config in (replace(CONFIG, size=7), replace(CONFIG, size=100_000), replace(CONFIG, workers=-1)):
         with pytest.raises(UserError, match="expected"):
             process(video, tmp_path / "me", config)
     assert not (tmp_path / "me").exists()

@@ -59,9 +59,11 @@ def test_saved_configs_hold_absolute_folders_and_a_moved_project_is_found(
     config.data = config.pipeline.datamanager.data = config.pipeline.datamanager.dataparser.data = Path("data/me")
     config.output_dir = Path("outputs")
     monkeypatch.chdir(tmp_path)
-    config.save_config()
-    saved = _saved(run)
     folder = tmp_path / "data/me"
+    folder.mkdir(parents=True)
+    config.save_config()
+    folder.rmdir()
+    saved = _saved(run)
     assert saved.data == saved.pipeline.datamanager.data == saved.pipeline.datamanager.dataparser.data == folder
     assert saved.output_dir == tmp_path / "outputs" and saved.get_checkpoint_dir() == run.parent / "nerfstudio_models"
     # The whole project moves: the dataset is found where it lies as seen from the run.

@@ -123,6 +123,11 @@ def test_a_folder_that_exists_is_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="exists already"):
         make(tmp_path / "empty", TINY)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    for overwrite in (False, True):  # it is not said to be replaced by an option that would not
+        with pytest.raises(UserError, match="is no dataset, which --overwrite would replace"):
+            make(tmp_path / "mine", SampleConfig(seconds=2.0, size=64, overwrite=overwrite))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         make(tmp_path / "file", SampleConfig(seconds=2.0, size=64, overwrite=True))

@@ -162,6 +162,17 @@ def test_a_track_that_cannot_be_decoded_does_not_hide_the_next(tmp_path: Path) -
     )  # the first, where it can be
 
 
+def test_a_video_that_nobody_decodes_is_refused(tmp_path: Path) -> None:
+    path = _two_tracks(tmp_path / "a.mp4", b"mp4a")
+    data = path.read_bytes()
+    place = data.index(b"mp4v")
+    path.write_bytes(data[:place] + data[place:].replace(b"mp4v", b"zzzz", 1).replace(b"esds", b"skip", 1))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context is None
+    with pytest.raises(UserError, match=r"a\.mp4: there is no decoder here for its video; convert it"):
+        decode.probe(path)
+
+
 def test_no_track_that_can_be_decoded_is_refused(tmp_path: Path) -> None:
     path = _renamed(_two_tracks(tmp_path / "a.mp4", b"mp4a"), b"apac", 2)
     with pytest.raises(UserError, match=r"a\.mp4: (has no readable audio|holds no samples)"):

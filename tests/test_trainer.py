@@ -320,6 +320,25 @@ def test_a_place_that_cannot_be_written_to_is_one_line(
     plugin_trainer._BEGUN.close()
 
 
+def test_a_training_goes_on_by_the_command_that_began_it() -> None:
+    checkpoints = Path("/runs/a b/nerfstudio_models")
+    begun = [
+        "/usr/bin/ns-train",
+        "degstalk",
+        "--data",
+        "me",
+        "--load-dir",
+        "old",
+        "--max-num-iterations=9",
+        "talking-head",
+    ]
+    again = plugin_trainer.resume_command(begun, "degstalk", Path("/me"), checkpoints)
+    assert again == f"ns-train degstalk --load-dir '{checkpoints}' --data me --max-num-iterations=9 talking-head"
+    assert plugin_trainer.resume_command(again.split(), "degstalk", Path("/me"), Path("/x")).count("--load-dir") == 1
+    by_itself = plugin_trainer.resume_command(["pytest", "degstalk"], "degstalk", Path("/me"), Path("/x"))
+    assert by_itself == "ns-train degstalk --data /me --load-dir /x"
+
+
 def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(dataset: Path, tmp_path: Path) -> None:
     config = deepcopy(degstalk_fast.config)
     config.data = config.pipeline.datamanager.data = dataset

@@ -66,10 +66,12 @@ def pieces(container: av.container.InputContainer) -> Iterator[Piece]:
 
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[Piece]:
+    if stream.codec_context is None:  # PyAV 17 ends Python at its first packet, and 19 raises a ValueError
+        raise av.error.DecoderNotFoundError(_NO_DECODER, "no decoder for its format")
     damaged = 0
     for packet in container.demux(stream):
         try:
-            frames = _frames(packet)
+            frames = packet.decode()
         except FFmpegError:
             damaged += 1
             if damaged > MOST_DAMAGED:
@@ -78,15 +80,6 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> 
         for frame in frames:
             start = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
             yield Piece(as_floats(frame), frame.sample_rate, start)
-
-
-def _frames(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
-    try:
-        return packet.decode()
-    except FFmpegError:
-        raise
-    except ValueError as error:  # so PyAV 19 tells of a format that it has no decoder for
-        raise av.error.DecoderNotFoundError(_NO_DECODER, str(error)) from None
 
 
 _NO_DECODER: Final[int] = av.error.tag_to_code(b"\xf8DEC")

@@ -34,7 +34,7 @@ _UNITS: Final = {
     "seam": "{:.0f} pixels of crack",
     "lips": "lips off by {:.3f} eye distances",
     "eyes": "eyes off by {:.2f} of their width",
-    "jitter": "jitter of {:.1f} grey levels more than recorded",
+    "jitter": "{:.1f} grey levels more jitter",
 }
 
 
@@ -147,7 +147,7 @@ def _row(moment: Moment, pair: Pair) -> _Image:
     for picture in (pair.truth, pair.image):
         part = np.ascontiguousarray(picture[y0 : y0 + side, x0 : x0 + side])
         cells.append(cv2.resize(part, (MOMENT_CELL, MOMENT_CELL), interpolation=cv2.INTER_CUBIC))
-    what = f"frame {moment.frame}, {moment.criterion}: {_UNITS[moment.criterion].format(moment.value)}"
+    what = f"frame {moment.frame}: {_UNITS[moment.criterion].format(moment.value)}"
     for cell, text in ((cells[0], what), (cells[1], "rendered"), (cells[2], "recorded"), (cells[3], "rendered")):
         for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(cell, text, (6, MOMENT_CELL - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thick, cv2.LINE_AA)

@@ -5,10 +5,11 @@ at all, saved configs say what they lack, and mistakes of the user end in one li
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,6 +22,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.avatar.avatar import REGIONS
+from degstalk_ns.dataparsers.layout import require_dataset_folder
 from degstalk_ns.errors import UserError, one_line_errors
 from degstalk_ns.files import named_write_errors, only_one, reach_disk
 from degstalk_ns.kernels.memory import keep_freed_memory
@@ -65,15 +67,37 @@ class DegstalkTrainerConfig(TrainerConfig):
         they are started, not where the training was."""
         manager = self.pipeline.datamanager
         assert isinstance(manager, TalkingHeadDataManagerConfig)
-        for owner, name in ((self, "output_dir"), (self, "data"), (manager, "data"), (manager.dataparser, "data")):
+        parser = manager.dataparser
+        if manager.data is None and parser.data != Path():  # nerfstudio's word for none
+            manager.data = parser.data
+        for owner, name in ((self, "output_dir"), (self, "data"), (manager, "data")):
             folder = getattr(owner, name)
             if folder is not None:
                 setattr(owner, name, Path(folder).absolute())
+        if manager.data is not None:
+            parser.data = manager.data
         with one_line_errors(), named_write_errors(self.output_dir):
+            require_dataset_folder(manager.data)
             if self.machine.num_devices <= 1:  # with more, the processes that train are others
                 _BEGUN.close()
                 _BEGUN.enter_context(only_one(self.get_base_dir()))
             super().save_config()
+
+
+def resume_command(given: Sequence[str], method: str, data: Path | None, checkpoints: Path) -> str:
+    """What goes on with a training: the command that began it, with all its options, from its checkpoints.
+
+    Args:
+        given: the words of this process's command.
+    """
+    if len(given) < 2 or Path(given[0]).stem != "ns-train" or given[1] != method:  # begun by something else
+        return shlex.join(["ns-train", method, "--data", str(data), "--load-dir", str(checkpoints)])
+    words = list(given[2:])
+    for place in reversed(range(len(words))):
+        name, _, value = words[place].partition("=")
+        if name.replace("_", "-") in ("--load-dir", "--load-step", "--load-checkpoint"):
+            del words[place : place + (1 if value else 2)]
+    return shlex.join(["ns-train", method, "--load-dir", str(checkpoints), *words])
 
 
 _BEGUN = ExitStack()
@@ -100,8 +124,24 @@ class DegstalkTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """As nerfstudio's; mistakes of the user end in one line."""
         keep_freed_memory()
-        with named_write_errors(self.base_dir):
-            super().setup(test_mode)
+        try:
+            with named_write_errors(self.base_dir):
+                super().setup(test_mode)
+        except (UserError, SystemExit):  # what is refused leaves no run that looks like one
+            self._leave_nothing()
+            raise
+
+    def _leave_nothing(self) -> None:
+        """Removes what was written of a run that cannot begin, unless it has checkpoints."""
+        if any(self.checkpoint_dir.glob("*.ckpt")):
+            return
+        for name in ("config.yml", "dataparser_transforms.json"):
+            (self.base_dir / name).unlink(missing_ok=True)
+        for folder in (self.checkpoint_dir, self.base_dir, *self.base_dir.parents):
+            if folder == self.config.output_dir:
+                break
+            with suppress(OSError):  # something else is in it, or it is not there
+                folder.rmdir()
 
     @one_line_errors()
     def train(self) -> None:
@@ -138,8 +178,8 @@ class DegstalkTrainer(Trainer):
         """What to do after an interruption."""
         if not any(checkpoint_step(path) is not None for path in self.checkpoint_dir.glob("*.ckpt")):
             return "interrupted before the first checkpoint; the same command begins anew"
-        folder, data = self.checkpoint_dir, self.config.data
-        return f"interrupted; go on with: ns-train {self.config.method_name} --data {data} --load-dir {folder}"
+        go_on = resume_command(sys.argv, str(self.config.method_name), self.config.data, self.checkpoint_dir)
+        return f"interrupted; go on with: {go_on}"
 
     @property
     def _pipeline(self) -> DegstalkPipeline:

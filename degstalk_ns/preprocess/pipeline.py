@@ -19,7 +19,7 @@ from degstalk_ns import model_files
 from degstalk_ns.audio.features import FEATURES, feature_availability
 from degstalk_ns.audio.whisper import whisper_availability
 from degstalk_ns.console.progress import Progress, quiet_native_messages
-from degstalk_ns.dataparsers.layout import Layout
+from degstalk_ns.dataparsers.layout import SIDE_RANGE, Layout
 from degstalk_ns.errors import UnwritableError, UserError
 from degstalk_ns.files import PART_PREFIX, named_write_errors, only_one
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -73,8 +73,9 @@ def process(
     """
     started = time.perf_counter()
     config = config or ProcessConfig()
-    if config.size < 64 or config.size % 2:
-        raise UserError(f"--size {config.size}: expected an even number of pixels, at least 64")
+    low, high = SIDE_RANGE
+    if not low <= config.size <= high or config.size % 2:
+        raise UserError(f"--size {config.size}: expected an even number of pixels from {low} to {high}")
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: expected a positive number, or 0 for the number of cores")
     progress = progress or Progress(None)
@@ -294,6 +295,8 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
     if todo[-1][0] is not steps[-1]:
         todo.append((steps[-1], set(), True))
     remove_parts(layout.root)
+    if stale := [step.name for step, _, current in todo if not current and step.name in record.stages]:
+        progress.say(f"{layout.root}: made again, as options or versions differ from before: {', '.join(stale)}")
     seconds: dict[str, float] = {}
     for step, missing, current in todo:
         if not current:

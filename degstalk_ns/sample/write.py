@@ -30,7 +30,7 @@ from degstalk_ns.audio.mel import mel_windows
 from degstalk_ns.audio.sound import UNLIMITED, load_sound
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.dataparsers import contact_sheet, writing
-from degstalk_ns.dataparsers.layout import PALETTE, Layout, train_count
+from degstalk_ns.dataparsers.layout import PALETTE, SIDE_RANGE, Layout, train_count
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 from degstalk_ns.frame_rate import FRAME_RATE
@@ -49,8 +49,6 @@ SAMPLE_RECORD: Final[str] = "sample.json"
 """Says with what options a folder was made by `degstalk sample`."""
 SHORTEST: Final[float] = 2.0
 """Seconds: one phrase, and five frames to validate."""
-SIDE_RANGE: Final[tuple[int, int]] = (64, 2048)
-"""Smallest and largest side, pixels."""
 BYTES_PER_PIXEL: Final[float] = 5.0
 """Disk taken by all files of a frame, over its pixels; measured at 512 and rounded up."""
 BYTES_PER_FRAME: Final[int] = 48_000
@@ -145,15 +143,15 @@ def _check_output(output: Path, target: Path, overwrite: bool) -> None:
         return
     if not target.is_dir():
         raise UserError(f"{output}: is a file; expected the folder to write the dataset to")
-    if not overwrite:
-        raise UserError(f"{output}: exists already; choose another folder, or pass --overwrite to replace a dataset")
     there = {path.name for path in target.iterdir()}
     strange = sorted(there - _dataset_names(target))
     if strange:
         raise UserError(
-            f"{output}: --overwrite replaces a dataset, but {strange[0]!r} is none of a dataset's files; "
-            "move it away or choose another folder"
+            f"{output}: exists already and is no dataset, which --overwrite would replace ({strange[0]!r} is none of a "
+            "dataset's files); choose another folder"
         )
+    if not overwrite:
+        raise UserError(f"{output}: exists already; choose another folder, or pass --overwrite to replace the dataset")
 
 
 def _dataset_names(root: Path) -> set[str]:
@@ -177,12 +175,14 @@ def _check_room(output: Path, target: Path, config: SampleConfig) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{output}: needs about {_gigabytes(needed)} of disk, {_gigabytes(free)} are free; "
+            f"{output}: needs about {_size(needed)} of disk, {_size(free)} are free; "
             "free some space, or make less with --seconds or --size"
         )
 
 
-def _gigabytes(count: float) -> str:
+def _size(count: float) -> str:
+    if count < 1e9:
+        return f"{count / 1e6:.1f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e15 else f"{count / 1e9:.1e} GB"
 
 

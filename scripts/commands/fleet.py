@@ -144,10 +144,13 @@ def command(
 def _step(action: RunStep) -> None:
     manifest = read_manifest(action.manifest)
     store = Store(manifest.output)
-    mark = run_step(manifest, find_step(manifest, action.subject, action.step, store), store)
+    step = find_step(manifest, action.subject, action.step, store)
+    before = store.mark(*step.key)
+    mark = run_step(manifest, step, store)
     if not mark.done:
         raise UserError(f"{action.subject}, {action.step}: {mark.reason}")
-    print(f"{action.subject}, {action.step}: done in {mark.seconds:.1f} s on {mark.node}")
+    word = "was done before" if mark == before else "done"
+    print(f"{action.subject}, {action.step}: {word}, in {mark.seconds:.1f} s on {mark.node}")
 
 
 def _subject(action: RunSubject) -> None:

@@ -14,10 +14,11 @@ from rich.console import Console
 from degstalk_ns.console.progress import Progress
 from degstalk_ns.console.report import Report, Table, check_writable
 from degstalk_ns.errors import UserError
+from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.metrics.comparison import SHORTEST_COMPARED, compared_video, draw_worst
 from degstalk_ns.metrics.lips_and_eyes import wide_opening
 from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
-from degstalk_ns.metrics.speech.sync_margin import LipsWithSound, own_margin
+from degstalk_ns.metrics.speech.sync_margin import FEWEST_FRAMES, LipsWithSound, own_margin
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
 from degstalk_ns.preprocess.steps.decode import MINIMUM_SECONDS
 from degstalk_ns.speech.recogniser import recognised_phonemes
@@ -64,6 +65,8 @@ def command(
     shortest = MINIMUM_SECONDS if against is None else SHORTEST_COMPARED
     sources = {"video": talking_source(video, shortest=shortest)}
     if recording is not None:
+        if not recording.exists():
+            raise UserError(f"--recording {recording}: no such file or folder; expected a dataset or a video")
         most = max(sources["video"].count, LEAST_RECORDED) if recording.is_dir() else None
         sources["recording"] = talking_source(recording, most)
     if phonemes == ENGLISH:
@@ -114,6 +117,12 @@ def add_sync(report: Report, found: dict[str, TalkingReport], sounds: dict[str, 
     own = own_margin(sounds["recording"], found["recording"].lips)
     report.tables[0].add("sync margin, by log-mel bands", _number(video, 2), _number(own, 2))
     report.data["sync_margin"] = {"video": video, "recording": own}
+    if video is None or own is None:
+        whole = FEWEST_FRAMES / FRAME_RATE
+        report.notes.append(
+            f"sync margin: a recording whose lips move teaches from {whole:g} s on, and has one itself from "
+            f"{2 * whole:g} s on; the video needs 2 s"
+        )
 
 
 def add_phonemes(report: Report, found: dict[str, TalkingReport], said: TimedPhonemes) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -222,7 +223,12 @@ def test_an_interrupted_run_says_how_to_go_on(commands: Commands, dataset: Path,
     ended = process.wait()
     assert ended.returncode == 130 and "Traceback" not in ended.stdout + ended.stderr, ended.stderr[-2000:]
     line = " ".join(ended.stdout.split())
-    assert f"interrupted; go on with: ns-train degstalk-fast --data {dataset} --load-dir {models}" in line
+    words = _arguments(dataset)[2:]
+    words[words.index(str(STEPS))] = "3000"
+    assert (
+        f"interrupted; go on with: {shlex.join(['ns-train', 'degstalk-fast', '--load-dir', str(models), *words])}"
+        in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,9 +273,28 @@ def test_the_long_schedule_on_a_dataset_of_the_reference_at_half_size(
 
 
 def test_missing_dataset_is_one_line(commands: Commands, tmp_path: Path) -> None:
-    done = commands.run(_arguments(tmp_path / "nowhere"), tmp_path)
-    assert done.returncode == 1
-    assert "no such dataset folder" in done.stderr and "Traceback" not in done.stderr
+    video = tmp_path / "talk.mp4"
+    video.write_bytes(b"some")
+    for data, words in (
+        (tmp_path / "nowhere", "no such dataset folder"),
+        (video, f"`degstalk process {video} data/me`"),
+    ):
+        done = commands.run(_arguments(data), tmp_path)
+        assert done.returncode == 1
+        assert words in done.stderr and "Traceback" not in done.stderr
+    done = commands.run(["ns-train", "degstalk-fast", "--vis", "tensorboard"], tmp_path)
+    assert done.returncode == 1 and "no dataset given" in done.stderr and "--data FOLDER" in done.stderr
+    assert list(tmp_path.iterdir()) == [video]
+
+
+def test_a_refused_training_leaves_no_run(commands: Commands, dataset_copy: Path, tmp_path: Path) -> None:
+    (dataset_copy / "transforms_train.json").write_text("[]")
+    work = tmp_path / "work"
+    work.mkdir()
+    done = commands.run(_arguments(dataset_copy), work)
+    assert done.returncode == 1 and "transforms_train.json" in done.stderr and "Traceback" not in done.stderr
+    assert [path for path in work.rglob("*") if path.is_file()] == []
+    assert not (work / FOLDER).exists()
 
 
 def test_non_finite_loss_stops_with_step_and_term(commands: Commands, dataset_copy: Path, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def _reason(error: Exception) -> str:
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     for stream in container.streams.video:
         if not int(stream.disposition) & int(av.stream.Disposition.attached_pic):
+            if stream.codec_context is None:  # at which PyAV 17 would end Python
+                raise UserError(f"{path}: there is no decoder here for its video; convert it, for example to H.264")
             return stream
     raise UserError(f"{path}: holds no video stream; expected a video with audio")
 
@@ -143,7 +145,7 @@ def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS, maximum_seconds:
         _check_size(stream, path)
         try:
             frame = next(container.decode(stream))
-        except (StopIteration, av.error.FFmpegError, ValueError):  # the last where there is no decoder, by PyAV 19
+        except (StopIteration, av.error.FFmpegError):
             raise UserError(
                 f"{path}: not one frame of its video can be decoded; the file is damaged or not a video"
             ) from None
