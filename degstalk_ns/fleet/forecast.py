@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Final
 
 import matplotlib.pyplot as plt
 
@@ -134,6 +135,14 @@ def forecast_table(costs: Sequence[StepCost], forecasts: Sequence[Sequence[Forec
     return lines
 
 
+_TIMES: Final[dict[int, str]] = {
+    **{count * 60: f"{count} min" for count in (1, 3, 10, 30)},
+    **{count * 3600: f"{count} h" for count in (1, 3, 8)},
+    **{count * 86400: f"{count} day{'s' * (count > 1)}" for count in (1, 3, 10, 30, 100, 300, 1000, 3000)},
+}
+"""Marks of an axis of times, by their seconds."""
+
+
 def plot_forecast(forecasts: Sequence[Sequence[Forecasted]], path: Path) -> None:
     """Hours against machines, a line for each number of clips."""
     figure, axes = plt.subplots(figsize=(7, 5))
@@ -144,9 +153,15 @@ def plot_forecast(forecasts: Sequence[Sequence[Forecasted]], path: Path) -> None
             "o-",
             label=f"{row[0].clips:,} clips",
         )
+    machines = sorted({found.cluster.machines for row in forecasts for found in row})
+    axes.set_xticks(machines, [f"{count:,}" for count in machines])
+    axes.set_yticks([seconds / 3600 for seconds in _TIMES], list(_TIMES.values()))
+    axes.minorticks_off()
+    hours = [found.hours for row in forecasts for found in row]
+    axes.set_ylim(min(hours) / 2, max(hours) * 2)
     axes.set_xlabel("machines")
-    axes.set_ylabel("hours")
-    axes.grid(which="both", alpha=0.3)
+    axes.set_ylabel("time until all are done")
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
