@@ -108,15 +108,19 @@ def require_dataset_folder(root: Path | None) -> None:
     """Returns where ``root`` is a folder.
 
     Raises:
-        UserError: there is none, or none was given (None).
+        UserError: there is none, it is closed to this user, or none was given (None).
     """
     if root is None:
         raise UserError("no dataset given: say where it is with --data FOLDER; `degstalk process` makes one of a video")
-    if root.is_file():
+    try:
+        is_file, is_folder = root.is_file(), root.is_dir()
+    except PermissionError:
+        raise UserError(f"{root}: cannot be read (Permission denied); give this user the permission") from None
+    if is_file:
         raise UserError(
-            f"{root}: is a file; expected a dataset: `degstalk process {root} data/me` makes one of a video"
+            f"{root}: is a file; expected the folder of a dataset, as `degstalk process VIDEO data/me` makes of a video"
         )
-    if not root.is_dir():
+    if not is_folder:
         raise UserError(f"{root}: no such dataset folder; make it with `degstalk process VIDEO {root}`")
 
 

@@ -88,6 +88,7 @@ CANNOT: dict[tuple[str, str], str] = {
     ("config", "negative"): "the same",
     ("config", "huge"): "refused by its size: see test_config_file.py",
     ("config", "wrong shape"): "a mapping of options has no shape",
+    ("checkpoint", "a folder"): "is none then: as where it is absent",
     ("checkpoint", "negative"): "parameters have no range",
     ("checkpoint", "huge"): "the same",
     ("ply", "NaN"): "splats of others may hold some; they are not drawn",
@@ -137,6 +138,32 @@ def test_the_matrix_is_whole() -> None:
     generic = ("absent", "empty", "truncated", "random bytes", "no permission", "a folder")
     assert {cell for cell in CELLS if cell[1] not in generic} == set(DAMAGE_OF)
     assert all(fault in FAULTS and kind in (*FILES, *OTHERS) for kind, fault in CANNOT)
+
+
+@pytest.mark.parametrize("name", ["talk.mp4", "speech.wav", "me", "config.yml", "path.json"])
+def test_what_lies_in_a_closed_folder(
+    name: str, trained_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = tmp_path / "closed"
+    path = closed / name
+    (path if name == "me" else closed).mkdir(parents=True)
+    if name != "me":
+        path.write_text("of another user")
+    output = str(tmp_path / "out.mp4")
+    render = ["render", "--output", output, "--load-config"]
+    command = {
+        "talk.mp4": ["process", str(path), str(tmp_path / "me")],
+        "speech.wav": [*render, str(trained_config), "--audio", str(path)],
+        "me": ["experiment", "table2", "--data", str(path), "--budget", "8", "--output", str(tmp_path / "out")],
+        "config.yml": [*render, str(path), "--track", "val"],
+        "path.json": [*render, str(trained_config), "--camera-path", str(path)],
+    }[name]
+    closed.chmod(0)
+    try:
+        _refused("no permission", tmp_path, path, lambda: cli.main(command), capsys)
+    finally:
+        closed.chmod(0o700)
+    assert path.exists()
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_changed_option_redoes_its_stage_and_what_follows(copy: Path, video: Pat
     larger = replace(config, size=80)
     said = io.StringIO()
     assert len(process(video, copy, larger, Progress(Console(file=said, width=200))).stages) >= 8
-    assert "made again, as options or versions differ from before: frames" in said.getvalue()
+    assert "options or versions differ from before, so these are made again: frames" in said.getvalue()
     assert files.read_rgb(Layout(copy).plate(0)).shape == (80, 80, 3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import subprocess
 import sys
 from copy import deepcopy
@@ -310,33 +311,53 @@ def test_a_place_that_cannot_be_written_to_is_one_line(
     config.data = config.pipeline.datamanager.data = dataset
     config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "tiny", "only"
     tmp_path.chmod(0o500)
-    with ordinary_rights(), pytest.raises(SystemExit) as ended:
-        config.save_config()
+    try:
+        with ordinary_rights(), pytest.raises(SystemExit) as ended:
+            config.save_config()
+    finally:
+        tmp_path.chmod(0o700)
+        plugin_trainer._BEGUN.close()
     said = capsys.readouterr().err
     assert ended.value.code == 1 and said.count("\n") == 1
     assert f"{tmp_path / 'outputs'}: cannot be read or written (Permission denied)" in said
-    tmp_path.chmod(0o700)
-    config.save_config()
-    plugin_trainer._BEGUN.close()
 
 
 def test_a_training_goes_on_by_the_command_that_began_it() -> None:
     checkpoints = Path("/runs/a b/nerfstudio_models")
-    begun = [
-        "/usr/bin/ns-train",
-        "degstalk",
-        "--data",
-        "me",
-        "--load-dir",
-        "old",
-        "--max-num-iterations=9",
-        "talking-head",
-    ]
-    again = plugin_trainer.resume_command(begun, "degstalk", Path("/me"), checkpoints)
-    assert again == f"ns-train degstalk --load-dir '{checkpoints}' --data me --max-num-iterations=9 talking-head"
-    assert plugin_trainer.resume_command(again.split(), "degstalk", Path("/me"), Path("/x")).count("--load-dir") == 1
-    by_itself = plugin_trainer.resume_command(["pytest", "degstalk"], "degstalk", Path("/me"), Path("/x"))
-    assert by_itself == "ns-train degstalk --data /me --load-dir /x"
+    again = ["ns-train", "degstalk", "--load-dir", str(checkpoints)]
+    kept = ["--data", "me", "--max-num-iterations=9", "talking-head", "--audio", "ds"]
+    for left_out in (["--load-dir", "old"], ["--load_dir=old", "--load-step", "3"], ["--load-checkpoint=x"], []):
+        begun = ["/usr/bin/ns-train", "degstalk", *kept[:2], *left_out, *kept[2:]]
+        command = plugin_trainer.resume_command(begun, "degstalk", Path("/me"), checkpoints)
+        assert shlex.split(command) == [*again, *kept]
+    plain = ["ns-train", "degstalk", "--data", "/me", "--load-dir", str(checkpoints)]
+    for begun in (["pytest", "degstalk"], ["ns-train", "degstalk", "--load-config", "c.yml", "--data", "me"]):
+        assert shlex.split(plugin_trainer.resume_command(begun, "degstalk", Path("/me"), checkpoints)) == plain
+
+
+def test_only_a_run_that_was_made_now_is_removed_when_it_is_refused(
+    dataset_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = deepcopy(degstalk_fast.config)
+    config.data = config.pipeline.datamanager.data = dataset_copy
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path / "outputs", "tiny", "only"
+    config.machine.device_type = "cpu"
+    (dataset_copy / "transforms_train.json").write_text("[]")
+    folder = config.get_base_dir()
+
+    def refused() -> None:
+        config.save_config()
+        with pytest.raises(SystemExit):
+            config.setup(local_rank=0, world_size=1).setup()
+        plugin_trainer._BEGUN.close()
+
+    refused()
+    assert (tmp_path / "outputs").is_dir() and not list((tmp_path / "outputs").iterdir())
+    monkeypatch.setattr(plugin_trainer, "_MADE", set())
+    folder.mkdir(parents=True)
+    (folder / "config.yml").write_text("of another day")
+    refused()
+    assert (folder / "config.yml").is_file()
 
 
 def test_a_second_run_in_the_folder_of_one_that_begins_leaves_its_config_alone(dataset: Path, tmp_path: Path) -> None:

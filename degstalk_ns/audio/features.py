@@ -153,8 +153,8 @@ def _name(path: Path) -> str:
 
 
 def _read(path: Path) -> NDArray[np.floating]:
+    refuse_unreadable(path)
     if not path.is_file():
-        refuse_unreadable(path)
         raise UserError(
             f"{path}: missing; expected audio features, made by `degstalk process` ({', '.join(FEATURES)}) "
             f"or by the extractor of {_name(path)!r}"

@@ -111,8 +111,9 @@ def load_sound(
     limits = limits or SoundLimits()
     source = Path(source) if isinstance(source, str) else source
     name = name or (str(source) if isinstance(source, Path) else "the sound")
-    if isinstance(source, Path) and not source.is_file():
+    if isinstance(source, Path):
         refuse_unreadable(source)
+    if isinstance(source, Path) and not source.is_file():
         raise UserError(f"{name}: no such file; expected {EXPECTED}")
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size == 0:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from degstalk_ns.dataparsers.layout import require_dataset_folder
 from degstalk_ns.errors import UserError
 from degstalk_ns.files import write_bytes
 
@@ -107,8 +108,7 @@ def subjects_of(folders: Sequence[Path]) -> list[Subject]:
         raise UserError("no dataset given: say where they are with --data FOLDER [FOLDER ...]")
     found: dict[str, Path] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such dataset folder; make it with `degstalk process VIDEO {folder}`")
+        require_dataset_folder(folder)
         name = folder.resolve().name
         if name in found:
             raise UserError(

@@ -136,9 +136,11 @@ def forecast_table(costs: Sequence[StepCost], forecasts: Sequence[Sequence[Forec
 
 
 _TIMES: Final[dict[int, str]] = {
+    **{count: f"{count} s" for count in (1, 3, 10, 30)},
     **{count * 60: f"{count} min" for count in (1, 3, 10, 30)},
     **{count * 3600: f"{count} h" for count in (1, 3, 8)},
-    **{count * 86400: f"{count} day{'s' * (count > 1)}" for count in (1, 3, 10, 30, 100, 300, 1000, 3000)},
+    **{count * 86400: f"{count} day{'s' * (count > 1)}" for count in (1, 3, 10, 30, 100)},
+    **{count * 31_557_600: f"{count} year{'s' * (count > 1)}" for count in (1, 3, 10, 30, 100, 300, 1000)},
 }
 """Marks of an axis of times, by their seconds."""
 
@@ -154,7 +156,8 @@ def plot_forecast(forecasts: Sequence[Sequence[Forecasted]], path: Path) -> None
             label=f"{row[0].clips:,} clips",
         )
     machines = sorted({found.cluster.machines for row in forecasts for found in row})
-    axes.set_xticks(machines, [f"{count:,}" for count in machines])
+    marks = machines[:: -(-len(machines) // 8)]
+    axes.set_xticks(marks, [f"{count:,}" for count in marks])
     axes.set_yticks([seconds / 3600 for seconds in _TIMES], list(_TIMES.values()))
     axes.minorticks_off()
     hours = [found.hours for row in forecasts for found in row]

@@ -55,8 +55,8 @@ def read_config_file(path: Path, expected: str) -> Any:
     Raises:
         UserError: not there, not readable, of an earlier version, or with code, which is named and not run.
     """
+    refuse_unreadable(path)
     if not path.is_file():
-        refuse_unreadable(path)
         raise UserError(f"{path}: no such file; {expected}")
     try:
         if path.stat().st_size > LARGEST_CONFIG:

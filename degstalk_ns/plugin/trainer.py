@@ -23,7 +23,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from degstalk_ns.avatar.avatar import REGIONS
 from degstalk_ns.dataparsers.layout import require_dataset_folder
-from degstalk_ns.errors import UserError, one_line_errors
+from degstalk_ns.errors import UnwritableError, UserError, one_line_errors
 from degstalk_ns.files import named_write_errors, only_one, reach_disk
 from degstalk_ns.kernels.memory import keep_freed_memory
 from degstalk_ns.kernels.threads import cores_shared
@@ -81,11 +81,14 @@ class DegstalkTrainerConfig(TrainerConfig):
             if self.machine.num_devices <= 1:  # with more, the processes that train are others
                 _BEGUN.close()
                 _BEGUN.enter_context(only_one(self.get_base_dir()))
+            if not self.get_base_dir().exists():
+                _MADE.add(self.get_base_dir())
             super().save_config()
 
 
 def resume_command(given: Sequence[str], method: str, data: Path | None, checkpoints: Path) -> str:
-    """What goes on with a training: the command that began it, with all its options, from its checkpoints.
+    """What goes on with a training: the command that began it, with all its options, from its checkpoints. Where that
+    was no ``ns-train METHOD`` or had its options from a file, only the dataset is named.
 
     Args:
         given: the words of this process's command.
@@ -93,15 +96,19 @@ def resume_command(given: Sequence[str], method: str, data: Path | None, checkpo
     if len(given) < 2 or Path(given[0]).stem != "ns-train" or given[1] != method:  # begun by something else
         return shlex.join(["ns-train", method, "--data", str(data), "--load-dir", str(checkpoints)])
     words = list(given[2:])
+    names = [word.partition("=")[0].replace("_", "-") for word in words]
+    if "--load-config" in names:  # nerfstudio would take the whole config from there, without what is added here
+        return shlex.join(["ns-train", method, "--data", str(data), "--load-dir", str(checkpoints)])
     for place in reversed(range(len(words))):
-        name, _, value = words[place].partition("=")
-        if name.replace("_", "-") in ("--load-dir", "--load-step", "--load-checkpoint"):
-            del words[place : place + (1 if value else 2)]
+        if names[place] in ("--load-dir", "--load-step", "--load-checkpoint"):
+            del words[place : place + (1 if "=" in words[place] else 2)]
     return shlex.join(["ns-train", method, "--load-dir", str(checkpoints), *words])
 
 
 _BEGUN = ExitStack()
 """Keeps other processes from the folder of the run whose config.yml this one has written, until it trains there."""
+_MADE: set[Path] = set()
+"""Folders of runs that this process has made for their config.yml."""
 
 
 class DegstalkTrainer(Trainer):
@@ -132,11 +139,12 @@ class DegstalkTrainer(Trainer):
             raise
 
     def _leave_nothing(self) -> None:
-        """Removes what was written of a run that cannot begin, unless it has checkpoints."""
-        if any(self.checkpoint_dir.glob("*.ckpt")):
+        """Removes what was written of a run that cannot begin, if its folder is new."""
+        if self.base_dir not in _MADE:
             return
         for name in ("config.yml", "dataparser_transforms.json"):
-            (self.base_dir / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.base_dir / name).unlink()
         for folder in (self.checkpoint_dir, self.base_dir, *self.base_dir.parents):
             if folder == self.config.output_dir:
                 break
@@ -167,19 +175,25 @@ class DegstalkTrainer(Trainer):
                 self._leave_a_core = leave_one
                 super().train()
         except KeyboardInterrupt:
-            _note(self._how_to_go_on())
+            _note(f"interrupted; {self._how_to_go_on()}")
             sys.exit(_INTERRUPTED)
+        except UnwritableError as error:
+            reason = str(error).partition(";")[0]
+            raise UserError(f"{reason}; make room or change the permissions; {self._how_to_go_on()}") from None
         finally:
             self.config.max_num_iterations = given
             del self.callbacks[-2:]
         self._say_what_is_missing()
 
     def _how_to_go_on(self) -> str:
-        """What to do after an interruption."""
-        if not any(checkpoint_step(path) is not None for path in self.checkpoint_dir.glob("*.ckpt")):
-            return "interrupted before the first checkpoint; the same command begins anew"
-        go_on = resume_command(sys.argv, str(self.config.method_name), self.config.data, self.checkpoint_dir)
-        return f"interrupted; go on with: {go_on}"
+        """What to do when a training has ended before its time."""
+        config = self.config
+        if any(checkpoint_step(path) is not None for path in self.checkpoint_dir.glob("*.ckpt")):
+            data = config.pipeline.datamanager.data
+            return f"go on with: {resume_command(sys.argv, str(config.method_name), data, self.checkpoint_dir)}"
+        if config.load_dir is not None or config.load_checkpoint is not None:
+            return "it has no checkpoint of its own yet; the same command goes on from where it began"
+        return "it has no checkpoint yet; the same command begins anew"
 
     @property
     def _pipeline(self) -> DegstalkPipeline:
@@ -284,11 +298,10 @@ class DegstalkTrainer(Trainer):
         except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             if "inline_container" in reason:  # torch's writer, which got less onto the disk than it gave
-                reason = "not all of it was taken: the disk is full"
-            before = any(checkpoint_step(path) is not None for path in final.glob("*.ckpt"))
-            go_on = f"resume from the one before with --load-dir {final}" if before else "train again"
+                reason = "not all of it was taken; the disk may be full"
+            self.checkpoint_dir = final
             raise UserError(
-                f"{final / name}: the checkpoint cannot be written ({reason}); make room, then {go_on}"
+                f"{final / name}: the checkpoint cannot be written ({reason}); make room; {self._how_to_go_on()}"
             ) from None
         finally:
             self.checkpoint_dir = final

@@ -296,7 +296,9 @@ def _run(products: VideoProducts, record: Record, progress: Progress, only: str)
         todo.append((steps[-1], set(), True))
     remove_parts(layout.root)
     if stale := [step.name for step, _, current in todo if not current and step.name in record.stages]:
-        progress.say(f"{layout.root}: made again, as options or versions differ from before: {', '.join(stale)}")
+        progress.say(
+            f"{layout.root}: options or versions differ from before, so these are made again: {', '.join(stale)}"
+        )
     seconds: dict[str, float] = {}
     for step, missing, current in todo:
         if not current:

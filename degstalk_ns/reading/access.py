@@ -12,7 +12,7 @@ def refuse_unreadable(path: Path) -> None:
     from one that they were not let into.
 
     Raises:
-        UserError: it is a folder, or a permission is missing.
+        UserError: it is a folder, or cannot be opened.
     """
     try:
         if path.is_dir():

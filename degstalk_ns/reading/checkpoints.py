@@ -42,10 +42,13 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path:
     are passed over without a word.
 
     Raises:
-        UserError: there is none, or the newest cannot be opened.
+        UserError: there is none, or one that is as new or newer cannot be opened.
     """
     try:
-        found = {step: path for path in folder.iterdir() if (step := checkpoint_step(path)) is not None}
+        steps = ((checkpoint_step(path), path) for path in folder.iterdir())
+        found = {step: path for step, path in steps if step is not None and not path.is_dir()}
+    except PermissionError:
+        raise UserError(f"{folder}: cannot be read (Permission denied); give this user the permission") from None
     except OSError:
         found = {}
     if not found:

@@ -16,7 +16,7 @@ import torch
 from degstalk_ns.dataparsers.layout import Layout
 from degstalk_ns.dataparsers.recording import Recording, read_recording
 from degstalk_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
-from degstalk_ns.errors import UserError
+from degstalk_ns.errors import UserError, errors_caught_outside
 from degstalk_ns.files import write_whole
 from degstalk_ns.plugin.datamanager import TalkingHeadDataManagerConfig
 from degstalk_ns.plugin.model import DegstalkModel, DegstalkModelConfig
@@ -86,9 +86,9 @@ def import_run(
     try:
         weights.parent.mkdir(parents=True, exist_ok=False)
         write_whole(weights, lambda part: torch.save(saved, part))
-        with quiet_console():
+        with errors_caught_outside(), quiet_console():
             config.save_config()  # last: a folder without it is no run
-    except (OSError, RuntimeError) as error:  # torch raises the latter where a disk is full
+    except (OSError, RuntimeError, UserError) as error:  # torch raises the second where a disk is full
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         shutil.rmtree(folder, ignore_errors=True)  # made a moment ago
         raise UserError(f"{folder}: the run cannot be written ({reason}); choose another --output") from None

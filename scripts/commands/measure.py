@@ -18,9 +18,10 @@ from degstalk_ns.frame_rate import FRAME_RATE
 from degstalk_ns.metrics.comparison import SHORTEST_COMPARED, compared_video, draw_worst
 from degstalk_ns.metrics.lips_and_eyes import wide_opening
 from degstalk_ns.metrics.speech.phonemes import TimedPhonemes, measure_phonemes, read_phonemes
-from degstalk_ns.metrics.speech.sync_margin import FEWEST_FRAMES, LipsWithSound, own_margin
+from degstalk_ns.metrics.speech.sync_margin import FEWEST_FRAMES, SHORTEST_MARGIN, LipsWithSound, own_margin
 from degstalk_ns.metrics.talking import TalkingReport, measure_talking, talking_source
 from degstalk_ns.preprocess.steps.decode import MINIMUM_SECONDS
+from degstalk_ns.reading.access import refuse_unreadable
 from degstalk_ns.speech.recogniser import recognised_phonemes
 
 ENGLISH = "english"
@@ -61,12 +62,14 @@ def command(
         compared = compared_video(video, against)
     elif sheet is not None:
         raise UserError("--sheet needs --against DATASET, whose recorded frames the video is compared with")
+    if recording is not None and not recording.is_dir():
+        refuse_unreadable(recording)
+        if not recording.exists():
+            raise UserError(f"--recording {recording}: no such file or folder; expected a dataset or a video")
     # Both are opened before either is measured, which takes minutes.
     shortest = MINIMUM_SECONDS if against is None else SHORTEST_COMPARED
     sources = {"video": talking_source(video, shortest=shortest)}
     if recording is not None:
-        if not recording.exists():
-            raise UserError(f"--recording {recording}: no such file or folder; expected a dataset or a video")
         most = max(sources["video"].count, LEAST_RECORDED) if recording.is_dir() else None
         sources["recording"] = talking_source(recording, most)
     if phonemes == ENGLISH:
@@ -121,7 +124,7 @@ def add_sync(report: Report, found: dict[str, TalkingReport], sounds: dict[str, 
         whole = FEWEST_FRAMES / FRAME_RATE
         report.notes.append(
             f"sync margin: a recording whose lips move teaches from {whole:g} s on, and has one itself from "
-            f"{2 * whole:g} s on; the video needs 2 s"
+            f"{2 * whole:g} s on; the video needs {SHORTEST_MARGIN:g} s"
         )
 
 

@@ -277,7 +277,7 @@ def test_missing_dataset_is_one_line(commands: Commands, tmp_path: Path) -> None
     video.write_bytes(b"some")
     for data, words in (
         (tmp_path / "nowhere", "no such dataset folder"),
-        (video, f"`degstalk process {video} data/me`"),
+        (video, "`degstalk process VIDEO data/me`"),
     ):
         done = commands.run(_arguments(data), tmp_path)
         assert done.returncode == 1

@@ -28,6 +28,8 @@ TREND_FRAMES: Final[float] = 25.0
 for this project."""
 FEWEST_FRAMES: Final[int] = 150
 """Frames of a recording from which on it teaches anything. Origin: chosen for this project."""
+SHORTEST_MARGIN: Final[float] = 2.0
+"""Seconds of video from which on it has a margin. Origin: chosen for this project."""
 _RIDGE: Final[float] = 0.05
 
 
@@ -81,7 +83,7 @@ class LipsWithSound:
     def margin(self, sound: NDArray[np.float32], lips: NDArray[np.floating]) -> float | None:
         """:meth:`likeness` with the own sound less the median of that with other moments; None for less than two
         seconds."""
-        if len(lips) < 2 * FRAME_RATE:
+        if len(lips) < SHORTEST_MARGIN * FRAME_RATE:
             return None
         variables = self._variables(sound, lips)
         others = [self._likeness(*variables, offset) for offset in OTHER_MOMENTS]

@@ -103,8 +103,8 @@ class VideoInfo:
 
 
 def _open(path: Path) -> av.container.InputContainer:
+    refuse_unreadable(path)
     if not path.is_file():
-        refuse_unreadable(path)
         raise UserError(f"{path}: no such file; expected a video")
     try:
         return av.open(str(path), options={"format_whitelist": CONTAINERS})
