@@ -66,7 +66,7 @@ def pieces(container: av.container.InputContainer) -> Iterator[Piece]:
 
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[Piece]:
-    if stream.codec_context is None:  # PyAV 17 ends Python at its first packet, and 19 raises a ValueError
+    if stream.codec_context is None:  # PyAV 17 ends Python at its first packet
         raise av.error.DecoderNotFoundError(_NO_DECODER, "no decoder for its format")
     damaged = 0
     for packet in container.demux(stream):
@@ -77,6 +77,8 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream) -> 
             if damaged > MOST_DAMAGED:
                 raise
             continue
+        except ValueError as error:  # so PyAV 19 tells of some formats that it has no decoder for
+            raise av.error.DecoderNotFoundError(_NO_DECODER, str(error)) from None
         for frame in frames:
             start = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
             yield Piece(as_floats(frame), frame.sample_rate, start)

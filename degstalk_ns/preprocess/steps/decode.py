@@ -145,7 +145,7 @@ def probe(path: Path, minimum_seconds: float = MINIMUM_SECONDS, maximum_seconds:
         _check_size(stream, path)
         try:
             frame = next(container.decode(stream))
-        except (StopIteration, av.error.FFmpegError):
+        except (StopIteration, av.error.FFmpegError, ValueError):  # the last of a codec that PyAV 19 does not know
             raise UserError(
                 f"{path}: not one frame of its video can be decoded; the file is damaged or not a video"
             ) from None
