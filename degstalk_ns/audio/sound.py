@@ -113,8 +113,8 @@ def load_sound(
     name = name or (str(source) if isinstance(source, Path) else "the sound")
     if isinstance(source, Path):
         refuse_unreadable(source)
-    if isinstance(source, Path) and not source.is_file():
-        raise UserError(f"{name}: no such file; expected {EXPECTED}")
+        if not source.is_file():
+            raise UserError(f"{name}: no such file; expected {EXPECTED}")
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size == 0:
         raise UserError(f"{name}: is empty; expected {EXPECTED}")
@@ -153,8 +153,6 @@ def decoded(source: Path | bytes, rate: int, layout: str, name: str) -> Iterator
                 yield from resampler.put(piece)
             yield from resampler.rest()
     except FFmpegError as error:
-        if isinstance(source, Path):
-            refuse_unreadable(source)
         raise _unreadable(name, error) from None
 
 
@@ -173,8 +171,6 @@ def natural_format(source: Path | bytes, name: str) -> tuple[int, str]:
         with _opened(source, name) as container:
             first = next(pieces(container), None)
     except FFmpegError as error:
-        if isinstance(source, Path):
-            refuse_unreadable(source)
         raise _unreadable(name, error) from None
     if first is None:
         raise UserError(f"{name}: holds no samples; expected some audio")

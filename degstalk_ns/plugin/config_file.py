@@ -71,7 +71,6 @@ def read_config_file(path: Path, expected: str) -> Any:
             raise UserError(f"{path}: {error.problem}: {EARLIER_VERSION}") from None
         raise UserError(f"{path}: cannot be read as a run's config ({error.problem}); {expected}") from None
     except _READING as error:
-        refuse_unreadable(path)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read as a run's config ({reason}); {expected}") from None
     return content

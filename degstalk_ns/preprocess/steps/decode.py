@@ -109,7 +109,6 @@ def _open(path: Path) -> av.container.InputContainer:
     try:
         return av.open(str(path), options={"format_whitelist": CONTAINERS})
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        refuse_unreadable(path)
         raise UserError(
             f"{path}: cannot be read as a video ({_reason(error)}): it is damaged, or not a video; expected one "
             "such as an mp4, mov or mkv"
