@@ -304,6 +304,24 @@ def test_only_motion_steps_without_perceptual_losses_leave_a_core_free() -> None
     assert said == [False, True, False, False, False]
 
 
+def test_a_disk_that_fills_while_it_trains_says_how_to_go_on(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = brief_trainer(dataset, tmp_path, STEPS)
+
+    def full(_: Trainer) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "events.out")
+
+    monkeypatch.setattr(Trainer, "train", full)
+    for words in ("the same command begins anew", f"--load-dir {trainer.checkpoint_dir}"):
+        with pytest.raises(SystemExit):
+            trainer.train()
+        said = capsys.readouterr().err
+        assert "events.out: cannot be written (No space left on device)" in said and words in said
+        assert said.count("\n") == 1
+        trainer.save_checkpoint(2)
+
+
 def test_a_place_that_cannot_be_written_to_is_one_line(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
